@@ -1,0 +1,27 @@
+/** Images of different sizes in one array. */
+import type { Source } from "./decode.ts";
+
+export interface Canvas {
+  /** [n, height, width, 3], each image in its top left corner, zeros elsewhere. */
+  readonly images: Uint8Array;
+  /** Of the tallest image, pixels. */
+  readonly height: number;
+  /** Of the widest image, pixels. */
+  readonly width: number;
+  /** Of each image, pixels. */
+  readonly sizes: readonly { readonly height: number; readonly width: number }[];
+}
+
+/** Copies the images onto a canvas that is large enough for each of them. */
+export function assemble(sources: readonly Source[]): Canvas {
+  const height = Math.max(...sources.map((source) => source.height));
+  const width = Math.max(...sources.map((source) => source.width));
+  const images = new Uint8Array(sources.length * height * width * 3);
+  sources.forEach((source, i) => {
+    const row = source.width * 3;
+    for (let y = 0; y < source.height; y++) {
+      images.set(source.pixels.subarray(y * row, (y + 1) * row), (i * height + y) * width * 3);
+    }
+  });
+  return { images, height, width, sizes: sources.map(({ height, width }) => ({ height, width })) };
+}

@@ -1,0 +1,80 @@
+/** Image files to sRGB pixels, with sharp. */
+import sharp, { type Sharp } from "sharp";
+import { expected, messageOf } from "../errors.ts";
+
+// We decode many images at a time: a thread per image is enough, and no operation is asked for twice.
+sharp.cache(false);
+sharp.concurrency(1);
+
+/** Images with more pixels are refused: 2^28 take up to 1 GiB while they are decoded. */
+export const MAX_PIXELS = 2 ** 28;
+
+export interface Source {
+  readonly width: number;
+  readonly height: number;
+  /** sRGB, [height, width, 3]. */
+  readonly pixels: Uint8Array;
+}
+
+/**
+ * An image for training views: the whole of it, with its aspect, scaled down (never up) so that the shorter side
+ * is at most `shorterSide` pixels and the longer one at most twice that. At least one pixel a side.
+ *
+ * Its orientation (EXIF) is applied, transparent parts lie on white, and of several frames the first is taken.
+ *
+ * @throws UserError with the path if the file is no image, is broken or cut off, or exceeds `MAX_PIXELS`.
+ */
+export async function decodeSource(path: string, shorterSide: number): Promise<Source> {
+  const source = await pixelsOf(path, (image) =>
+    image.resize(shorterSide, shorterSide, { fit: "outside", withoutEnlargement: true, kernel: "linear" }),
+  );
+  // How long the image is shows only now. Asking for its size first would cost every image a second trip through
+  // JavaScript, which stands still during a training step; such images are few.
+  const excess = Math.max(source.width, source.height) / (2 * shorterSide);
+  return excess > 1 ? shrunk(source, excess) : source;
+}
+
+/**
+ * An image for probes: scaled (up too) so that the shorter side is `side` pixels, then cropped at its centre to
+ * [side, side, 3]. Otherwise like `decodeSource`.
+ */
+export async function decodeSquare(path: string, side: number): Promise<Source> {
+  return pixelsOf(path, (image) => image.resize(side, side, { fit: "cover", kernel: "linear" }));
+}
+
+/** Decodes in one job on libuv's pool; JPEG is decoded at the smallest of its scales that is large enough. */
+async function pixelsOf(path: string, resize: (image: Sharp) => Sharp): Promise<Source> {
+  // "error" refuses files that are cut off, which would decode half gray, and lets oddities of metadata pass.
+  const image = sharp(path, {
+    failOn: "error",
+    limitInputPixels: MAX_PIXELS,
+    sequentialRead: true,
+    autoOrient: true,
+  });
+  const raw = resize(image).flatten({ background: "white" }).toColourspace("srgb").raw();
+  const { data, info } = await raw.toBuffer({ resolveWithObject: true }).catch((error: unknown) => {
+    throw expected(path, "an image that can be decoded", firstLine(error));
+  });
+  if (info.channels !== 3) throw expected(path, "an image in color or gray", `${info.channels} channels`);
+  return { width: info.width, height: info.height, pixels: bytes(data) };
+}
+
+async function shrunk({ width, height, pixels }: Source, factor: number): Promise<Source> {
+  const size = (side: number) => Math.max(1, Math.round(side / factor));
+  const [newWidth, newHeight] = [size(width), size(height)];
+  const data = await sharp(pixels, { raw: { width, height, channels: 3 } })
+    .resize(newWidth, newHeight, { fit: "fill", kernel: "linear" })
+    .raw()
+    .toBuffer();
+  return { width: newWidth, height: newHeight, pixels: bytes(data) };
+}
+
+function bytes(data: Buffer): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+/** libvips repeats itself over many lines. */
+function firstLine(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return messageOf(message.split("\n")[0]);
+}

@@ -1,0 +1,168 @@
+/** Batches of decoded images, prepared while the step before them runs. */
+import { expected } from "../errors.ts";
+import { randomFor } from "../random.ts";
+import { assemble, type Canvas } from "./canvas.ts";
+import { openImages } from "./images.ts";
+import type { Sources } from "./sources.ts";
+
+export interface Batch extends Canvas {
+  /** The files that were used, as indices into `sources.files`. */
+  readonly indices: readonly number[];
+  readonly epoch: number;
+  readonly step: number;
+}
+
+export interface LoaderOptions {
+  /** Images in a batch. */
+  readonly batch: number;
+  readonly seed: number;
+  /** Images are scaled down to this, see `decodeSource`; pixels. */
+  readonly shorterSide: number;
+  /** Decoded images are kept up to this many bytes; the others are decoded again in each epoch. */
+  readonly cacheBytes: number;
+  /** Images handed to sharp at a time. @default batch * ahead, at most 256, but no less than a batch */
+  readonly concurrency?: number | undefined;
+  /** Batches prepared beyond the one in use. @default 2 */
+  readonly ahead?: number | undefined;
+  /** The first batch is that of this step. @default 0 */
+  readonly startStep?: number | undefined;
+  /** Takes one line, with its path, for each image that cannot be decoded. */
+  readonly warn: (line: string) => void;
+}
+
+export interface Loader {
+  readonly stepsPerEpoch: number;
+  /** The next step's batch. Rejects with a UserError if no image can be decoded. */
+  next(): Promise<Batch>;
+  /** Seconds that `next` waited for batches that were not ready, in total. */
+  readonly waited: number;
+  /** Paths of the images that could not be decoded so far. */
+  readonly broken: readonly string[];
+  /** Drops what is prepared and resolves when no image is being decoded any more. */
+  close(): Promise<void>;
+}
+
+/**
+ * Batches without end. The batch of a step depends on the sources, the seed, the batch size and the step alone:
+ * each epoch takes the images in an order of its own and leaves out the rest that fills no batch. In place of an
+ * image that cannot be decoded comes the next good one that follows the batch in the epoch's order, which goes
+ * round.
+ *
+ * Holds `cacheBytes` and `ahead` batches at most, besides the one in use.
+ *
+ * @throws UserError if an option is out of range or a batch is larger than the number of images.
+ */
+export function openLoader(sources: Sources, options: LoaderOptions): Loader {
+  const { batch, seed, shorterSide, cacheBytes, ahead = 2, startStep = 0, warn } = options;
+  // A step's run() blocks JavaScript: decodes that libuv has go on meanwhile, but none can be started. So a whole
+  // batch is handed over at once, to wait in libuv's queue rather than in ours.
+  const { concurrency = Math.max(batch, Math.min(batch * ahead, 256)) } = options;
+  const count = sources.files.length;
+  wholeNumbers(1, { batch, shorterSide, concurrency });
+  wholeNumbers(0, { ahead, startStep });
+  if (batch > count) {
+    const wanted = `at most the number of images (${count} in ${sources.root})`;
+    throw expected("batch", wanted, `${batch}`, "use a smaller batch or more images");
+  }
+  const stepsPerEpoch = Math.floor(count / batch);
+  const images = openImages(sources, { shorterSide, cacheBytes, concurrency, warn });
+  const orderOf = epochOrders(count, seed);
+
+  async function prepare(step: number): Promise<Batch> {
+    const epoch = Math.floor(step / stepsPerEpoch);
+    const order = orderOf(epoch);
+    let position = (step % stepsPerEpoch) * batch;
+    const take = async (n: number) => {
+      const indices = Array.from({ length: n }, () => order[position++ % count]!);
+      return { indices, found: await Promise.all(indices.map(images.get)) };
+    };
+
+    const { indices, found } = await take(batch);
+    const holes = found.flatMap((image, slot) => (image ? [] : [slot]));
+    while (holes.length > 0) {
+      if (images.broken.size === count) throw noneGood(sources);
+      const spare = await take(holes.length);
+      spare.found.forEach((image, i) => {
+        if (!image) return;
+        const slot = holes.shift()!;
+        found[slot] = image;
+        indices[slot] = spare.indices[i]!;
+      });
+    }
+    return { ...assemble(found.map((image) => image!)), indices, epoch, step };
+  }
+
+  /** The batches of `nextStep` and the steps after it. */
+  const prepared: { readonly batch: Promise<Batch>; ready: boolean }[] = [];
+  let nextStep = startStep;
+  let waited = 0;
+  let closed = false;
+
+  function prepareAhead(batches: number) {
+    while (prepared.length < batches) {
+      const entry = { batch: prepare(nextStep + prepared.length), ready: false };
+      prepared.push(entry);
+      // A fault stays quiet until next() comes to its batch.
+      const settled = () => {
+        entry.ready = true;
+      };
+      entry.batch.then(settled, settled);
+    }
+  }
+
+  async function next(): Promise<Batch> {
+    if (closed) throw new Error("the loader is closed");
+    prepareAhead(1 + ahead);
+    const entry = prepared.shift()!;
+    nextStep++;
+    if (entry.ready) return entry.batch;
+    const start = performance.now();
+    try {
+      return await entry.batch;
+    } finally {
+      waited += (performance.now() - start) / 1000;
+    }
+  }
+
+  async function close() {
+    closed = true;
+    prepared.length = 0;
+    await images.close();
+  }
+
+  prepareAhead(ahead);
+  return {
+    stepsPerEpoch,
+    next,
+    close,
+    get waited() {
+      return waited;
+    },
+    get broken() {
+      return [...images.broken.values()];
+    },
+  };
+}
+
+/** The order of an epoch's images; remembers the last one, as the steps of an epoch follow each other. */
+function epochOrders(count: number, seed: number): (epoch: number) => readonly number[] {
+  const indices = Array.from({ length: count }, (_, i) => i);
+  let last = { epoch: -1, order: indices };
+  return (epoch) => {
+    if (epoch !== last.epoch) last = { epoch, order: randomFor(seed, "epoch", epoch).shuffled(indices) };
+    return last.order;
+  };
+}
+
+function wholeNumbers(least: number, options: Record<string, number>) {
+  for (const [name, value] of Object.entries(options)) {
+    if (!Number.isInteger(value) || value < least) {
+      throw expected(name, `a whole number from ${least}`, `${value}`);
+    }
+  }
+}
+
+function noneGood(sources: Sources) {
+  const found = `none among ${sources.files.length}`;
+  return expected(sources.root, "an image that can be decoded", found, "the warnings say why");
+}

@@ -1,0 +1,15 @@
+/** What an encoder is to the rest: a name and a function from images to features. */
+import type { Tensor } from "../graph/tensor.ts";
+import type { Scope } from "../nn/scope.ts";
+
+export interface Encoder {
+  readonly name: string;
+  /** Where it comes from. */
+  readonly paper: string;
+  /** Length of the feature vector. */
+  readonly features: number;
+  /** Normalised images [n, 3, size, size] -> features [n, features]; state names as timm uses them. */
+  readonly build: (s: Scope, images: Tensor) => Tensor;
+  /** The optimizer that trains it best, and its hyperparameters; the method's own where it is undefined. */
+  readonly optimizer?: "adamw";
+}

@@ -1,0 +1,84 @@
+/**
+ * Residual networks (He et al. 2015, arXiv 1512.03385). Images of up to 64 px get a 3x3 stem without max-pool, as
+ * contrastive work on CIFAR has it; larger ones the 7x7 stem of the paper.
+ */
+import { fixed, type Tensor } from "../graph/tensor.ts";
+import { batchNorm, conv } from "../nn/layers.ts";
+import type { Scope } from "../nn/scope.ts";
+import { add, relu } from "../ops/elementwise.ts";
+import { pad, slice } from "../ops/movement.ts";
+import { globalAveragePool, maxPool } from "../ops/pool.ts";
+import type { Encoder } from "./encoder.ts";
+
+const PAPER = "Deep Residual Learning for Image Recognition, arXiv 1512.03385";
+
+/** A block gives [n, out, h / stride, w / stride]. */
+type Block = (s: Scope, x: Tensor, width: number, stride: number) => Tensor;
+type Shortcut = (s: Scope, x: Tensor, out: number, stride: number) => Tensor;
+
+/** A 1x1 convolution where the shape changes (option B of the paper). */
+const projected: Shortcut = (s, x, out, stride) =>
+  x.shape[1] === out && stride === 1
+    ? x
+    : s.in("downsample", () => batchNorm(s, "1", conv(s, "0", x, { out, kernel: 1, stride }))); // [n, out, h', w']
+
+/** Every other pixel, new channels zero: no weights (option A, which the paper takes for CIFAR). */
+const padded: Shortcut = (_, x, out, stride) => {
+  const [, c, h, w] = x.shape as [never, number, number, number];
+  const kept = stride === 1 ? x : slice(x, { 2: [0, h, stride], 3: [0, w, stride] }); // [n, c, h', w']
+  return pad(kept, [0, Math.floor((out - c) / 2), 0, 0], [0, Math.ceil((out - c) / 2), 0, 0]); // [n, out, h', w']
+};
+
+const basic =
+  (shortcut: Shortcut): Block =>
+  (s, x, width, stride) => {
+    const inner = relu(batchNorm(s, "bn1", conv(s, "conv1", x, { out: width, kernel: 3, stride, pad: 1 })));
+    const outer = batchNorm(s, "bn2", conv(s, "conv2", inner, { out: width, kernel: 3, pad: 1 }));
+    return relu(add(outer, shortcut(s, x, width, stride))); // [n, width, h', w']
+  };
+
+/** Stride in the 3x3 convolution ("v1.5"). */
+const bottleneck: Block = (s, x, width, stride) => {
+  const first = relu(batchNorm(s, "bn1", conv(s, "conv1", x, { out: width, kernel: 1 })));
+  const second = relu(batchNorm(s, "bn2", conv(s, "conv2", first, { out: width, kernel: 3, stride, pad: 1 })));
+  const third = batchNorm(s, "bn3", conv(s, "conv3", second, { out: 4 * width, kernel: 1 }));
+  return relu(add(third, projected(s, x, 4 * width, stride))); // [n, 4 width, h', w']
+};
+
+interface Plan {
+  readonly block: Block;
+  /** Blocks of each stage; a stage's width doubles from the first's. */
+  readonly stages: readonly number[];
+  readonly width: number;
+  /** Channels of the features over the last stage's width. */
+  readonly expansion: number;
+}
+
+function resnet(name: string, { block, stages, width, expansion }: Plan): Encoder {
+  return {
+    name,
+    paper: PAPER,
+    features: width * 2 ** (stages.length - 1) * expansion,
+    build: (s, images) => {
+      const small = fixed(images.shape[2], "image size") <= 64;
+      const stem = small ? { kernel: 3, pad: 1 } : { kernel: 7, stride: 2, pad: 3 };
+      let x = relu(batchNorm(s, "bn1", conv(s, "conv1", images, { out: width, ...stem }))); // [n, width, h, w]
+      if (!small) x = maxPool(x, { kernel: 3, stride: 2, pad: 1 }); // [n, width, h / 2, w / 2]
+      stages.forEach((blocks, stage) => {
+        for (let i = 0; i < blocks; i++) {
+          const stride = stage > 0 && i === 0 ? 2 : 1;
+          x = s.in(`layer${stage + 1}`, () => s.in(`${i}`, () => block(s, x, width * 2 ** stage, stride)));
+        }
+      });
+      return globalAveragePool(x); // [n, features]
+    },
+  };
+}
+
+export const resnets: readonly Encoder[] = [
+  resnet("resnet18", { block: basic(projected), stages: [2, 2, 2, 2], width: 64, expansion: 1 }),
+  resnet("resnet34", { block: basic(projected), stages: [3, 4, 6, 3], width: 64, expansion: 1 }),
+  resnet("resnet50", { block: bottleneck, stages: [3, 4, 6, 3], width: 64, expansion: 4 }),
+  /** The network of the paper's section 4.2. */
+  resnet("resnet20", { block: basic(padded), stages: [3, 3, 3], width: 16, expansion: 1 }),
+];

@@ -1,0 +1,81 @@
+/** Vision transformers (Dosovitskiy et al. 2020, arXiv 2010.11929; tiny and small: Touvron et al. 2020), pre-norm. */
+import { fixed, type Tensor } from "../graph/tensor.ts";
+import { layerNorm, linear, ZEROS } from "../nn/layers.ts";
+import type { Scope } from "../nn/scope.ts";
+import { add, gelu, mul } from "../ops/elementwise.ts";
+import { gemm, matmul, swap } from "../ops/matmul.ts";
+import { chunk, concat, expand, reshape, slice, transpose } from "../ops/movement.ts";
+import { softmax } from "../ops/reduce.ts";
+import type { Init } from "../spec.ts";
+import { elements } from "../graph/dims.ts";
+import type { Encoder } from "./encoder.ts";
+
+const SMALL_NORMAL: Init = { kind: "truncated-normal", std: 0.02 };
+
+/** The side of a patch: 64 patches or so for small images, 196 for 224 px. */
+export const patchSize = (imageSize: number): number => (imageSize >= 160 ? 16 : imageSize >= 64 ? 8 : 4);
+
+/** Non-overlapping patches through one linear layer: what a convolution of that stride computes, as one product. */
+function patchEmbed(s: Scope, images: Tensor, width: number): Tensor {
+  const size = fixed(images.shape[2], "image size");
+  const patch = patchSize(size);
+  if (size % patch !== 0) throw new Error(`vit: expected an image size that ${patch} divides, found ${size}`);
+  const [n, grid] = [images.shape[0]!, size / patch];
+  return s.in("proj", () => {
+    const w = s.param("weight", [width, 3, patch, patch], SMALL_NORMAL);
+    const bias = s.param("bias", [width], ZEROS);
+    const cells = reshape(images, [n, 3, grid, patch, grid, patch]); // [n, 3, rows, p, columns, p]
+    const patches = transpose(cells, [0, 2, 4, 1, 3, 5]); // [n, rows, columns, 3, p, p]
+    const flat = reshape(patches, [elements([n, grid * grid]), 3 * patch * patch]); // [n tokens, 3 p p]
+    const y = gemm(flat, reshape(w, [width, 3 * patch * patch]), bias, { transB: true }); // [n tokens, width]
+    return reshape(y, [n, grid * grid, width], images); // [n, tokens, width]
+  });
+}
+
+/** Multi-head self-attention, x [n, t, width] -> [n, t, width]. */
+function attention(s: Scope, x: Tensor, heads: number): Tensor {
+  const [n, t, width] = x.shape as [never, number, number];
+  const qkv = linear(s, "qkv", x, { out: 3 * width, init: SMALL_NORMAL }); // [n, t, 3 width]
+  const split = reshape(qkv, [n, t, 3 * heads, width / heads]); // [n, t, 3 heads, d]
+  const [q, k, v] = chunk(transpose(split, [0, 2, 1, 3]), 1, 3); // [n, heads, t, d] each
+  const scores = softmax(mul(matmul(q!, swap(k!)), 1 / Math.sqrt(width / heads))); // [n, heads, t, t]
+  const mixed = transpose(matmul(scores, v!), [0, 2, 1, 3]); // [n, t, heads, d]
+  return linear(s, "proj", reshape(mixed, [n, t, width]), { out: width, init: SMALL_NORMAL });
+}
+
+function block(s: Scope, x: Tensor, heads: number): Tensor {
+  const width = fixed(x.shape[2], "width");
+  const outer = layerNorm(s, "norm1", x); // [n, t, width]
+  const attended = add(
+    x,
+    s.in("attn", () => attention(s, outer, heads)),
+  ); // [n, t, width]
+  const inner = layerNorm(s, "norm2", attended); // [n, t, width]
+  const mlp = s.in("mlp", () => {
+    const wide = gelu(linear(s, "fc1", inner, { out: 4 * width, init: SMALL_NORMAL })); // [n, t, 4 width]
+    return linear(s, "fc2", wide, { out: width, init: SMALL_NORMAL }); // [n, t, width]
+  });
+  return add(attended, mlp); // [n, t, width]
+}
+
+function vit(name: string, width: number, heads: number, depth = 12): Encoder {
+  return {
+    name,
+    paper: "An Image is Worth 16x16 Words, arXiv 2010.11929",
+    features: width,
+    optimizer: "adamw",
+    build: (s, images) => {
+      const patches = s.in("patch_embed", () => patchEmbed(s, images, width)); // [n, t, width]
+      const token = s.param("cls_token", [1, 1, width], SMALL_NORMAL, false);
+      const first = expand(token, [images.shape[0]!, 1, width], images); // [n, 1, width]
+      const tokens = fixed(patches.shape[1], "number of patches") + 1;
+      const places = s.param("pos_embed", [1, tokens, width], SMALL_NORMAL, false);
+      let x = add(concat([first, patches], 1), places); // [n, t + 1, width]
+      for (let i = 0; i < depth; i++) x = s.in("blocks", () => s.in(`${i}`, () => block(s, x, heads)));
+      const last = layerNorm(s, "norm", slice(x, { 1: [0, 1] })); // [n, 1, width]
+      return reshape(last, [images.shape[0]!, width]); // [n, width]
+    },
+  };
+}
+
+export const vits: readonly Encoder[] = [vit("vit-tiny", 192, 3), vit("vit-small", 384, 6)];

@@ -1,0 +1,180 @@
+/** From tensors to the bytes of an ONNX model, and from bytes to a ModelProto. */
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  type AttributeProto,
+  AttributeProto_AttributeType,
+  AttributeProtoSchema,
+  type ModelProto,
+  ModelProtoSchema,
+  NodeProtoSchema,
+  type TensorProto,
+  TensorProto_DataType,
+  TensorProtoSchema,
+  type ValueInfoProto,
+  ValueInfoProtoSchema,
+} from "onnx-buf";
+import type { DType, Shape } from "../spec.ts";
+import type { Attribute, Node, Tensor, TensorData } from "./tensor.ts";
+
+export type { ModelProto } from "onnx-buf";
+
+/** The one operator set of all our graphs. LayerNormalization came with 17; nothing of ours needs a newer one. */
+export const OPSET = 17;
+const IR_VERSION = 8;
+
+const DATA_TYPES: Readonly<Record<DType, TensorProto_DataType>> = {
+  float32: TensorProto_DataType.FLOAT,
+  uint8: TensorProto_DataType.UINT8,
+  int32: TensorProto_DataType.INT32,
+  int64: TensorProto_DataType.INT64,
+  bool: TensorProto_DataType.BOOL,
+};
+
+export interface BuildOptions {
+  readonly name: string;
+  /** Declared even where nothing reads them, in this order; other inputs follow as they are met. */
+  readonly inputs?: readonly Tensor[];
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+/** The model with the named outputs: only what they reach, in order of creation, named by scope. */
+export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: BuildOptions): ModelProto {
+  const reached = reach(Object.values(outputs));
+  const names = new Map<Tensor, string>();
+  const inputs = new Set<Tensor>(options.inputs ?? []);
+  const constants = new ConstantPool();
+  const counts = new Map<string, number>();
+  for (const tensor of reached.leaves) if (tensor.source.kind === "input") inputs.add(tensor);
+  for (const tensor of inputs) if (tensor.source.kind === "input") names.set(tensor, tensor.source.name);
+  for (const [name, tensor] of Object.entries(outputs)) {
+    if (tensor.source.kind === "node" && !names.has(tensor)) names.set(tensor, name);
+  }
+  const nodes = reached.nodes.map((node) => {
+    const prefix = node.scope ? `${node.scope}/` : "";
+    const index = counts.get(prefix + node.op.name) ?? 0;
+    counts.set(prefix + node.op.name, index + 1);
+    const label = `${prefix}${node.op.name}${index ? `_${index}` : ""}`;
+    node.outputs.forEach((out, i) => {
+      if (!names.has(out)) names.set(out, i ? `${label}:${i}` : label);
+    });
+    const used = node.inputs.map((t) => {
+      if (t === null) return "";
+      return t.source.kind === "constant" ? constants.nameOf(t.source.data, t.shape) : names.get(t)!;
+    });
+    return create(NodeProtoSchema, {
+      opType: node.op.type,
+      name: label,
+      input: used,
+      output: node.outputs.map((t) => names.get(t)!),
+      attribute: Object.entries(node.attributes).map(([name, value]) => attribute(name, value)),
+    });
+  });
+  // An output that has another name already (an input, or a value put out twice) gets it by an Identity.
+  for (const [name, tensor] of Object.entries(outputs)) {
+    const from =
+      tensor.source.kind === "constant" ? constants.nameOf(tensor.source.data, tensor.shape) : names.get(tensor)!;
+    if (from !== name) {
+      nodes.push(create(NodeProtoSchema, { opType: "Identity", name: `${name}/Identity`, input: [from], output: [name] }));
+    }
+  }
+  return create(ModelProtoSchema, {
+    irVersion: BigInt(IR_VERSION),
+    producerName: "ort-pretrain",
+    opsetImport: [{ domain: "", version: BigInt(OPSET) }],
+    metadataProps: Object.entries(options.metadata ?? {}).map(([key, value]) => ({ key, value })),
+    graph: {
+      name: options.name,
+      node: nodes,
+      initializer: constants.protos,
+      input: [...inputs].map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
+      output: Object.entries(outputs).map(([name, t]) => valueInfo(name, t.dtype, t.shape)),
+    },
+  });
+}
+
+export const encodeModel = (model: ModelProto): Uint8Array => toBinary(ModelProtoSchema, model);
+
+/** A ModelProto from bytes; throws what protobuf throws on bytes that are none. */
+export const decodeModel = (bytes: Uint8Array): ModelProto => fromBinary(ModelProtoSchema, bytes);
+
+/** An initializer. */
+export function tensorProto(name: string, data: TensorData, shape: readonly number[]): TensorProto {
+  const type = data instanceof Float32Array ? "float32" : data instanceof Uint8Array ? "uint8" : null;
+  const dtype = type ?? (data instanceof Int32Array ? "int32" : "int64");
+  return create(TensorProtoSchema, {
+    name,
+    dims: shape.map(BigInt),
+    dataType: DATA_TYPES[dtype],
+    rawData: new Uint8Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) as ArrayBuffer),
+  });
+}
+
+/** Nodes and leaves that the outputs reach, in order of creation. */
+export function reach(outputs: readonly Tensor[]): { nodes: Node[]; leaves: Tensor[] } {
+  const nodes = new Set<Node>();
+  const leaves = new Set<Tensor>();
+  const stack = [...outputs];
+  while (stack.length > 0) {
+    const tensor = stack.pop()!;
+    if (tensor.source.kind !== "node") leaves.add(tensor);
+    else if (!nodes.has(tensor.source)) {
+      nodes.add(tensor.source);
+      for (const t of tensor.source.inputs) if (t) stack.push(t);
+    }
+  }
+  const byId = (a: Tensor, b: Tensor) => a.id - b.id;
+  return {
+    nodes: [...nodes].sort((a, b) => byId(a.outputs[0]!, b.outputs[0]!)),
+    leaves: [...leaves].sort(byId),
+  };
+}
+
+/** Initializers, one for all constants of the same shape and bytes. */
+class ConstantPool {
+  readonly protos: TensorProto[] = [];
+  private readonly names = new Map<string, string>();
+
+  nameOf(data: TensorData, shape: Shape): string {
+    const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+    const key = `${data.constructor.name}${shape.join(",")}:${bytes.toString("base64")}`;
+    let name = this.names.get(key);
+    if (name === undefined) {
+      name = `constant_${this.protos.length}`;
+      this.names.set(key, name);
+      this.protos.push(tensorProto(name, data, shape as readonly number[]));
+    }
+    return name;
+  }
+}
+
+function attribute(name: string, value: Attribute): AttributeProto {
+  const Type = AttributeProto_AttributeType;
+  if (typeof value === "string") {
+    return create(AttributeProtoSchema, { name, type: Type.STRING, s: new TextEncoder().encode(value) });
+  }
+  if (typeof value === "number") return create(AttributeProtoSchema, { name, type: Type.INT, i: BigInt(value) });
+  if ("float" in value) return create(AttributeProtoSchema, { name, type: Type.FLOAT, f: value.float });
+  return create(AttributeProtoSchema, { name, type: Type.INTS, ints: value.map(BigInt) });
+}
+
+function valueInfo(name: string, dtype: DType, shape: Shape): ValueInfoProto {
+  return create(ValueInfoProtoSchema, {
+    name,
+    type: {
+      value: {
+        case: "tensorType",
+        value: {
+          elemType: DATA_TYPES[dtype],
+          shape: {
+            dim: shape.map((size) => ({
+              value:
+                typeof size === "number"
+                  ? { case: "dimValue" as const, value: BigInt(size) }
+                  : { case: "dimParam" as const, value: size },
+            })),
+          },
+        },
+      },
+    },
+  });
+}

@@ -1,0 +1,37 @@
+/** What a method is: a configuration, the views it wants, and the graph of its loss. */
+import type { z } from "zod";
+import type { Tensor } from "../graph/tensor.ts";
+import type { Hyperparameters } from "../nn/optimizers.ts";
+import type { Scope } from "../nn/scope.ts";
+import type { ViewRecipe } from "../spec.ts";
+
+/** What a method builds with. */
+export interface StepScope extends Scope {
+  /** One tensor [n, 3, size, size] for each of the method's recipes, row i from image i. */
+  readonly views: readonly Tensor[];
+  /** Views [rows, 3, size, size] -> features [rows, d], with the weights that are trained and exported. */
+  encode(views: Tensor): Tensor;
+}
+
+export interface Step {
+  /** float32 []. */
+  readonly loss: Tensor;
+  /** More numbers worth watching, float32 [] each. */
+  readonly metrics: Readonly<Record<string, Tensor>>;
+  /** Vectors [rows, d] that must stay spread out; their collapse stops a run. */
+  readonly embedding: Tensor;
+}
+
+export interface OptimizerChoice extends Hyperparameters {
+  readonly name: "sgd" | "lars" | "adamw";
+}
+
+export interface Method<C> {
+  readonly name: string;
+  readonly paper: string;
+  /** The only home of its defaults, which may depend on the image size in pixels. */
+  readonly config: (imageSize: number) => z.ZodType<C>;
+  readonly views: (config: C, imageSize: number) => readonly ViewRecipe[];
+  readonly optimizer: (imageSize: number) => OptimizerChoice;
+  readonly build: (step: StepScope, config: C) => Step;
+}

@@ -1,0 +1,83 @@
+/** Layers: operators with their weights, named as PyTorch and timm name them. */
+import { constant, fixed, type Tensor } from "../graph/tensor.ts";
+import * as ops from "../ops/conv.ts";
+import { add, mul } from "../ops/elementwise.ts";
+import { gemm } from "../ops/matmul.ts";
+import * as norm from "../ops/normalization.ts";
+import { reshape } from "../ops/movement.ts";
+import type { Init } from "../spec.ts";
+import { elements } from "../graph/dims.ts";
+import type { Scope } from "./scope.ts";
+
+export const ZEROS = { kind: "constant", value: 0 } as const satisfies Init;
+export const ONES = { kind: "constant", value: 1 } as const satisfies Init;
+
+/** Normal with variance 2 / fan-out, for layers before a ReLU (He et al. 2015). */
+export const kaimingNormal = (fanOut: number): Init => ({ kind: "normal", std: Math.sqrt(2 / fanOut) });
+
+/** Uniform within 1 / sqrt(fan-in): PyTorch's default for linear layers. */
+export const fanInUniform = (fanIn: number): Init => ({ kind: "uniform", bound: 1 / Math.sqrt(fanIn) });
+
+export interface ConvOptions extends ops.ConvOptions {
+  readonly out: number;
+  readonly kernel: number;
+}
+
+/** x [n, c, h, w] -> [n, out, h', w'], without bias. */
+export const conv = (s: Scope, name: string, x: Tensor, { out, kernel, ...options }: ConvOptions): Tensor =>
+  s.in(name, () => {
+    const perGroup = fixed(x.shape[1], "number of channels") / (options.groups ?? 1);
+    const w = s.param("weight", [out, perGroup, kernel, kernel], kaimingNormal(out * kernel * kernel));
+    return ops.conv(x, w, options); // [n, out, h', w']
+  });
+
+/** Share of the old value that running statistics keep (PyTorch's momentum of 0.1 counts the other share). */
+const KEPT = 0.9;
+
+export interface BatchNormOptions {
+  /** Whether scale and bias are learnt; true by default. */
+  readonly affine?: boolean;
+}
+
+/** Batch normalisation over all axes but the second; running averages hold the unbiased variance, as PyTorch's do. */
+export const batchNorm = (s: Scope, name: string, x: Tensor, { affine = true }: BatchNormOptions = {}): Tensor =>
+  s.in(name, () => {
+    const c = fixed(x.shape[1], "number of channels");
+    const own = (label: string, init: typeof ZEROS | typeof ONES) =>
+      affine ? s.param(label, [c], init) : constant(new Float32Array(c).fill(init.value), [c]);
+    const scale = own("weight", ONES); // [c]
+    const bias = own("bias", ZEROS); // [c]
+    const mean = s.buffer("running_mean", [c], ZEROS);
+    const variance = s.buffer("running_var", [c], ONES);
+    if (s.mode === "evaluation") return norm.batchNorm(x, scale, bias, mean, variance); // as x
+    const batch = norm.batchNormTraining(x, scale, bias); // as x
+    s.update(mean, add(mul(mean, KEPT), mul(batch.mean, 1 - KEPT)));
+    s.update(variance, add(mul(variance, KEPT), mul(norm.unbiased(batch.variance, x), 1 - KEPT)));
+    return batch.y;
+  });
+
+export interface LinearOptions {
+  readonly out: number;
+  /** True by default. */
+  readonly bias?: boolean;
+  /** Of the weight; PyTorch's default by default, where the bias is drawn alike. Else the bias starts at 0. */
+  readonly init?: Init;
+}
+
+/** x [..., in] -> [..., out]; the weight is [out, in]. */
+export const linear = (s: Scope, name: string, x: Tensor, { out, bias = true, init }: LinearOptions): Tensor =>
+  s.in(name, () => {
+    const size = fixed(x.shape.at(-1), "number of features");
+    const w = s.param("weight", [out, size], init ?? fanInUniform(size));
+    const b = bias ? s.param("bias", [out], init ? ZEROS : fanInUniform(size)) : null;
+    const rows = reshape(x, [elements(x.shape.slice(0, -1)), size]); // [rows, in]
+    const y = gemm(rows, w, b, { transB: true }); // [rows, out]
+    return reshape(y, [...x.shape.slice(0, -1), out], x); // [..., out]
+  });
+
+/** Layer normalisation of the last axis. */
+export const layerNorm = (s: Scope, name: string, x: Tensor): Tensor =>
+  s.in(name, () => {
+    const size = fixed(x.shape.at(-1), "number of features");
+    return norm.layerNorm(x, s.param("weight", [size], ONES), s.param("bias", [size], ZEROS)); // as x
+  });

@@ -1,0 +1,119 @@
+/** Optimizers as subgraphs: from each parameter's gradient to its next value. */
+import { z } from "zod";
+import { inScope, type Tensor } from "../graph/tensor.ts";
+import { add, div, exp, greater, mul, sqrt, square, sub, where } from "../ops/elementwise.ts";
+import { reduceSum } from "../ops/reduce.ts";
+import type { Schedule } from "../spec.ts";
+import type { Scope, State } from "./scope.ts";
+
+export interface Hyperparameters {
+  /** The peak of the learning rate for 256 images a step; it grows with the batch. */
+  readonly lr: number;
+  /** Not applied to parameters of one axis (biases, normalisation). */
+  readonly weightDecay: number;
+  readonly warmupEpochs: number;
+}
+
+export interface Optimizer {
+  readonly config: z.ZodType<Record<string, number | boolean>>;
+  /** The parameter's next value; slots are updated on the way. */
+  readonly step: (s: Scope, param: State, grad: Tensor, rates: Rates, config: never) => Tensor;
+}
+interface Rates {
+  readonly lr: Tensor;
+  readonly weightDecay: Tensor;
+  /** Counted from 1. */
+  readonly step: () => Tensor;
+}
+
+const define = <C extends Record<string, number | boolean>>(o: {
+  config: z.ZodType<C>;
+  step: (s: Scope, param: State, grad: Tensor, rates: Rates, config: C) => Tensor;
+}): Optimizer => o;
+
+const decayed = (param: State, grad: Tensor, weightDecay: Tensor): Tensor =>
+  param.decay ? add(grad, mul(param.tensor, weightDecay)) : grad;
+
+/** Momentum as PyTorch has it: v = momentum v + g, w = w - lr v; the learning rate lies outside the momentum. */
+const sgd = define({
+  config: z.strictObject({
+    momentum: z.number().min(0).max(1).default(0.9),
+    nesterov: z.boolean().default(false),
+  }),
+  step: (s, param, grad, { lr, weightDecay }, { momentum, nesterov }) => {
+    const g = decayed(param, grad, weightDecay); // as the parameter, like all below
+    const slot = s.slot(param, "momentum");
+    const v = add(mul(slot, momentum), g);
+    s.update(slot, v);
+    return sub(param.tensor, mul(nesterov ? add(g, mul(v, momentum)) : v, lr));
+  },
+});
+
+/**
+ * LARS (You et al. 2017) as SimCLR's authors run it: the learning rate, times trust |w| / |g|, lies inside the
+ * momentum. Parameters of one axis have neither weight decay nor trust ratio.
+ */
+const lars = define({
+  config: z.strictObject({
+    momentum: z.number().min(0).max(1).default(0.9),
+    trust: z.number().positive().default(0.001),
+  }),
+  step: (s, param, grad, { lr, weightDecay }, { momentum, trust }) => {
+    const g = decayed(param, grad, weightDecay); // as the parameter, like all below
+    const slot = s.slot(param, "momentum");
+    const v = add(mul(slot, momentum), mul(g, param.decay ? mul(lr, trustRatio(param.tensor, g, trust)) : lr));
+    s.update(slot, v);
+    return sub(param.tensor, v);
+  },
+});
+
+/** trust |w| / |g|, or 1 where either is 0; float32 []. */
+function trustRatio(w: Tensor, g: Tensor, trust: number): Tensor {
+  const [weight, gradient] = [w, g].map((t) => sqrt(reduceSum(square(t)))); // []
+  const both = mul(weight!, gradient!); // []
+  return where(greater(both, 0), mul(div(weight!, where(greater(both, 0), gradient!, 1)), trust), 1);
+}
+
+/** Adam with decoupled weight decay (Loshchilov and Hutter 2019), decay times learning rate as in PyTorch. */
+const adamw = define({
+  config: z.strictObject({
+    beta1: z.number().min(0).max(1).default(0.9),
+    beta2: z.number().min(0).max(1).default(0.999),
+    eps: z.number().positive().default(1e-8),
+  }),
+  step: (s, param, grad, { lr, weightDecay, step }, { beta1, beta2, eps }) => {
+    const first = s.slot(param, "moment1");
+    const second = s.slot(param, "moment2");
+    const m = add(mul(first, beta1), mul(grad, 1 - beta1)); // as the parameter, like all below
+    const v = add(mul(second, beta2), mul(square(grad), 1 - beta2));
+    s.update(first, m);
+    s.update(second, v);
+    const corrected = (beta: number) => sub(1, exp(mul(step(), Math.log(beta)))); // []
+    const root = add(sqrt(div(v, corrected(beta2))), eps);
+    const kept = param.decay ? mul(param.tensor, sub(1, mul(lr, weightDecay))) : param.tensor;
+    return sub(kept, div(mul(m, div(lr, corrected(beta1))), root));
+  },
+});
+
+export const optimizers: Readonly<Record<string, Optimizer>> = { sgd, lars, adamw };
+
+/** Updates every parameter of the scope by its gradient, in the name scope "update". */
+export function applyOptimizer(
+  s: Scope,
+  optimizer: Optimizer,
+  config: unknown,
+  grads: ReadonlyMap<State, Tensor>,
+  { lr, weightDecay, warmupEpochs }: Hyperparameters,
+): void {
+  const schedule: Schedule = { kind: "cosine", from: lr, to: 0, warmupEpochs };
+  const rates: Rates = {
+    lr: s.scalar("lr", schedule, "linear"),
+    weightDecay: s.scalar("weightDecay", { kind: "constant", value: weightDecay }),
+    step: () => s.scalar("step", { kind: "step" }),
+  };
+  for (const [param, grad] of grads) {
+    inScope("update", () =>
+      inScope(param.name, () => s.update(param.tensor, optimizer.step(s, param, grad, rates, config as never))),
+    );
+  }
+}

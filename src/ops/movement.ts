@@ -1,0 +1,339 @@
+/** Operators that move values without changing them. */
+import { addDims, divideDims, sameShape, showShape } from "../graph/dims.ts";
+import {
+  axisOf,
+  constant,
+  fixed,
+  integers,
+  operator,
+  ShapeError,
+  scalar,
+  type Tensor,
+} from "../graph/tensor.ts";
+import type { Dim, Shape } from "../spec.ts";
+import { reshaped, shapeOf, sizeOf, sizes, sizesIn } from "./shape.ts";
+
+const reshapeOp = operator({
+  type: "Reshape",
+  infer: ([x, shape]) => [{ dtype: x!.dtype, shape: reshaped(x!.shape, sizesIn(shape!)) }],
+  gradient: ({ inputs: [x], grad }) => [reshape(grad, x!.shape, x!), null],
+});
+
+/**
+ * The same values in another shape. Symbolic sizes need nothing where the target keeps them in place or has
+ * only one; else they are read off the tensors `from`.
+ */
+export function reshape(x: Tensor, shape: Shape, ...from: readonly Tensor[]): Tensor {
+  if (sameShape(x.shape, shape)) return x;
+  const symbolic = shape.filter((size, i) => typeof size === "string" && size !== x.shape[i]);
+  if (symbolic.length > 1) return reshapeOp([x, sizes(shape, x, ...from)])[0]!;
+  const target = shape.map((size, i) => (typeof size === "number" ? size : size === x.shape[i] ? 0 : -1));
+  return reshapeOp([x, integers(target)])[0]!;
+}
+
+const transposeOp = operator({
+  type: "Transpose",
+  infer: ([x], { perm }) => [{ dtype: x!.dtype, shape: (perm as number[]).map((axis) => x!.shape[axis]!) }],
+  gradient: ({ grad, attributes }) => {
+    const perm = attributes.perm as number[];
+    return [
+      transpose(
+        grad,
+        perm.map((_, i) => perm.indexOf(i)),
+      ),
+    ];
+  },
+});
+
+/** Axes in another order; reversed by default. */
+export function transpose(x: Tensor, perm: readonly number[] = x.shape.map((_, i) => i).reverse()): Tensor {
+  if (perm.every((axis, i) => axis === i)) return x;
+  return transposeOp([x], { perm })[0]!;
+}
+
+const expandOp = operator({
+  type: "Expand",
+  infer: ([x, shape]) => {
+    const target = sizesIn(shape!);
+    const from = [...Array<Dim>(target.length - x!.shape.length).fill(1), ...x!.shape];
+    from.forEach((size, i) => {
+      if (size !== 1 && size !== target[i]) throw new ShapeError(`does not expand to ${showShape(target)}`);
+    });
+    return [{ dtype: x!.dtype, shape: target }];
+  },
+  gradient: ({ grad }) => [grad, null], // the walk sums what was broadcast
+});
+
+/** Repeats axes of size 1; symbolic sizes are read off x and `from`. */
+export const expand = (x: Tensor, shape: Shape, ...from: readonly Tensor[]): Tensor =>
+  sameShape(x.shape, shape) ? x : expandOp([x, sizes(shape, ...from, x)])[0]!;
+
+const sliceOp = operator({
+  type: "Slice",
+  infer: ([x, starts, ends, axes, steps]) => {
+    const [from, to, at, by] = [starts!, ends!, axes!, steps!].map((t) => sizesIn(t) as number[]);
+    const shape = [...x!.shape];
+    at!.forEach((axis, i) => {
+      const size = fixed(shape[axis], `size of axis ${axis}`);
+      const first = from![i]!;
+      const step = by![i]!;
+      const last = Math.min(to![i]!, size);
+      shape[axis] = Math.max(0, Math.ceil((last - first) / step));
+      if (first < 0 || first >= size || shape[axis] === 0) {
+        throw new ShapeError(`slice ${first}:${to![i]}:${step} is empty or outside of axis ${axis}`);
+      }
+    });
+    return [{ dtype: x!.dtype, shape }];
+  },
+  gradient: ({ inputs: [x, starts, ends, axes, steps], outputs: [y], grad }) => {
+    const [from, , at, by] = [starts!, ends!, axes!, steps!].map((t) => sizesIn(t) as number[]);
+    const rank = x!.shape.length;
+    let g = grad;
+    const before = Array<number>(rank).fill(0);
+    const after = Array<number>(rank).fill(0);
+    at!.forEach((axis, i) => {
+      const count = y!.shape[axis] as number;
+      g = spread(g, axis, by![i]!);
+      before[axis] = from![i]!;
+      after[axis] = (x!.shape[axis] as number) - from![i]! - ((count - 1) * by![i]! + 1);
+    });
+    return [pad(g, before, after), null, null, null, null];
+  },
+});
+
+/** Puts `step - 1` zeros between neighbours along an axis. */
+function spread(x: Tensor, axis: number, step: number): Tensor {
+  if (step === 1) return x;
+  const size = fixed(x.shape[axis], "size");
+  const split = [...x.shape.slice(0, axis), size, 1, ...x.shape.slice(axis + 1)];
+  const after = split.map((_, i) => (i === axis + 1 ? step - 1 : 0));
+  const wide = pad(
+    reshape(x, split, x),
+    split.map(() => 0),
+    after,
+  ); // [..., size, step, ...]
+  const merged = [...x.shape.slice(0, axis), size * step, ...x.shape.slice(axis + 1)];
+  return slice(reshape(wide, merged, x), { [axis]: [0, (size - 1) * step + 1] });
+}
+
+/** x[first:end:step] for the axes named, counted from the front. Their sizes are fixed. */
+export function slice(
+  x: Tensor,
+  ranges: Readonly<Record<number, readonly [first: number, end: number, step?: number]>>,
+): Tensor {
+  const kept = Object.entries(ranges).filter(
+    ([axis, [first, end, step = 1]]) => first !== 0 || step !== 1 || x.shape[Number(axis)] !== end,
+  );
+  if (kept.length === 0) return x;
+  const column = (pick: (r: readonly [number, number, number?]) => number) => integers(kept.map(([, r]) => pick(r)));
+  return sliceOp([
+    x,
+    column(([first]) => first),
+    column(([, end]) => end),
+    integers(kept.map(([axis]) => Number(axis))),
+    column(([, , step]) => step ?? 1),
+  ])[0]!;
+}
+
+const reverseOp = operator({
+  type: "Slice",
+  name: "Reverse",
+  infer: ([x]) => [{ dtype: x!.dtype, shape: x!.shape }],
+  gradient: ({ inputs: [, , , axes], grad }) => [reverse(grad, sizesIn(axes!) as number[]), null, null, null, null],
+});
+const BACKWARD_END = -(2 ** 31);
+
+/** The axes read from the end. */
+export function reverse(x: Tensor, axes: readonly number[]): Tensor {
+  const all = (value: number) => integers(axes.map(() => value));
+  return reverseOp([x, all(-1), all(BACKWARD_END), integers(axes), all(-1)])[0]!;
+}
+
+const padOp = operator({
+  type: "Pad",
+  infer: ([x, pads]) => {
+    const amounts = sizesIn(pads!) as number[];
+    const rank = x!.shape.length;
+    if (amounts.length !== 2 * rank || amounts.some((p) => p < 0)) {
+      throw new ShapeError(`expected ${2 * rank} pads of 0 or more, found ${amounts.join(", ")}`);
+    }
+    return [{ dtype: x!.dtype, shape: x!.shape.map((size, i) => addDims(size, amounts[i]! + amounts[rank + i]!)) }];
+  },
+  gradient: ({ inputs: [x, pads], grad }) => {
+    const amounts = sizesIn(pads!) as number[];
+    const ranges = x!.shape.flatMap((size, i) =>
+      amounts[i] || amounts[x!.shape.length + i]
+        ? [[i, [amounts[i]!, amounts[i]! + fixed(size, "size")]] as const]
+        : [],
+    );
+    return [slice(grad, Object.fromEntries(ranges)), null, null];
+  },
+});
+
+/** `value` (0) put before and after along each axis. */
+export function pad(x: Tensor, before: readonly number[], after: readonly number[], value = 0): Tensor {
+  if ([...before, ...after].every((p) => p === 0)) return x;
+  return padOp([x, integers([...before, ...after]), scalar(value)])[0]!;
+}
+
+const concatOp = operator({
+  type: "Concat",
+  infer: (parts, { axis }) => {
+    const [first, ...others] = parts;
+    const at = axis as number;
+    for (const part of others) {
+      const fits = part.shape.length === first!.shape.length && part.dtype === first!.dtype;
+      if (!fits || part.shape.some((size, i) => i !== at && size !== first!.shape[i])) {
+        throw new ShapeError(`sizes must agree but for axis ${at}`);
+      }
+    }
+    const size = parts.map((p) => p.shape[at]!).reduce(addDims);
+    return [{ dtype: first!.dtype, shape: first!.shape.map((s, i) => (i === at ? size : s)) }];
+  },
+  gradient: ({ inputs, grad, attributes }) => split(grad, attributes.axis as number, inputs),
+});
+
+/** Tensors one after the other along an axis. */
+export function concat(parts: readonly Tensor[], axis: number): Tensor {
+  if (parts.length === 1) return parts[0]!;
+  return concatOp(parts, { axis: axisOf(axis, parts[0]!.shape.length) })[0]!;
+}
+
+const splitOp = operator({
+  type: "Split",
+  infer: ([x, lengths], { axis }) => {
+    const sizesOf = sizesIn(lengths!);
+    const total = sizesOf.reduce(addDims);
+    if (total !== x!.shape[axis as number]) {
+      throw new ShapeError(`parts of ${sizesOf.join(", ")} do not fill axis ${axis}`);
+    }
+    return sizesOf.map((size) => ({
+      dtype: x!.dtype,
+      shape: x!.shape.map((s, i) => (i === axis ? size : s)),
+    }));
+  },
+  gradient: ({ outputs, grads, attributes }) => {
+    const parts = outputs.map((y, i) => grads[i] ?? zerosLike(y));
+    return [concat(parts, attributes.axis as number), null];
+  },
+});
+
+/** Parts along an axis, each as long as the tensor of `like` in its place. */
+export function split(x: Tensor, axis: number, like: readonly Tensor[]): readonly Tensor[] {
+  if (like.length === 1) return [x];
+  const at = axisOf(axis, x.shape.length);
+  const lengths = sizes(
+    like.map((t) => t.shape[at]!),
+    ...like.flatMap((t) => (typeof t.shape[at] === "string" ? [t] : [])),
+  );
+  return splitOp([x, lengths], { axis: at });
+}
+
+/** `count` equal parts along an axis of fixed size. */
+export function chunk(x: Tensor, axis: number, count: number): readonly Tensor[] {
+  if (count === 1) return [x];
+  const at = axisOf(axis, x.shape.length);
+  const size = divideDims(x.shape[at]!, count);
+  if (typeof size !== "number") {
+    throw new ShapeError(`Split: axis ${at} of ${showShape(x.shape)} has no ${count} equal parts`);
+  }
+  return splitOp([x, integers(Array(count).fill(size))], { axis: at });
+}
+
+const filledOp = operator({
+  type: "ConstantOfShape",
+  infer: ([shape]) => [{ dtype: "float32", shape: sizesIn(shape!) }],
+  gradient: { none: "the values are constant" },
+});
+
+/** Zeros with the shape of x. */
+export const zerosLike = (x: Tensor): Tensor => filledOp([shapeOf(x)])[0]!;
+
+const gatherOp = operator({
+  type: "Gather",
+  infer: ([x, indices], { axis }) => {
+    const at = axis as number;
+    if (indices!.dtype !== "int64") throw new ShapeError(`expected int64 indices, found ${indices!.dtype}`);
+    return [{ dtype: x!.dtype, shape: [...x!.shape.slice(0, at), ...indices!.shape, ...x!.shape.slice(at + 1)] }];
+  },
+  gradient: ({ inputs: [x, indices], grad, attributes }) => {
+    const at = attributes.axis as number;
+    const rank = x!.shape.length;
+    const k = indices!.shape.length;
+    const toFront = [at, ...range(0, at), ...range(at + 1, rank)];
+    const rowsFirst = [...range(at, at + k), ...range(0, at), ...range(at + k, rank + k - 1)];
+    const rows = transpose(grad, rowsFirst); // [...indices, ...the other axes]
+    const into = zerosLike(transpose(x!, toFront)); // [size, ...the other axes]
+    const sum = scatterAdd(into, reshape(indices!, [...indices!.shape, 1], indices!), rows);
+    return [
+      transpose(
+        sum,
+        toFront.map((_, i) => toFront.indexOf(i)),
+      ),
+      null,
+    ];
+  },
+});
+const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+
+/** The slices of x at int64 indices along an axis; the indices' axes take its place. */
+export const gather = (x: Tensor, indices: Tensor, axis = 0): Tensor =>
+  gatherOp([x, indices], { axis: axisOf(axis, x.shape.length) })[0]!;
+
+const scatterOp = operator({
+  type: "ScatterND",
+  infer: ([x]) => [x!],
+  gradient: { none: "made only by the rule of Gather" },
+});
+
+/** x with the rows of `updates` added at `indices` [..., 1]; a row named twice gets both. */
+const scatterAdd = (x: Tensor, indices: Tensor, updates: Tensor): Tensor =>
+  scatterOp([x, indices, updates], { reduction: "add" })[0]!;
+
+const scatterElementsOp = operator({
+  type: "ScatterElements",
+  infer: ([x]) => [x!],
+  gradient: { none: "made only by the rule of MaxPool" },
+});
+
+/** Values of a flat vector put at their places in zeros with the shape of x; places named twice are summed. */
+export function scatterFlat(x: Tensor, places: Tensor, values: Tensor): Tensor {
+  const flat = reshape(zerosLike(x), [-1]);
+  const sum = scatterElementsOp([flat, reshape(places, [-1]), reshape(values, [-1])], { axis: 0, reduction: "add" })[0]!;
+  return reshape(sum, x.shape, x);
+}
+
+const castOp = operator({
+  type: "Cast",
+  infer: ([x], { to }) => [{ dtype: CASTS.find(([, code]) => code === to)![0], shape: x!.shape }],
+  gradient: { none: "between whole numbers and floats" },
+});
+const CASTS = [
+  ["float32", 1],
+  ["uint8", 2],
+  ["int32", 6],
+  ["int64", 7],
+  ["bool", 9],
+] as const;
+
+/** The values in another type; no gradient passes. */
+export const cast = (x: Tensor, to: (typeof CASTS)[number][0]): Tensor =>
+  x.dtype === to ? x : castOp([x], { to: CASTS.find(([dtype]) => dtype === to)![1] })[0]!;
+
+const stopOp = operator({
+  type: "Identity",
+  name: "StopGradient",
+  infer: ([x]) => [x!],
+  gradient: { none: "that is its purpose" },
+});
+
+/** x, as a constant to the gradient. */
+export const stopGradient = (x: Tensor): Tensor => stopOp([x])[0]!;
+
+/** The size of an axis for use as a gather index and the like, int64 [1]. */
+export { sizeOf };
+
+/** A float32 constant from nested rows. */
+export function table(rows: readonly (readonly number[])[]): Tensor {
+  return constant(new Float32Array(rows.flat()), [rows.length, rows[0]!.length]);
+}

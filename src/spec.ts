@@ -1,0 +1,135 @@
+/** Plain data that the wing that builds graphs and the wing that runs them share. */
+
+export type DType = "float32" | "uint8" | "int32" | "int64" | "bool";
+
+/** A size: a number, or a symbol such as "n" or "2*n" that is known when the graph runs. */
+export type Dim = number | string;
+export type Shape = readonly Dim[];
+
+/** How a state tensor starts. Draws depend on the run's seed and the tensor's name alone. */
+export type Init =
+  | { readonly kind: "constant"; readonly value: number }
+  | { readonly kind: "normal"; readonly std: number }
+  /** Normal, redrawn outside two standard deviations. */
+  | { readonly kind: "truncated-normal"; readonly std: number }
+  /** Uniform in [-bound, bound). */
+  | { readonly kind: "uniform"; readonly bound: number }
+  /** Equal to another state tensor at the start (an average starts as its parameter). */
+  | { readonly kind: "copy"; readonly of: string };
+
+export type Role = "param" | "average" | "buffer" | "optimizer";
+
+/** A tensor that a step reads and replaces. */
+export interface StateEntry {
+  readonly name: string;
+  readonly role: Role;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly init: Init;
+  /** The output that holds its next value. */
+  readonly next: string;
+}
+
+/** The value of a scalar over a run. */
+export type Schedule =
+  | { readonly kind: "constant"; readonly value: number }
+  /** The number of the step, counted from 1. */
+  | { readonly kind: "step" }
+  /** Linear from 0 over `warmupEpochs`, then half a cosine from `from` to `to` at the last step. */
+  | { readonly kind: "cosine"; readonly from: number; readonly to: number; readonly warmupEpochs: number }
+  /** `from`, multiplied by `factor` at each share of the run in `at`, after a linear warm-up. */
+  | {
+      readonly kind: "steps";
+      readonly from: number;
+      readonly factor: number;
+      readonly at: readonly number[];
+      readonly warmupEpochs: number;
+    };
+
+export interface ScalarEntry {
+  readonly name: string;
+  readonly schedule: Schedule;
+  /** "linear": the schedule's values are for 256 images a step and grow with the batch (Goyal et al. 2017). */
+  readonly batchScaling: "none" | "linear";
+}
+
+/** How one view of an image is drawn; probabilities in [0, 1], sizes in pixels. */
+export interface ViewRecipe {
+  /** Height and width of the view. */
+  readonly size: number;
+  /** Share of the image's area and width / height of the box (random resized crop). */
+  readonly crop: { readonly scale: readonly [number, number]; readonly ratio: readonly [number, number] };
+  readonly flip: number;
+  /** Factors are drawn from [max(0, 1 - x), 1 + x], the hue's turn from [-hue, hue] of a full circle. */
+  readonly jitter: {
+    readonly p: number;
+    readonly brightness: number;
+    readonly contrast: number;
+    readonly saturation: number;
+    readonly hue: number;
+  };
+  readonly grayscale: number;
+  /** Standard deviation in pixels, drawn uniformly; the kernel spans a tenth of the view's height. */
+  readonly blur: { readonly p: number; readonly sigma: readonly [number, number] };
+  readonly solarize: number;
+}
+
+/**
+ * The columns of a view's parameters, float32 [n, 14]: what `views/sample` draws and `views/augment` applies.
+ * Box in pixels of the source. Colour before and after the hue's turn is gain * x + gray * luma(x) + mean *
+ * average(luma(x)). Sigma 0 leaves the view sharp.
+ */
+export const VIEW_COLUMNS = [
+  "top",
+  "left",
+  "height",
+  "width",
+  "flip",
+  "gainBefore",
+  "grayBefore",
+  "meanBefore",
+  "hue",
+  "gainAfter",
+  "grayAfter",
+  "meanAfter",
+  "sigma",
+  "solarize",
+] as const;
+export type ViewColumn = (typeof VIEW_COLUMNS)[number];
+
+/** JSON values, as configurations hold them. */
+export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+export type JsonObject = { readonly [key: string]: Json };
+
+export interface GraphFile {
+  readonly file: string;
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
+/**
+ * Everything a run knows of an artifact. One step: feed `images` (uint8 [n, h, w, 3], each image in its top left
+ * corner), a parameter row per image and view, the scalars and the state; replace each state tensor by its `next`.
+ */
+export interface Manifest {
+  readonly format: 1;
+  readonly name: string;
+  readonly opset: number;
+  readonly method: { readonly name: string; readonly paper: string; readonly config: JsonObject };
+  readonly encoder: {
+    readonly name: string;
+    /** Height and width that it was built for, pixels. */
+    readonly imageSize: number;
+    /** Length of its feature vector. */
+    readonly features: number;
+  };
+  readonly optimizer: { readonly name: string; readonly config: JsonObject };
+  readonly files: { readonly step: GraphFile; readonly encode: GraphFile };
+  readonly views: readonly { readonly input: string; readonly recipe: ViewRecipe }[];
+  readonly scalars: readonly ScalarEntry[];
+  readonly state: readonly StateEntry[];
+  /** Scalar outputs of the step, the loss first. */
+  readonly metrics: readonly string[];
+  /** Output float32 [rows, d] whose spread shows a collapse. */
+  readonly embedding: string;
+}

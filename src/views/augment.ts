@@ -1,0 +1,183 @@
+/**
+ * Views as operators: crop, resize, flip, colour, blur, solarize and normalise a batch, each image by its own row of
+ * parameters. Geometry and blur are matrix products with matrices made from the parameters.
+ */
+import { multiplyDims } from "../graph/dims.ts";
+import { constant, type Tensor } from "../graph/tensor.ts";
+import { abs, add, clip, div, equal, exp, floor, greaterOrEqual, maximum, minimum, mul, neg, reciprocal, relu, square, sub, where } from "../ops/elementwise.ts";
+import { matmul, swap } from "../ops/matmul.ts";
+import { cast, chunk, reshape, slice, table, transpose } from "../ops/movement.ts";
+import { batchNorm } from "../ops/normalization.ts";
+import { reduceMax, reduceMean, reduceMin, reduceSum } from "../ops/reduce.ts";
+import { indicesAlong, sizeOf } from "../ops/shape.ts";
+import { VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
+
+/** Red, green and blue in the luma of ITU-R BT.601, as torchvision and Pillow weigh them. */
+const LUMA = [0.299, 0.587, 0.114] as const;
+/** Mean and standard deviation of ImageNet's channels, which normalise every image. */
+export const CHANNEL_MEAN = [0.485, 0.456, 0.406] as const;
+export const CHANNEL_STD = [0.229, 0.224, 0.225] as const;
+
+/** Views [n, 3, size, size], normalised, of images uint8 [n, h, w, 3] by parameters float32 [n, columns]. */
+export function augment(images: Tensor, params: Tensor, recipe: ViewRecipe): Tensor {
+  const p = columnsOf(params);
+  const x = cropAndResize(images, p, recipe.size); // [n, 3, s, s], as all below
+  const jittered = recipe.jitter.p > 0 && recipe.jitter.hue > 0 ? turnHue(affine(x, p, "Before"), p.hue) : x;
+  const coloured = recipe.jitter.p > 0 || recipe.grayscale > 0 ? affine(jittered, p, "After") : jittered;
+  const blurred = recipe.blur.p > 0 ? blur(coloured, p.sigma, recipe.size) : coloured;
+  return normalise(recipe.solarize > 0 ? solarize(blurred, p.solarize) : blurred);
+}
+
+/** The centre square of each image, `share` of its shorter side, resized to `size` and normalised: [n, 3, s, s]. */
+export function centreView(images: Tensor, size: number, share: number): Tensor {
+  const [height, width] = [1, 2].map((axis) => sizeOfAxis(images, axis)); // [1] each
+  const side = floor(add(mul(minimum(height!, width!), share), 0.5)); // [1]
+  const box = (whole: Tensor) => ({ start: cell(floor(mul(sub(whole, side), 0.5))), length: cell(side) });
+  const still = constant(new Float32Array([0]), [1, 1, 1]); // [1, 1, 1]
+  const rows = resampling(images, 1, size, box(height!), still); // [1, s, h]
+  const columns = resampling(images, 2, size, box(width!), still); // [1, s, w]
+  return normalise(resample(images, rows, columns, size));
+}
+
+type Columns = Readonly<Record<ViewColumn, Tensor>>;
+
+/** Each parameter as [n, 1, 1]. */
+function columnsOf(params: Tensor): Columns {
+  const n = params.shape[0]!;
+  return Object.fromEntries(
+    VIEW_COLUMNS.map((name, i) => [name, reshape(slice(params, { 1: [i, i + 1] }), [n, 1, 1])]),
+  ) as unknown as Columns;
+}
+
+const cell = (t: Tensor) => reshape(t, [1, 1, 1]);
+const sizeOfAxis = (x: Tensor, axis: number): Tensor => cast(sizeOf(x, axis), "float32"); // [1]
+
+interface Span {
+  /** First pixel, [n, 1, 1]. */
+  readonly start: Tensor;
+  /** Number of pixels, [n, 1, 1]. */
+  readonly length: Tensor;
+}
+
+function cropAndResize(images: Tensor, p: Columns, size: number): Tensor {
+  const still = mul(p.flip, 0); // [n, 1, 1]
+  const rows = resampling(images, 1, size, { start: p.top, length: p.height }, still); // [n, s, h]
+  const columns = resampling(images, 2, size, { start: p.left, length: p.width }, p.flip); // [n, s, w]
+  return resample(images, rows, columns, size); // [n, 3, s, s]
+}
+
+/** rows and columns applied to uint8 images [n, h, w, 3], as values in [0, 1]: [n, 3, s, s]. */
+function resample(images: Tensor, rows: Tensor, columns: Tensor, size: number): Tensor {
+  const [n, height, width] = images.shape;
+  const lines = reshape(cast(images, "float32"), [n!, height!, multiplyDims(3, width!)], images); // [n, h, 3 w]
+  const squeezed = reshape(matmul(rows, lines), [n!, size, width!, 3], images); // [n, s, w, 3]
+  const planes = reshape(transpose(squeezed, [0, 3, 1, 2]), [n!, 3 * size, width!], images); // [n, 3 s, w]
+  return reshape(mul(matmul(planes, swap(columns)), 1 / 255), [n!, 3, size, size]);
+}
+
+/**
+ * The matrix [n, size, pixels] that resamples a span of one axis to `size` values: bilinear with antialiasing, the
+ * triangle as wide as the step between outputs (at least one pixel), rows that sum to 1, nothing from outside the
+ * span; read backwards where `flip` is 1.
+ */
+function resampling(images: Tensor, axis: number, size: number, { start, length }: Span, flip: Tensor): Tensor {
+  const step = mul(length, 1 / size); // [n, 1, 1]
+  const output = constant(Float32Array.from({ length: size }, (_, i) => i + 0.5), [1, size, 1]); // [1, s, 1]
+  const along = mul(output, step); // [n, s, 1]
+  const turned = add(along, mul(flip, sub(length, mul(along, 2)))); // [n, s, 1]
+  const centre = add(start, turned); // [n, s, 1]
+  const pixel = add(indicesAlong(images, axis), 0.5); // [pixels]
+  const support = maximum(step, 1); // [n, 1, 1]
+  const triangle = sub(1, mul(abs(sub(pixel, centre)), reciprocal(support))); // [n, s, pixels]
+  const half = mul(length, 0.5); // [n, 1, 1]
+  // At least 1 on the span's pixels and below 0 on all others.
+  const inside = mul(sub(half, abs(sub(pixel, add(start, half)))), 2); // [n, 1, pixels]
+  const weights = relu(minimum(triangle, inside)); // [n, s, pixels]
+  return mul(weights, reciprocal(reduceSum(weights, { axes: [2], keep: true })));
+}
+
+/** gain x + gray luma + mean average(luma), clipped to [0, 1]; [n, 3, s, s]. */
+function affine(x: Tensor, p: Columns, side: "Before" | "After"): Tensor {
+  const [n, , height, width] = x.shape as [never, number, number, number];
+  const plane = (t: Tensor) => reshape(t, [n, 1, 1, 1]);
+  const luma = lumaOf(x); // [n, 1, s, s]
+  const average = reduceMean(luma, { axes: [2, 3], keep: true }); // [n, 1, 1, 1]
+  const gray = add(mul(luma, plane(p[`gray${side}`])), mul(average, plane(p[`mean${side}`]))); // [n, 1, s, s]
+  return clip(add(mul(x, plane(p[`gain${side}`])), reshape(gray, [n, 1, height, width])), 0, 1);
+}
+
+/** [n, 3, s, s] -> [n, 1, s, s] */
+function lumaOf(x: Tensor): Tensor {
+  const [n, , height, width] = x.shape as [never, number, number, number];
+  const flat = reshape(x, [n, 3, height * width]); // [n, 3, s s]
+  return reshape(matmul(table([LUMA]), flat), [n, 1, height, width]);
+}
+
+/**
+ * The hue turned by a share of the full circle [n, 1, 1], value and chroma kept. With h the hue in turns, a channel
+ * at angle c is least + chroma * clip(2 - 6 |distance of h to c around the circle|, 0, 1).
+ */
+function turnHue(x: Tensor, turn: Tensor): Tensor {
+  const n = x.shape[0]!;
+  const [red, green, blue] = chunk(x, 1, 3); // [n, 1, s, s] each, as all below
+  const most = reduceMax(x, { axes: [1], keep: true });
+  const least = reduceMin(x, { axes: [1], keep: true });
+  const chroma = sub(most, least);
+  const scale = reciprocal(mul(maximum(chroma, 1e-6), 6));
+  const sector = where(
+    equal(red!, most),
+    mul(sub(green!, blue!), scale),
+    where(equal(green!, most), add(mul(sub(blue!, red!), scale), 1 / 3), add(mul(sub(red!, green!), scale), 2 / 3)),
+  ); // in [-1/6, 5/6)
+  const turned = add(sector, reshape(turn, [n, 1, 1, 1]));
+  const hue = sub(turned, floor(turned)); // in [0, 1)
+  // |hue - angle| around the circle, for angles of 0, 1/3 and -1/3: | |d - 1/2| - 1/2 | for d in [-1/2, 3/2].
+  const angles = constant(new Float32Array([0, 1 / 3, -1 / 3]), [1, 3, 1, 1]); // [1, 3, 1, 1]
+  const distance = abs(sub(abs(sub(hue, add(angles, 0.5))), 0.5)); // [n, 3, s, s]
+  const chroma6 = mul(chroma, 6); // [n, 1, s, s]
+  const top = add(least, mul(chroma, 2)); // [n, 1, s, s]
+  return sub(top, mul(clip(distance, 1 / 6, 1 / 3), chroma6)); // [n, 3, s, s]
+}
+
+/**
+ * Gaussian blur with a kernel of a tenth of the height (an odd number of pixels), edges mirrored, as SimCLR's
+ * appendix A has it; sigma [n, 1, 1], none where it is 0.
+ */
+function blur(x: Tensor, sigma: Tensor, size: number): Tensor {
+  const n = x.shape[0]!;
+  const radius = Math.max(1, Math.floor(Math.floor(size / 10) / 2));
+  const distances = constant(Float32Array.from({ length: radius + 1 }, (_, t) => t), [1, radius + 1]); // [1, r + 1]
+  const exponent = div(neg(square(distances)), mul(square(maximum(reshape(sigma, [n, 1]), 1e-3)), 2)); // [n, r + 1]
+  const kernel = exp(exponent); // [n, r + 1]
+  const both = constant(Float32Array.from({ length: radius + 1 }, (_, t) => (t ? 2 : 1)), [1, radius + 1]); // [1, r + 1]
+  const weights = div(kernel, reduceSum(mul(kernel, both), { axes: [1], keep: true })); // [n, r + 1]
+  const matrix = reshape(matmul(weights, mirrored(size, radius)), [n, size, size]); // [n, s, s]
+  const across = matmul(reshape(x, [n, 3 * size, size]), swap(matrix)); // [n, 3 s, s]
+  return matmul(reshape(matrix, [n, 1, size, size]), reshape(across, [n, 3, size, size])); // [n, 3, s, s]
+}
+
+/** Row t: the matrix [s, s] that takes from the pixels at distance t, edges mirrored; [r + 1, s s]. */
+function mirrored(size: number, radius: number): Tensor {
+  const data = new Float32Array((radius + 1) * size * size);
+  const mirror = (i: number): number => (i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i);
+  for (let t = 0; t <= radius; t++)
+    for (let i = 0; i < size; i++)
+      for (const j of new Set([i - t, i + t])) {
+        const at = (t * size + i) * size + Math.min(size - 1, Math.max(0, mirror(j)));
+        data[at] = data[at]! + 1;
+      }
+  return constant(data, [radius + 1, size * size]);
+}
+
+/** Values of 1/2 and above inverted where the flag [n, 1, 1] is 1. */
+function solarize(x: Tensor, flag: Tensor): Tensor {
+  const high = mul(cast(greaterOrEqual(x, 0.5), "float32"), reshape(flag, [x.shape[0]!, 1, 1, 1])); // [n, 3, s, s]
+  return add(x, mul(high, sub(1, mul(x, 2))));
+}
+
+/** (x - mean) / std per channel, in one pass. */
+function normalise(x: Tensor): Tensor {
+  const row = (values: readonly number[]) => constant(new Float32Array(values), [3]);
+  const variance = row(CHANNEL_STD.map((s) => s * s - 1e-5)); // [3], less the operator's epsilon
+  return batchNorm(x, row([1, 1, 1]), row([0, 0, 0]), row(CHANNEL_MEAN), variance);
+}

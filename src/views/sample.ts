@@ -1,0 +1,101 @@
+/** Draws the parameters of views on the host: small rows of numbers that `augment` turns into pixels. */
+import type { Random } from "../random.ts";
+import { VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
+
+export interface Size {
+  readonly height: number;
+  readonly width: number;
+}
+
+/** Writes the parameters of one view of an image of the given size into a row of `VIEW_COLUMNS`. */
+export function sampleView(recipe: ViewRecipe, image: Size, random: Random, row: Float32Array): void {
+  const box = randomResizedCrop(image, recipe.crop, random);
+  const flip = random.chance(recipe.flip) ? 1 : 0;
+  const jitter = sampleJitter(recipe, random);
+  if (random.chance(recipe.grayscale)) jitter.after = afterSaturation(jitter.after, 0);
+  const sigma = random.chance(recipe.blur.p) ? random.uniform(...recipe.blur.sigma) : 0;
+  const values: Record<ViewColumn, number> = {
+    ...box,
+    flip,
+    gainBefore: jitter.before.gain,
+    grayBefore: jitter.before.gray,
+    meanBefore: jitter.before.mean,
+    hue: jitter.hue,
+    gainAfter: jitter.after.gain,
+    grayAfter: jitter.after.gray,
+    meanAfter: jitter.after.mean,
+    sigma,
+    solarize: random.chance(recipe.solarize) ? 1 : 0,
+  };
+  VIEW_COLUMNS.forEach((column, i) => {
+    row[i] = values[column];
+  });
+}
+
+/**
+ * A box of random area and aspect ratio (Szegedy et al. 2015), whole pixels, drawn as torchvision does: ten tries,
+ * then the largest centred box within the ratios.
+ */
+function randomResizedCrop({ height, width }: Size, { scale, ratio }: ViewRecipe["crop"], random: Random) {
+  for (let attempt = 0; attempt < 10; attempt++) {
+    const area = height * width * random.uniform(...scale);
+    const aspect = Math.exp(random.uniform(Math.log(ratio[0]), Math.log(ratio[1])));
+    const w = Math.round(Math.sqrt(area * aspect));
+    const h = Math.round(Math.sqrt(area / aspect));
+    if (w >= 1 && h >= 1 && w <= width && h <= height) {
+      return { top: random.integer(height - h + 1), left: random.integer(width - w + 1), height: h, width: w };
+    }
+  }
+  const whole = width / height;
+  const h = whole < ratio[0] ? Math.max(1, Math.round(width / ratio[0])) : height;
+  const w = whole > ratio[1] ? Math.max(1, Math.round(height * ratio[1])) : width;
+  return { top: Math.floor((height - h) / 2), left: Math.floor((width - w) / 2), height: h, width: w };
+}
+
+/** gain * x + gray * luma(x) + mean * average(luma(x)). */
+interface Affine {
+  readonly gain: number;
+  readonly gray: number;
+  readonly mean: number;
+}
+const IDENTITY: Affine = { gain: 1, gray: 0, mean: 0 };
+
+const afterBrightness = ({ gain, gray, mean }: Affine, factor: number): Affine => ({
+  gain: gain * factor,
+  gray: gray * factor,
+  mean: mean * factor,
+});
+const afterContrast = ({ gain, gray, mean }: Affine, factor: number): Affine => ({
+  gain: gain * factor,
+  gray: gray * factor,
+  mean: mean * factor + (1 - factor) * (gain + gray + mean),
+});
+const afterSaturation = ({ gain, gray, mean }: Affine, factor: number): Affine => ({
+  gain: gain * factor,
+  gray: gray * factor + (1 - factor) * (gain + gray),
+  mean,
+});
+
+/**
+ * Colour jitter in a random order of its four parts. Brightness, contrast and saturation are affine in the image and
+ * its luma, so those before the hue's turn become one affine map and those after it another; values are clipped to
+ * [0, 1] once after each of the two.
+ */
+function sampleJitter({ jitter }: ViewRecipe, random: Random): { before: Affine; hue: number; after: Affine } {
+  const drawn = { before: IDENTITY, hue: 0, after: IDENTITY };
+  if (!random.chance(jitter.p)) return drawn;
+  const around1 = (x: number) => random.uniform(Math.max(0, 1 - x), 1 + x);
+  const factors = {
+    brightness: around1(jitter.brightness),
+    contrast: around1(jitter.contrast),
+    saturation: around1(jitter.saturation),
+  };
+  drawn.hue = random.uniform(-jitter.hue, jitter.hue);
+  let side: "before" | "after" = jitter.hue > 0 ? "before" : "after";
+  for (const part of random.shuffled(["brightness", "contrast", "saturation", "hue"] as const)) {
+    if (part === "hue") side = "after";
+    else drawn[side] = AFFINE[part](drawn[side], factors[part]);
+  }
+  return drawn;
+}
+const AFFINE = { brightness: afterBrightness, contrast: afterContrast, saturation: afterSaturation };
