@@ -35,7 +35,7 @@ export type Schedule =
   | { readonly kind: "constant"; readonly value: number }
   /** The number of the step, counted from 1. */
   | { readonly kind: "step" }
-  /** Linear from 0 over `warmupEpochs`, then half a cosine from `from` to `to` at the last step. */
+  /** Linear from 0 over `warmupEpochs`, then half a cosine from `from` to `to`, reached at the end of the run. */
   | { readonly kind: "cosine"; readonly from: number; readonly to: number; readonly warmupEpochs: number }
   /** `from`, multiplied by `factor` at each share of the run in `at`, after a linear warm-up. */
   | {
@@ -120,6 +120,8 @@ export interface Manifest {
     readonly name: string;
     /** Height and width that it was built for, pixels. */
     readonly imageSize: number;
+    /** Side of the squares that `encode` is best given: it takes their centre of `imageSize`, or their whole. */
+    readonly side: number;
     /** Length of its feature vector. */
     readonly features: number;
   };

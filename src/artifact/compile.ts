@@ -7,7 +7,7 @@ import { input, inScope, type Tensor } from "../graph/tensor.ts";
 import { methodNamed } from "../methods/index.ts";
 import type { OptimizerChoice, StepScope } from "../methods/method.ts";
 import { applyOptimizer, optimizers } from "../nn/optimizers.ts";
-import { type Mode, Scope, type State } from "../nn/scope.ts";
+import { Scope, type State } from "../nn/scope.ts";
 import { gradients } from "../ops/gradients.ts";
 import type { JsonObject, Manifest } from "../spec.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
@@ -44,7 +44,12 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
   const optimizer = optimizerOf(spec);
   return {
     method: { name: method.name, paper: method.paper, config: parseConfig(`method ${method.name}`, schema, spec.config ?? {}) },
-    encoder: { name: encoder.name, imageSize: spec.imageSize, features: encoder.features },
+    encoder: {
+      name: encoder.name,
+      imageSize: spec.imageSize,
+      side: Math.round(spec.imageSize / centreShare(spec.imageSize)),
+      features: encoder.features,
+    },
     optimizer: {
       name: optimizer.name,
       config: parseConfig(`optimizer ${optimizer.name}`, optimizers[optimizer.name]!.config as unknown as z.ZodObject, {}),
@@ -54,41 +59,9 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
 
 export function compile(spec: ArtifactSpec): CompiledArtifact {
   const resolved = resolveSpec(spec);
-  const method = methodNamed(spec.method);
-  const encoder = encoderNamed(spec.encoder);
-  const choice = optimizerOf(spec);
-  const config = resolved.method.config as never;
-  const recipes = method.views(config, spec.imageSize);
-  const name = `${method.name}-${encoder.name}-${spec.imageSize}`;
-  const images = () => input("images", "uint8", ["n", "h", "w", 3]);
-  const encode = (s: Scope, x: Tensor) => s.in("encoder", () => encoder.build(s, x)); // [rows, features]
-
-  const source = images();
-  const params = recipes.map((_, i) => input(`view${i}`, "float32", ["n", VIEW_COLUMNS.length]));
-  const views = recipes.map((recipe, i) => inScope(`view${i}`, () => augment(source, params[i]!, recipe)));
-  const scope = new Step("training", views, encode);
-  const step = method.build(scope, config);
-  const trained = scope.params;
-  const grads = gradients(
-    step.loss,
-    trained.map((p) => p.tensor),
-  );
-  const byParam = new Map<State, Tensor>(trained.map((p, i) => [p, grads[i]!]));
-  applyOptimizer(scope, optimizers[choice.name]!, resolved.optimizer.config, byParam, choice);
-
-  const state = scope.all.map(({ tensor, next, decay, ...entry }) => ({ ...entry, next: `${entry.name}.next` }));
-  const metrics = { loss: step.loss, ...step.metrics };
-  const outputs: Record<string, Tensor> = { ...metrics, embedding: step.embedding };
-  for (const s of scope.all) outputs[`${s.name}.next`] = s.next ?? s.tensor;
-  const inputs = [source, ...params, ...scope.scalars.map((s) => s.tensor), ...scope.all.map((s) => s.tensor)];
-  const stepModel = buildModel(outputs, { name: `${name}-step`, inputs });
-
-  const frozen = new Scope("evaluation");
-  const shown = images();
-  const view = inScope("view", () => centreView(shown, spec.imageSize, centreShare(spec.imageSize)));
-  const features = encode(frozen, view); // [n, features]
-  const encodeModelProto = buildModel({ features }, { name: `${name}-encode`, inputs: [shown] });
-
+  const name = `${spec.method}-${spec.encoder}-${spec.imageSize}`;
+  const { scope, step, recipes, outputs, inputs } = buildStep(spec, resolved);
+  const metrics = ["loss", ...Object.keys(step.metrics)];
   return {
     manifest: {
       format: 1,
@@ -97,23 +70,68 @@ export function compile(spec: ArtifactSpec): CompiledArtifact {
       ...resolved,
       views: recipes.map((recipe, i) => ({ input: `view${i}`, recipe })),
       scalars: scope.scalars.map(({ tensor, ...entry }) => entry),
-      state,
-      metrics: Object.keys(metrics),
+      state: scope.all.map(({ tensor, next, decay, ...entry }) => ({ ...entry, next: nextOf(entry.name) })),
+      metrics,
       embedding: "embedding",
     },
-    graphs: { step: encodeModel(stepModel), encode: encodeModel(encodeModelProto) },
+    graphs: {
+      step: encodeModel(buildModel(outputs, { name: `${name}-step`, inputs })),
+      encode: encodeModel(buildEncode(spec, `${name}-encode`)),
+    },
   };
 }
+
+const imagesInput = () => input("images", "uint8", ["n", "h", "w", 3]);
+const nextOf = (state: string) => `${state}.next`;
+
+/** The tensors of a training step: views, forward, backward and update. */
+export function buildStep(spec: ArtifactSpec, resolved = resolveSpec(spec)) {
+  const method = methodNamed(spec.method);
+  const choice = optimizerOf(spec);
+  const config = resolved.method.config as never;
+  const recipes = method.views(config, spec.imageSize);
+  const images = imagesInput(); // [n, h, w, 3]
+  const params = recipes.map((_, i) => input(`view${i}`, "float32", ["n", VIEW_COLUMNS.length]));
+  const views = recipes.map((recipe, i) => inScope(`view${i}`, () => augment(images, params[i]!, recipe))); // [n, 3, s, s]
+  const scope = new Step(views, encodeWith(spec));
+  const step = method.build(scope, config);
+  const trained = scope.params;
+  const grads = gradients(
+    step.loss,
+    trained.map((p) => p.tensor),
+  );
+  const byParam = new Map<State, Tensor>(trained.map((p, i) => [p, grads[i]!]));
+  applyOptimizer(scope, optimizers[choice.name]!, resolved.optimizer.config, byParam, choice);
+  const outputs: Record<string, Tensor> = { loss: step.loss, ...step.metrics, embedding: step.embedding };
+  for (const s of scope.all) outputs[nextOf(s.name)] = s.next ?? s.tensor;
+  const inputs = [images, ...params, ...scope.scalars.map((s) => s.tensor), ...scope.all.map((s) => s.tensor)];
+  return { scope, step, recipes, outputs, inputs };
+}
+
+/** Images uint8 [n, h, w, 3] of any size -> features [n, d], by running statistics. */
+function buildEncode(spec: ArtifactSpec, name: string) {
+  const images = imagesInput();
+  const view = inScope("view", () => centreView(images, spec.imageSize, centreShare(spec.imageSize))); // [n, 3, s, s]
+  const features = encodeWith(spec)(new Scope("evaluation"), view); // [n, d]
+  return buildModel({ features }, { name, inputs: [images] });
+}
+
+type Encode = (s: Scope, views: Tensor) => Tensor;
+
+const encodeWith =
+  ({ encoder }: ArtifactSpec): Encode =>
+  (s, views) =>
+    s.in("encoder", () => encoderNamed(encoder).build(s, views)); // [rows, d]
 
 /** Evaluation sees the centre 7/8 of a photo (256 -> 224, say) and the whole of a small image. */
 const centreShare = (imageSize: number): number => (imageSize <= 64 ? 1 : 0.875);
 
 class Step extends Scope implements StepScope {
   readonly views: readonly Tensor[];
-  private readonly encoder: (s: Scope, x: Tensor) => Tensor;
+  private readonly encoder: Encode;
 
-  constructor(mode: Mode, views: readonly Tensor[], encoder: (s: Scope, x: Tensor) => Tensor) {
-    super(mode);
+  constructor(views: readonly Tensor[], encoder: Encode) {
+    super("training");
     this.views = views;
     this.encoder = encoder;
   }

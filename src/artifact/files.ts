@@ -48,6 +48,7 @@ const shape = z
 
 export const scheduleSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("constant"), value: z.number() }),
+  z.strictObject({ kind: z.literal("step") }),
   z.strictObject({ kind: z.literal("cosine"), from: z.number(), to: z.number(), warmupEpochs: nonNegative }),
   z.strictObject({
     kind: z.literal("steps"),
@@ -103,7 +104,7 @@ export const manifestSchema = z
     name,
     opset: count.max(100),
     method: z.strictObject({ name, paper: text, config: json }),
-    encoder: z.strictObject({ name, imageSize: count.max(4096), features: count.max(2 ** 24) }),
+    encoder: z.strictObject({ name, imageSize: count.max(4096), side: count.max(8192), features: count.max(2 ** 24) }),
     optimizer: z.strictObject({ name, config: json }),
     files: z.strictObject({ step: graphFileSchema, encode: graphFileSchema }),
     views: z

@@ -1,5 +1,5 @@
 /** Batch and layer normalisation. */
-import { axisOf, fixed, type GradientRule, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
+import { axisOf, fixed, type GradientRule, operator, ShapeError, scalar, type Tensor } from "../graph/tensor.ts";
 import { add, div, mul, reciprocal, sqrt, square, sub } from "./elementwise.ts";
 import { reshape } from "./movement.ts";
 import { divideByCount, reduceMean, reduceSum } from "./reduce.ts";
@@ -97,6 +97,6 @@ export const layerNorm = (x: Tensor, scale: Tensor, bias: Tensor, eps = 1e-6): T
 
 /** Unbiased from biased variance: times m / (m - 1), m values a channel of x. */
 export function unbiased(variance: Tensor, x: Tensor): Tensor {
-  const one = divideByCount(variance, x, channelAxes(x)); // variance / m
-  return div(square(variance), sub(variance, one));
+  const one = divideByCount(scalar(1), x, channelAxes(x)); // 1 / m, []
+  return div(variance, sub(1, one)); // not by the variance, which is 0 for a constant channel
 }

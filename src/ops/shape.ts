@@ -1,6 +1,6 @@
 /** Sizes as tensors: what a graph reads of its inputs' shapes when it runs, and what is known of that at build. */
 import { addDims, divideDims, elements, showShape } from "../graph/dims.ts";
-import { axisOf, integers, operator, ShapeError, scalar, type Tensor } from "../graph/tensor.ts";
+import { axisOf, constant, integers, operator, ShapeError, scalar, type Tensor } from "../graph/tensor.ts";
 import type { Dim, Shape } from "../spec.ts";
 
 const shapeOp = operator({
@@ -108,7 +108,8 @@ function rangeLength(limit: Tensor): Dim {
 
 /** 0, 1, 2, ... along an axis of x, float32 [size]. */
 export function indicesAlong(x: Tensor, axis: number): Tensor {
-  const size = sizeOf(x, axis);
-  const limit = squeezeSize([castSize([size], { to: FLOAT })[0]!])[0]!;
+  const size = x.shape[axisOf(axis, x.shape.length)]!;
+  if (typeof size === "number") return constant(Float32Array.from({ length: size }, (_, i) => i), [size]);
+  const limit = squeezeSize([castSize([sizeOf(x, axis)], { to: FLOAT })[0]!])[0]!;
   return rangeOp([scalar(0), limit, scalar(1)])[0]!;
 }

@@ -13,6 +13,7 @@ export function scheduleValue(
   at: { readonly step: number; readonly steps: number; readonly stepsPerEpoch: number },
 ): number {
   if (schedule.kind === "constant") return schedule.value;
+  if (schedule.kind === "step") return at.step + 1;
   const { from } = schedule;
   const warmup = Math.min(Math.round(schedule.warmupEpochs * at.stepsPerEpoch), at.steps);
   if (at.step < warmup) return (from * (at.step + 1)) / warmup;

@@ -4,7 +4,25 @@
  */
 import { multiplyDims } from "../graph/dims.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
-import { abs, add, clip, div, equal, exp, floor, greaterOrEqual, maximum, minimum, mul, neg, reciprocal, relu, square, sub, where } from "../ops/elementwise.ts";
+import {
+  abs,
+  add,
+  clip,
+  div,
+  equal,
+  exp,
+  floor,
+  greaterOrEqual,
+  maximum,
+  minimum,
+  mul,
+  neg,
+  reciprocal,
+  relu,
+  square,
+  sub,
+  where,
+} from "../ops/elementwise.ts";
 import { matmul, swap } from "../ops/matmul.ts";
 import { cast, chunk, reshape, slice, table, transpose } from "../ops/movement.ts";
 import { batchNorm } from "../ops/normalization.ts";
@@ -80,9 +98,18 @@ function resample(images: Tensor, rows: Tensor, columns: Tensor, size: number): 
  * triangle as wide as the step between outputs (at least one pixel), rows that sum to 1, nothing from outside the
  * span; read backwards where `flip` is 1.
  */
-function resampling(images: Tensor, axis: number, size: number, { start, length }: Span, flip: Tensor): Tensor {
-  const step = mul(length, 1 / size); // [n, 1, 1]
-  const output = constant(Float32Array.from({ length: size }, (_, i) => i + 0.5), [1, size, 1]); // [1, s, 1]
+function resampling(
+  images: Tensor,
+  axis: number,
+  size: number,
+  { start, length }: Span,
+  flip: Tensor,
+): Tensor {
+  const step = div(length, size); // [n, 1, 1]
+  const output = constant(
+    Float32Array.from({ length: size }, (_, i) => i + 0.5),
+    [1, size, 1],
+  ); // [1, s, 1]
   const along = mul(output, step); // [n, s, 1]
   const turned = add(along, mul(flip, sub(length, mul(along, 2)))); // [n, s, 1]
   const centre = add(start, turned); // [n, s, 1]
@@ -127,7 +154,11 @@ function turnHue(x: Tensor, turn: Tensor): Tensor {
   const sector = where(
     equal(red!, most),
     mul(sub(green!, blue!), scale),
-    where(equal(green!, most), add(mul(sub(blue!, red!), scale), 1 / 3), add(mul(sub(red!, green!), scale), 2 / 3)),
+    where(
+      equal(green!, most),
+      add(mul(sub(blue!, red!), scale), 1 / 3),
+      add(mul(sub(red!, green!), scale), 2 / 3),
+    ),
   ); // in [-1/6, 5/6)
   const turned = add(sector, reshape(turn, [n, 1, 1, 1]));
   const hue = sub(turned, floor(turned)); // in [0, 1)
@@ -146,10 +177,16 @@ function turnHue(x: Tensor, turn: Tensor): Tensor {
 function blur(x: Tensor, sigma: Tensor, size: number): Tensor {
   const n = x.shape[0]!;
   const radius = Math.max(1, Math.floor(Math.floor(size / 10) / 2));
-  const distances = constant(Float32Array.from({ length: radius + 1 }, (_, t) => t), [1, radius + 1]); // [1, r + 1]
+  const distances = constant(
+    Float32Array.from({ length: radius + 1 }, (_, t) => t),
+    [1, radius + 1],
+  ); // [1, r + 1]
   const exponent = div(neg(square(distances)), mul(square(maximum(reshape(sigma, [n, 1]), 1e-3)), 2)); // [n, r + 1]
   const kernel = exp(exponent); // [n, r + 1]
-  const both = constant(Float32Array.from({ length: radius + 1 }, (_, t) => (t ? 2 : 1)), [1, radius + 1]); // [1, r + 1]
+  const both = constant(
+    Float32Array.from({ length: radius + 1 }, (_, t) => (t ? 2 : 1)),
+    [1, radius + 1],
+  ); // [1, r + 1]
   const weights = div(kernel, reduceSum(mul(kernel, both), { axes: [1], keep: true })); // [n, r + 1]
   const matrix = reshape(matmul(weights, mirrored(size, radius)), [n, size, size]); // [n, s, s]
   const across = matmul(reshape(x, [n, 3 * size, size]), swap(matrix)); // [n, 3 s, s]

@@ -43,7 +43,12 @@ function randomResizedCrop({ height, width }: Size, { scale, ratio }: ViewRecipe
     const w = Math.round(Math.sqrt(area * aspect));
     const h = Math.round(Math.sqrt(area / aspect));
     if (w >= 1 && h >= 1 && w <= width && h <= height) {
-      return { top: random.integer(height - h + 1), left: random.integer(width - w + 1), height: h, width: w };
+      return {
+        top: random.integer(height - h + 1),
+        left: random.integer(width - w + 1),
+        height: h,
+        width: w,
+      };
     }
   }
   const whole = width / height;
@@ -81,7 +86,10 @@ const afterSaturation = ({ gain, gray, mean }: Affine, factor: number): Affine =
  * its luma, so those before the hue's turn become one affine map and those after it another; values are clipped to
  * [0, 1] once after each of the two.
  */
-function sampleJitter({ jitter }: ViewRecipe, random: Random): { before: Affine; hue: number; after: Affine } {
+function sampleJitter(
+  { jitter }: ViewRecipe,
+  random: Random,
+): { before: Affine; hue: number; after: Affine } {
   const drawn = { before: IDENTITY, hue: 0, after: IDENTITY };
   if (!random.chance(jitter.p)) return drawn;
   const around1 = (x: number) => random.uniform(Math.max(0, 1 - x), 1 + x);

@@ -1,0 +1,126 @@
+/** A frozen encoder, opened: features of images, of folders, and the .npy file of `embed`. */
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import * as ort from "onnxruntime-node";
+import { decodeSquare } from "../data/decode.ts";
+import { mapInOrder } from "../data/parallel.ts";
+import type { Sources } from "../data/sources.ts";
+import { expected, messageOf, UserError } from "../errors.ts";
+import { type EncoderMetadata, readEncoderMetadata } from "../export/metadata.ts";
+import { readWhole, writeFileAtomic } from "../files/atomic.ts";
+import type { Features } from "../probe/features.ts";
+import { openSession, type SessionOptions } from "../runtime/session.ts";
+import { duration, openProgress, recentRate } from "../train/progress.ts";
+import type { Surroundings } from "./train.ts";
+import { QUIET } from "./train.ts";
+
+export interface OpenedEncoder {
+  readonly path: string;
+  readonly metadata: EncoderMetadata;
+  /** Features float32 [n, d] of uint8 images [n, height, width, 3] of any size; `metadata.side` suits best. */
+  encode(images: Uint8Array, shape: readonly [n: number, height: number, width: number, channels: 3]): Promise<Float32Array>;
+  /** Features of image files, in their order; one that cannot be decoded is left out with a warning. */
+  embed(sources: Sources, surroundings?: Surroundings): Promise<Embedded>;
+  close(): Promise<void>;
+}
+
+export interface Embedded {
+  /** One row for each image that was decoded. */
+  readonly features: Features;
+  /** Their paths, relative to the folder. */
+  readonly files: readonly string[];
+}
+
+const MAX_ENCODER = 2 ** 30;
+const BLOCK = 64;
+
+/** Opens encoder.onnx, or that of a run folder. @throws UserError if there is none or it is damaged. */
+export async function openEncoder(path: string, options: SessionOptions = {}): Promise<OpenedEncoder> {
+  const file = existsSync(path) && statSync(path).isDirectory() ? join(path, "encoder.onnx") : path;
+  if (!existsSync(file)) throw expected(file, "an encoder.onnx", "no such file", "train or export one first");
+  const bytes = await readWhole(file, MAX_ENCODER, "an encoder");
+  const metadata = readEncoderMetadata(bytes, file);
+  const session = await openSession(bytes, file, options);
+
+  const encode: OpenedEncoder["encode"] = async (images, shape) => {
+    const { features } = await session.run({ images: new ort.Tensor("uint8", images, [...shape]) });
+    return features!.data as Float32Array;
+  };
+  return {
+    path: file,
+    metadata,
+    encode,
+    embed: (sources, surroundings = {}) => embed(sources, metadata, encode, surroundings),
+    close: () => session.close(),
+  };
+}
+
+async function embed(
+  { root, files, labels, classes }: Sources,
+  { side, features: d }: EncoderMetadata,
+  encode: OpenedEncoder["encode"],
+  { output = QUIET, signal }: Surroundings,
+): Promise<Embedded> {
+  const progress = openProgress(output);
+  const rate = recentRate();
+  const data = new Float32Array(files.length * d);
+  const kept: number[] = [];
+  const decodeBlock = (at: number) =>
+    mapInOrder(files.slice(at, at + BLOCK), (file) =>
+      decodeSquare(join(root, file), side).catch((error) => {
+        progress.note(`warning: ${messageOf(error)}; it is left out`);
+        return undefined;
+      }),
+    );
+  let ahead = decodeBlock(0);
+  for (let at = 0; at < files.length; at += BLOCK) {
+    const before = performance.now();
+    const squares = await ahead;
+    ahead = decodeBlock(at + BLOCK); // while this block is encoded
+    const good = squares.flatMap((square, i) => (square ? [{ pixels: square.pixels, index: at + i }] : []));
+    if (good.length > 0) {
+      const images = Buffer.concat(good.map((g) => g.pixels));
+      data.set(await encode(images, [good.length, side, side, 3]), kept.length * d);
+      kept.push(...good.map((g) => g.index));
+    }
+    signal?.throwIfAborted();
+    rate.add(squares.length, (performance.now() - before) / 1000);
+    const done = Math.min(at + BLOCK, files.length);
+    const left = duration((files.length - done) / rate.perSecond);
+    progress.show(`features of ${done}/${files.length} images  ${rate.perSecond.toFixed(0)} images/s  ${left} left`);
+  }
+  await ahead;
+  progress.end();
+  if (kept.length === 0) throw new UserError(`${root}: expected images that can be decoded, found none`);
+  return {
+    features: {
+      data: data.subarray(0, kept.length * d),
+      n: kept.length,
+      d,
+      labels: Int32Array.from(labels.length ? kept : [], (i) => labels[i]!),
+      classes,
+    },
+    files: kept.map((i) => files[i]!),
+  };
+}
+
+/** Writes features as `file` (NumPy's .npy, float32 [n, d]) and the paths of their rows beside it, as .json. */
+export async function writeEmbedding(file: string, { features, files }: Embedded, metadata: EncoderMetadata): Promise<string> {
+  const { data, n, d } = features;
+  await writeFileAtomic(file, Buffer.concat([npyHeader(n, d), Buffer.from(data.buffer, data.byteOffset, data.byteLength)]));
+  const index = `${file.replace(/\.npy$/, "")}.json`;
+  await writeFileAtomic(index, `${JSON.stringify({ encoder: metadata, shape: [n, d], files }, null, 2)}\n`);
+  return index;
+}
+
+/** Version 1.0 of the format: magic, length, a Python dictionary, padded to 64 bytes. */
+function npyHeader(n: number, d: number): Buffer {
+  const fields = `{'descr': '<f4', 'fortran_order': False, 'shape': (${n}, ${d}), }`;
+  const length = Math.ceil((10 + fields.length + 1) / 64) * 64;
+  const header = Buffer.alloc(length, " ");
+  header.write("\x93NUMPY\x01\x00", 0, "latin1");
+  header.writeUInt16LE(length - 10, 8);
+  header.write(fields, 10, "latin1");
+  header.write("\n", length - 1, "latin1");
+  return header;
+}

@@ -1,0 +1,274 @@
+/** Trains an encoder: from a folder of images to a run folder with encoder.onnx. */
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import type { ArtifactSpec } from "../artifact/compile.ts";
+import { type Artifact, readArtifact } from "../artifact/files.ts";
+import { openLoader } from "../data/loader.ts";
+import { findImages, type Sources } from "../data/sources.ts";
+import { expected, UserError } from "../errors.ts";
+import type { Provider } from "../runtime/session.ts";
+import { initialState, type StateMap } from "../runtime/state.ts";
+import { openTrainer, type Trainer } from "../runtime/trainer.ts";
+import type { JsonObject, Manifest, Schedule } from "../spec.ts";
+import { latestCheckpoint, loadCheckpoint, saveCheckpoint } from "../train/checkpoint.ts";
+import { type LoopResult, runLoop } from "../train/loop.ts";
+import { openProgress, type Output } from "../train/progress.ts";
+import { openMetrics, type RunConfig, readConfig, runFiles, writeConfig } from "../train/run-folder.ts";
+import { copyArtifact, provideArtifact } from "./artifacts.ts";
+import { exportEncoder } from "./export.ts";
+import { openKnn } from "./knn-during-training.ts";
+
+export interface TrainOptions {
+  /** Folder of images, searched recursively; labels, if any, are ignored. */
+  readonly data: string;
+  /** The run's folder; must not hold a run already, unless `resume`. */
+  readonly out: string;
+  /** @default "simclr" */
+  readonly method?: string | undefined;
+  /** @default "resnet18" */
+  readonly encoder?: string | undefined;
+  /** Height and width of the views, pixels. @default 32 */
+  readonly imageSize?: number | undefined;
+  /** Settings of the method. */
+  readonly config?: JsonObject | undefined;
+  /** "sgd", "lars" or "adamw". @default the encoder's or the method's */
+  readonly optimizer?: string | undefined;
+  /** Folder of an artifact to train, in place of method, encoder, imageSize, config and optimizer. */
+  readonly graph?: string | undefined;
+  /** @default 100 */
+  readonly epochs?: number | undefined;
+  /** In place of epochs; 0 exports the encoder as initialised. */
+  readonly steps?: number | undefined;
+  /** Images a step. @default 256, or all if there are fewer */
+  readonly batch?: number | undefined;
+  /** Peak learning rate. @default the artifact's, times batch / 256 */
+  readonly lr?: number | undefined;
+  readonly weightDecay?: number | undefined;
+  readonly warmupEpochs?: number | undefined;
+  /** @default 0 */
+  readonly seed?: number | undefined;
+  /** Takes a fixed sample of this many images, balanced over the folders of classes if there are any. */
+  readonly limit?: number | undefined;
+  /** Steps between two checkpoints. @default an epoch's */
+  readonly checkpointEvery?: number | undefined;
+  /** Memory for decoded images, MB. @default 2048 */
+  readonly cacheMb?: number | undefined;
+  /** @default "cpu" */
+  readonly provider?: Provider | undefined;
+  /** @default one for each core */
+  readonly threads?: number | undefined;
+  /** Labelled folder for kNN while training. */
+  readonly knnData?: string | undefined;
+  /** Epochs between two kNN. @default 1 */
+  readonly knnEvery?: number | undefined;
+  /** Goes on with the run in `out`; only data, provider, threads and cacheMb may be given anew. */
+  readonly resume?: boolean | undefined;
+}
+
+export interface Surroundings {
+  /** Where progress and warnings go. @default quiet, warnings on standard error */
+  readonly output?: Output;
+  /** Stops the run after the step at hand, with a checkpoint. */
+  readonly signal?: AbortSignal;
+}
+
+export interface TrainResult {
+  readonly steps: number;
+  readonly epochs: number;
+  /** Of the last step; null where none ran. */
+  readonly loss: number | null;
+  readonly imagesPerSecond: number;
+  readonly waitShare: number;
+  /** Greatest memory of the process, bytes. */
+  readonly peakRssBytes: number;
+  readonly seconds: number;
+  readonly run: string;
+  /** Null where the run was interrupted. */
+  readonly encoder: string | null;
+  readonly interrupted: boolean;
+}
+
+export const QUIET: Output = { stream: process.stderr, quiet: true };
+
+/** @throws UserError on wrong options or input, and (exit code 1) if training collapsed. */
+export async function train(options: TrainOptions, { output = QUIET, signal }: Surroundings = {}): Promise<TrainResult> {
+  const started = performance.now();
+  const progress = openProgress(output);
+  const { config, artifact, sources } = options.resume ? await reopen(options) : await create(options);
+  const { manifest } = artifact;
+  const files = runFiles(options.out);
+  const { step: from, state } = await startingPoint(manifest, config, files.checkpoints);
+  const { provider, threads } = config;
+  const session = { provider, threads: threads ?? undefined };
+  const trainer = await openTrainer(artifact, state, options.out, session);
+  const loader = openLoader(sources, {
+    batch: config.batch,
+    seed: config.seed,
+    shorterSide: config.shorterSide,
+    cacheBytes: config.cacheMb * 2 ** 20,
+    startStep: from,
+    warn: (line) => progress.note(`warning: ${line}`),
+  });
+  const metrics = openMetrics(options.out, from);
+  const { stepsPerEpoch } = loader;
+  const images = `${sources.files.length} images, ${stepsPerEpoch} steps of ${config.batch} an epoch`;
+  progress.end(from > 0 ? `going on at step ${from} of ${config.steps}: ${images}` : `${manifest.name}: ${images}`);
+  try {
+    const knn = config.knn && (await openKnn(config.knn, manifest, trainer, config.seed));
+    const result = await runLoop({
+      manifest,
+      trainer,
+      loader,
+      schedules: schedulesOf(manifest, config),
+      seed: config.seed,
+      from,
+      steps: config.steps,
+      batch: config.batch,
+      checkpointEvery: config.checkpointEvery,
+      checkpoint: (step) => save(files.checkpoints, step, trainer),
+      log: metrics.write,
+      ...(knn && { epochEnd: knn }),
+      progress,
+      signal,
+    });
+    const encoder = result.interrupted ? null : (await exportEncoder(options.out, { threads: session.threads })).encoder;
+    return summary(options.out, result, stepsPerEpoch, started, encoder);
+  } finally {
+    progress.end();
+    metrics.close();
+    await loader.close();
+    await trainer.close();
+  }
+}
+
+function summary(run: string, result: LoopResult, stepsPerEpoch: number, started: number, encoder: string | null): TrainResult {
+  return {
+    steps: result.step,
+    epochs: result.step / stepsPerEpoch,
+    loss: Number.isFinite(result.loss) ? result.loss : null,
+    imagesPerSecond: result.imagesPerSecond,
+    waitShare: result.waitShare,
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    seconds: (performance.now() - started) / 1000,
+    run: resolve(run),
+    encoder: encoder && resolve(encoder),
+    interrupted: result.interrupted,
+  };
+}
+
+interface Opened {
+  readonly config: RunConfig;
+  readonly artifact: Artifact;
+  readonly sources: Sources;
+}
+
+/** A new run's folder, with its artifact and configuration. */
+async function create(options: TrainOptions): Promise<Opened> {
+  const { out, seed = 0, limit, graph, steps, epochs = 100 } = options;
+  if (existsSync(runFiles(out).config)) {
+    throw expected(out, "a folder without a run", "one", "give another --out, or go on with --resume");
+  }
+  const sources = await findImages(options.data, limit === undefined ? { seed } : { limit, seed });
+  if (options.knnData !== undefined) await findImages(options.knnData);
+  const batch = options.batch ?? Math.min(256, sources.files.length);
+  const stepsPerEpoch = Math.floor(sources.files.length / batch);
+  if (graph !== undefined) await copyArtifact(await readArtifact(graph), out);
+  else await provideArtifact(specOf(options), out);
+  const artifact = await readArtifact(out);
+  const { imageSize } = artifact.manifest.encoder;
+  const config: RunConfig = {
+    format: 1,
+    artifact: artifact.manifest.name,
+    data: resolve(options.data),
+    limit: limit ?? null,
+    images: sources.files.length,
+    batch,
+    steps: steps ?? Math.ceil(epochs * stepsPerEpoch),
+    seed,
+    lr: options.lr ?? null,
+    weightDecay: options.weightDecay ?? null,
+    warmupEpochs: options.warmupEpochs ?? null,
+    // Small images are kept at up to twice the views' size, so that small crops stay sharp; photos as is customary.
+    shorterSide: imageSize <= 64 ? 2 * imageSize : Math.round((imageSize * 8) / 7),
+    checkpointEvery: options.checkpointEvery ?? Math.max(1, stepsPerEpoch),
+    cacheMb: options.cacheMb ?? 2048,
+    provider: options.provider ?? "cpu",
+    threads: options.threads ?? null,
+    knn: options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
+  };
+  await writeConfig(out, config);
+  return { config, artifact, sources };
+}
+
+function specOf({ method = "simclr", encoder = "resnet18", imageSize = 32, config, optimizer }: TrainOptions): ArtifactSpec {
+  return { method, encoder, imageSize, ...(config && { config }), ...(optimizer && { optimizer }) };
+}
+
+/** The run in `out`, as it was left. */
+async function reopen(options: TrainOptions): Promise<Opened> {
+  const stored = await readConfig(options.out);
+  const artifact = await readArtifact(options.out);
+  const config: RunConfig = {
+    ...stored,
+    data: options.data === undefined ? stored.data : resolve(options.data),
+    cacheMb: options.cacheMb ?? stored.cacheMb,
+    provider: options.provider ?? stored.provider,
+    threads: options.threads ?? stored.threads,
+  };
+  const { seed, limit, images } = config;
+  const sources = await findImages(config.data, limit === null ? { seed } : { limit, seed });
+  if (sources.files.length !== images) {
+    throw expected(config.data, `the ${images} images that the run began with`, `${sources.files.length}`);
+  }
+  return { config, artifact, sources };
+}
+
+/** The latest checkpoint, or the initial state if there is none. */
+async function startingPoint(
+  manifest: Manifest,
+  config: RunConfig,
+  checkpoints: string,
+): Promise<{ step: number; state: StateMap }> {
+  const path = await latestCheckpoint(checkpoints);
+  if (path === undefined) return { step: 0, state: initialState(manifest, config.seed) };
+  const { step, tensors } = await loadCheckpoint(path);
+  return { step, state: tensors };
+}
+
+async function save(dir: string, step: number, trainer: Trainer): Promise<void> {
+  const { state } = trainer;
+  for (const [name, { data }] of state) {
+    if (data instanceof Float32Array && !data.every(Number.isFinite)) {
+      throw new UserError(`${name} is no longer finite after step ${step}; the checkpoint before stands: try a lower --lr`, 1);
+    }
+  }
+  await saveCheckpoint(dir, { step, tensors: state, progress: {} });
+}
+
+/** The artifact's schedules, scaled by the batch and with the run's own rates in place. */
+function schedulesOf(manifest: Manifest, { batch, lr, weightDecay, warmupEpochs }: RunConfig): Record<string, Schedule> {
+  const own: Readonly<Record<string, number | null>> = { lr, weightDecay };
+  return Object.fromEntries(
+    manifest.scalars.map(({ name, schedule, batchScaling }) => {
+      const given = own[name] ?? null;
+      const scale = given !== null ? 1 : batchScaling === "linear" ? batch / 256 : 1;
+      const warmed = warmupEpochs !== null && "warmupEpochs" in schedule ? { ...schedule, warmupEpochs } : schedule;
+      return [name, scaled(warmed, scale, given)];
+    }),
+  );
+}
+
+/** Multiplied by `factor`, or with its peak moved to `peak`. */
+function scaled(schedule: Schedule, factor: number, peak: number | null): Schedule {
+  switch (schedule.kind) {
+    case "step":
+      return schedule;
+    case "constant":
+      return { ...schedule, value: peak ?? schedule.value * factor };
+    case "cosine":
+      return { ...schedule, from: peak ?? schedule.from * factor, to: schedule.to * factor };
+    case "steps":
+      return { ...schedule, from: peak ?? schedule.from * factor };
+  }
+}
+

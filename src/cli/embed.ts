@@ -1,0 +1,36 @@
+import { resolve } from "node:path";
+import { Command } from "commander";
+import { openEncoder, writeEmbedding } from "../api/encoder.ts";
+import { findImages } from "../data/sources.ts";
+import { UserError } from "../errors.ts";
+import { outputOf, positiveInteger, report } from "./options.ts";
+
+interface Flags {
+  readonly data: string;
+  readonly out: string;
+  readonly limit?: number;
+  readonly threads?: number;
+  readonly json?: boolean;
+}
+
+export const embedCommand = () =>
+  new Command("embed")
+    .description("Write the features of a folder of images as .npy, with a JSON list of their paths")
+    .argument("<encoder>", "encoder.onnx or a run's folder")
+    .requiredOption("--data <dir>", "folder of images, searched recursively")
+    .requiredOption("--out <file>", "a .npy file; the list of paths goes beside it")
+    .option("--limit <n>", "a fixed sample of this many images", positiveInteger)
+    .option("--threads <n>", "(default: one for each core)", positiveInteger)
+    .option("--json", "end with one JSON object on standard output")
+    .action(async (path: string, { data, out, limit, threads, json }: Flags) => {
+      if (!out.endsWith(".npy")) throw new UserError(`--out: expected a file that ends in .npy, found ${out}`);
+      const sources = await findImages(data, limit === undefined ? {} : { limit });
+      const encoder = await openEncoder(path, { threads });
+      const embedded = await encoder.embed(sources, { output: outputOf() });
+      const index = await writeEmbedding(out, embedded, encoder.metadata);
+      await encoder.close();
+      const { n, d } = embedded.features;
+      report(json, { features: resolve(out), index: resolve(index), images: n, length: d }, [
+        `${out}: float32 [${n}, ${d}]; paths in ${index}`,
+      ]);
+    });

@@ -1,0 +1,120 @@
+import { relative } from "node:path";
+import { Command } from "commander";
+import { GRAPHS, prebuiltFolders } from "../api/artifacts.ts";
+import { type ArtifactSpec, compile } from "../artifact/compile.ts";
+import { readArtifact, writeArtifact } from "../artifact/files.ts";
+import { encoders } from "../encoders/index.ts";
+import { decodeModel } from "../graph/model.ts";
+import { methods } from "../methods/index.ts";
+import type { JsonObject, Manifest } from "../spec.ts";
+import { positiveInteger, report, setting } from "./options.ts";
+
+interface BuildFlags {
+  readonly method: string;
+  readonly encoder: string;
+  readonly imageSize: number;
+  readonly optimizer?: string;
+  readonly set?: JsonObject;
+  readonly out: string;
+  readonly json?: boolean;
+}
+
+const kb = (bytes: number) => `${(bytes / 1e3).toFixed(0)} kB`;
+const parameters = ({ state }: Manifest) =>
+  state.filter((s) => s.role === "param").reduce((sum, s) => sum + s.shape.reduce((a, b) => a * b, 1), 0);
+const millions = (n: number) => `${(n / 1e6).toFixed(2)} M`;
+
+function countBy<T>(items: readonly T[], key: (item: T) => string): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const item of items) counts[key(item)] = (counts[key(item)] ?? 0) + 1;
+  return counts;
+}
+
+const build = () =>
+  new Command("build")
+    .description("Compile a training artifact")
+    .requiredOption("--method <name>")
+    .requiredOption("--encoder <name>")
+    .option("--image-size <px>", "height and width of the views", positiveInteger, 32)
+    .option("--optimizer <name>", "sgd, lars or adamw (default: the encoder's or the method's)")
+    .option("--set <key=value>", "a setting of the method; may be given several times", setting)
+    .requiredOption("--out <dir>", "folder for manifest.json and the graphs")
+    .option("--json", "end with one JSON object on standard output")
+    .action(async ({ out, json, set, ...flags }: BuildFlags) => {
+      const spec: ArtifactSpec = { ...flags, ...(set && { config: set }) };
+      const { manifest, graphs } = compile(spec);
+      const written = await writeArtifact(out, manifest, graphs);
+      report(json, { artifact: out, ...written }, [
+        `${out}: ${manifest.name}, ${millions(parameters(written))} parameters, step ${kb(graphs.step.length)}`,
+      ]);
+    });
+
+const list = () =>
+  new Command("list")
+    .description("List prebuilt artifacts, methods and encoders")
+    .option("--json", "end with one JSON object on standard output")
+    .action(async ({ json }: { json?: boolean }) => {
+      const manifests = await Promise.all(
+        prebuiltFolders().map(async (dir) => ({ dir, manifest: (await readArtifact(dir)).manifest })),
+      );
+      const prebuilt = manifests.map(({ dir, manifest }) => ({
+        name: manifest.name,
+        folder: relative(GRAPHS, dir),
+        method: manifest.method.name,
+        encoder: manifest.encoder.name,
+        imageSize: manifest.encoder.imageSize,
+        parameters: parameters(manifest),
+        bytes: manifest.files.step.bytes + manifest.files.encode.bytes,
+      }));
+      const known = {
+        methods: methods.map(({ name, paper }) => ({ name, paper })),
+        encoders: encoders.map(({ name, paper, features }) => ({ name, paper, features })),
+      };
+      report(json, { prebuilt, ...known }, [
+        "prebuilt artifacts:",
+        ...prebuilt.map((p) => `  ${p.name.padEnd(24)} ${millions(p.parameters)} parameters, ${kb(p.bytes)}`),
+        "methods:",
+        ...known.methods.map((m) => `  ${m.name.padEnd(24)} ${m.paper}`),
+        "encoders:",
+        ...known.encoders.map((e) => `  ${e.name.padEnd(24)} ${`${e.features} features`.padEnd(14)} ${e.paper}`),
+      ]);
+    });
+
+const inspect = () =>
+  new Command("inspect")
+    .description("Show what an artifact or a run holds")
+    .argument("<dir>", "folder with a manifest.json")
+    .option("--json", "end with one JSON object on standard output")
+    .action(async (dir: string, { json }: { json?: boolean }) => {
+      const artifact = await readArtifact(dir);
+      const { manifest } = artifact;
+      const graphs = await Promise.all(
+        (["step", "encode"] as const).map(async (which) => {
+          const nodes = decodeModel(await artifact.graph(which)).graph?.node ?? [];
+          return { which, bytes: manifest.files[which].bytes, operators: countBy(nodes, ({ opType }) => opType) };
+        }),
+      );
+      const roles = countBy(manifest.state, ({ role }) => role);
+      report(json, { manifest, graphs }, [
+        `${manifest.name}: ${manifest.method.paper}`,
+        `method     ${manifest.method.name} ${JSON.stringify(manifest.method.config)}`,
+        `encoder    ${manifest.encoder.name}, ${manifest.encoder.imageSize} px, ${manifest.encoder.features} features`,
+        `optimizer  ${manifest.optimizer.name} ${JSON.stringify(manifest.optimizer.config)}`,
+        `views      ${manifest.views.length}, ${[...new Set(manifest.views.map((v) => `${v.recipe.size} px`))].join(", ")}`,
+        `scalars    ${manifest.scalars.map((s) => `${s.name} (${s.schedule.kind})`).join(", ")}`,
+        `state      ${Object.entries(roles).map(([role, n]) => `${n} ${role}`).join(", ")}; ${millions(parameters(manifest))} parameters`,
+        `metrics    ${manifest.metrics.join(", ")}`,
+        ...graphs.map(({ which, bytes, operators }) => {
+          const most = Object.entries(operators).sort((a, b) => b[1] - a[1]);
+          const nodes = most.reduce((sum, [, n]) => sum + n, 0);
+          return `${which.padEnd(10)} ${kb(bytes)}, ${nodes} nodes: ${most.slice(0, 8).map(([op, n]) => `${n} ${op}`).join(", ")}`;
+        }),
+      ]);
+    });
+
+export const graphsCommand = () =>
+  new Command("graphs")
+    .description("Build, list and inspect training artifacts")
+    .addCommand(build())
+    .addCommand(list())
+    .addCommand(inspect());

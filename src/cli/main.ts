@@ -1,0 +1,48 @@
+#!/usr/bin/env node
+import { createRequire } from "node:module";
+import { Command, CommanderError } from "commander";
+import { messageOf, UserError } from "../errors.ts";
+import { doctorCommand } from "./doctor.ts";
+import { embedCommand } from "./embed.ts";
+import { exportCommand } from "./export.ts";
+import { graphsCommand } from "./graphs.ts";
+import { probeCommand } from "./probe.ts";
+import { trainCommand } from "./train.ts";
+
+const WRONG_USAGE = 2;
+const BUG = 70;
+
+const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
+const program = new Command("ort-pretrain")
+  .description("Pretrain vision encoders without labels, on ONNX Runtime")
+  .version(version)
+  .addCommand(trainCommand())
+  .addCommand(probeCommand())
+  .addCommand(exportCommand())
+  .addCommand(embedCommand())
+  .addCommand(graphsCommand())
+  .addCommand(doctorCommand());
+endQuietly(program);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = exitCodeOf(error);
+}
+
+/** Errors are thrown here, for the exit codes to be ours. */
+function endQuietly(command: Command): void {
+  command.exitOverride();
+  for (const sub of command.commands) endQuietly(sub);
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USAGE; // it has said why
+  if (error instanceof UserError) {
+    process.stderr.write(`ort-pretrain: ${error.message}\n`);
+    return error.exitCode;
+  }
+  const stack = process.env.ORT_PRETRAIN_DEBUG && error instanceof Error ? `\n${error.stack}` : "";
+  process.stderr.write(`ort-pretrain: a bug, please report it: ${messageOf(error)}${stack}\n`);
+  return BUG;
+}

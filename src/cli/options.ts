@@ -1,0 +1,42 @@
+/** Reads option values, with one line for each that does not fit. */
+import { InvalidArgumentError } from "commander";
+import { UserError } from "../errors.ts";
+import type { Json, JsonObject } from "../spec.ts";
+import type { Output } from "../train/progress.ts";
+
+const number = (fits: (x: number) => boolean, wanted: string) => (text: string) => {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value) || !fits(value)) throw new InvalidArgumentError(`Expected ${wanted}.`);
+  return value;
+};
+
+export const positiveInteger = number((x) => Number.isSafeInteger(x) && x > 0, "a whole number above 0");
+export const wholeNumber = number((x) => Number.isSafeInteger(x) && x >= 0, "a whole number of 0 or more");
+export const integer = number(Number.isSafeInteger, "a whole number");
+export const positive = number((x) => x > 0, "a number above 0");
+export const nonNegative = number((x) => x >= 0, "a number of 0 or more");
+
+/** Collects `--set key=value`; values are JSON where they parse as such, else text. */
+export function setting(text: string, before: JsonObject = {}): JsonObject {
+  const at = text.indexOf("=");
+  if (at < 1) throw new InvalidArgumentError("Expected key=value.");
+  const key = text.slice(0, at);
+  if (key === "__proto__") throw new UserError('--set: "__proto__" is no setting');
+  return { ...before, [key]: valueOf(text.slice(at + 1)) };
+}
+
+function valueOf(text: string): Json {
+  try {
+    return JSON.parse(text) as Json;
+  } catch {
+    return text;
+  }
+}
+
+/** Progress goes to standard error, so that standard output holds the result alone. */
+export const outputOf = (): Output => ({ stream: process.stderr, quiet: false });
+
+/** The result: one JSON object, or lines for people. */
+export function report(json: boolean | undefined, result: object, lines: readonly string[]): void {
+  process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${lines.join("\n")}\n`);
+}

@@ -1,0 +1,59 @@
+import { Command, Option } from "commander";
+import { type TrainOptions, train } from "../api/train.ts";
+import { UserError } from "../errors.ts";
+import { PROVIDERS } from "../runtime/session.ts";
+import { duration } from "../train/progress.ts";
+import { integer, nonNegative, outputOf, positive, positiveInteger, report, setting, wholeNumber } from "./options.ts";
+
+interface Flags extends Omit<TrainOptions, "config" | "knnData"> {
+  readonly set?: TrainOptions["config"];
+  readonly knn?: string;
+  readonly json?: boolean;
+}
+
+/** Ended by Ctrl-C, as shells count it. */
+const INTERRUPTED = 130;
+
+export const trainCommand = () =>
+  new Command("train")
+    .description("Train an encoder on a folder of images and export it")
+    .option("--data <dir>", "folder of images, searched recursively (needed unless --resume)")
+    .requiredOption("--out <dir>", "the run's folder")
+    .option("--method <name>", "training method (default: simclr)")
+    .option("--encoder <name>", "encoder (default: resnet18)")
+    .option("--image-size <px>", "height and width of the views (default: 32)", positiveInteger)
+    .option("--set <key=value>", "a setting of the method; may be given several times", setting)
+    .option("--optimizer <name>", "sgd, lars or adamw (default: the encoder's or the method's)")
+    .option("--graph <dir>", "train this artifact instead of naming method and encoder")
+    .option("--epochs <n>", "(default: 100)", positive)
+    .option("--steps <n>", "in place of epochs; 0 exports the encoder as initialised", wholeNumber)
+    .option("--batch <n>", "images a step (default: 256)", positiveInteger)
+    .option("--lr <f>", "peak learning rate (default: the artifact's, grown with the batch)", positive)
+    .option("--weight-decay <f>", "(default: the artifact's)", nonNegative)
+    .option("--warmup-epochs <n>", "(default: the artifact's)", nonNegative)
+    .option("--seed <n>", "(default: 0)", integer)
+    .option("--limit <n>", "train on a fixed, balanced sample of this many images", positiveInteger)
+    .option("--checkpoint-every <n>", "steps between two checkpoints (default: an epoch)", positiveInteger)
+    .option("--cache-mb <n>", "memory for decoded images (default: 2048)", nonNegative)
+    .addOption(new Option("--provider <name>", "(default: cpu)").choices(PROVIDERS))
+    .option("--threads <n>", "(default: one for each core)", positiveInteger)
+    .option("--knn <dir>", "labelled folder for kNN while training")
+    .option("--knn-every <n>", "epochs between two kNN (default: 1)", positiveInteger)
+    .option("--resume", "go on with the run in --out")
+    .option("--json", "end with one JSON object on standard output")
+    .action(async ({ set, knn, json, ...flags }: Flags) => {
+      if (flags.data === undefined && !flags.resume) throw new UserError("train: expected --data DIR, found none");
+      const stop = new AbortController();
+      const onInterrupt = () => stop.abort();
+      process.once("SIGINT", onInterrupt).once("SIGTERM", onInterrupt);
+      const options = { ...flags, ...(set && { config: set }), ...(knn && { knnData: knn }) };
+      const result = await train(options, { output: outputOf(), signal: stop.signal });
+      const { steps, epochs, loss, imagesPerSecond, seconds, run, encoder } = result;
+      report(json, result, [
+        `${steps} steps (${epochs.toFixed(1)} epochs) in ${duration(seconds)}, ${imagesPerSecond.toFixed(0)} images/s, ` +
+          `loss ${loss === null ? "none" : loss.toFixed(4)}`,
+        result.interrupted ? `interrupted: go on with  ort-pretrain train --resume --out ${flags.out}` : `encoder: ${encoder}`,
+        `run:     ${run}`,
+      ]);
+      if (result.interrupted) process.exitCode = INTERRUPTED;
+    });

@@ -1,0 +1,35 @@
+/** Writes encoder.onnx: frozen, compared with the training-time encoder, and only then put in place. */
+import { expected } from "../errors.ts";
+import { writeFileAtomic } from "../files/atomic.ts";
+import type { TensorData } from "../files/safetensors.ts";
+import { freezeEncoder } from "./freeze.ts";
+import { type EncoderMetadata, metadataTexts } from "./metadata.ts";
+import { type Images, verifyFrozen } from "./verify.ts";
+
+export interface EncoderParts {
+  /** The artifact's encode.onnx. */
+  readonly encode: Uint8Array;
+  readonly state: ReadonlyMap<string, TensorData>;
+  readonly metadata: EncoderMetadata;
+  /** What the two encoders are compared on. */
+  readonly images: Images;
+  /** Of the CPU provider. @default one for each core */
+  readonly threads?: number | undefined;
+}
+
+export interface WrittenEncoder {
+  /** Size of the file. */
+  readonly bytes: number;
+  /** Greatest relative distance of a feature vector from that of the training-time encoder. */
+  readonly maxRelative: number;
+}
+
+/** @throws UserError, with what `path` held before still there, if the features differ or it cannot be written. */
+export async function writeEncoder(path: string, parts: EncoderParts): Promise<WrittenEncoder> {
+  const { encode, state, metadata, images, threads } = parts;
+  const frozen = freezeEncoder(encode, state, metadataTexts(metadata));
+  const { maxRelative, d } = await verifyFrozen({ encode, state, frozen, images, where: path, threads });
+  if (d !== metadata.features) throw expected("encode.onnx", `${metadata.features} features`, `${d}`);
+  await writeFileAtomic(path, frozen);
+  return { bytes: frozen.length, maxRelative };
+}

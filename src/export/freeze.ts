@@ -1,0 +1,85 @@
+/** The training-time encode graph and its state as one model with the weights inside. */
+import { create } from "@bufbuild/protobuf";
+import {
+  type GraphProto,
+  StringStringEntryProtoSchema,
+  TensorProto_DataType,
+  type ValueInfoProto,
+} from "onnx-buf";
+import { expected } from "../errors.ts";
+import type { TensorData } from "../files/safetensors.ts";
+import { decodeModel, encodeModel, type ModelProto, tensorProto } from "../graph/model.ts";
+import type { DType } from "../spec.ts";
+import { countUses, foldBatchNorms } from "./fold.ts";
+
+/** The input that stays one. */
+const IMAGES = "images";
+const WHERE = "encode.onnx";
+
+const DATA_TYPES: Readonly<Record<DType, TensorProto_DataType>> = {
+  float32: TensorProto_DataType.FLOAT,
+  uint8: TensorProto_DataType.UINT8,
+  int32: TensorProto_DataType.INT32,
+  int64: TensorProto_DataType.INT64,
+  bool: TensorProto_DataType.BOOL,
+};
+
+/**
+ * The model with the state tensors that it reads as initializers, BatchNormalization folded away, and `metadata` in
+ * the order of its keys. Equal arguments give equal bytes.
+ *
+ * @param encode inputs `images` (uint8 [n, h, w, 3]) and state tensors by name
+ * @throws UserError if it is no such model, or reads a tensor that `state` lacks or has in another shape: both come
+ *   from files that anyone may have written.
+ */
+export function freezeEncoder(
+  encode: Uint8Array,
+  state: ReadonlyMap<string, TensorData>,
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array {
+  const { model, graph } = decode(encode);
+  const inputs = graph.input.filter(({ name }) => name !== IMAGES);
+  if (inputs.length === graph.input.length) throw expected(WHERE, `an input "${IMAGES}"`, "none");
+
+  graph.input = graph.input.filter(({ name }) => name === IMAGES);
+  const isState = new Set(inputs.map(({ name }) => name));
+  graph.initializer = [
+    ...graph.initializer.filter(({ name }) => !isState.has(name)),
+    ...inputs.map((info) => initializer(info, state.get(info.name))),
+  ];
+  foldBatchNorms(graph);
+  const uses = countUses(graph);
+  graph.initializer = graph.initializer.filter(({ name }) => uses.has(name));
+  model.metadataProps = Object.keys(metadata)
+    .sort()
+    .map((key) => create(StringStringEntryProtoSchema, { key, value: metadata[key]! }));
+  return encodeModel(model);
+}
+
+function decode(bytes: Uint8Array): { model: ModelProto; graph: GraphProto } {
+  let model: ModelProto;
+  try {
+    model = decodeModel(bytes);
+  } catch {
+    throw expected(WHERE, "an ONNX model", "something else");
+  }
+  if (!model.graph) throw expected(WHERE, "a graph", "none");
+  return { model, graph: model.graph };
+}
+
+function initializer(info: ValueInfoProto, tensor: TensorData | undefined) {
+  const wanted = typeOf(info);
+  const found = tensor && `${tensor.dtype} [${tensor.shape.join(", ")}]`;
+  if (!tensor || found !== wanted) throw expected(`${WHERE}: state "${info.name}"`, wanted, found ?? "none");
+  const proto = tensorProto(info.name, tensor.data, tensor.shape);
+  proto.dataType = DATA_TYPES[tensor.dtype]; // bool and uint8 have one kind of array
+  return proto;
+}
+
+/** Such as "float32 [64, 3, 3, 3]". */
+function typeOf({ type }: ValueInfoProto): string {
+  if (type?.value.case !== "tensorType") return "no tensor";
+  const { elemType, shape } = type.value.value;
+  const dtype = Object.entries(DATA_TYPES).find(([, code]) => code === elemType)?.[0] ?? "another type";
+  return `${dtype} [${(shape?.dim ?? []).map((d) => String(d.value.value ?? "?")).join(", ")}]`;
+}

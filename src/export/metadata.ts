@@ -1,0 +1,139 @@
+/** What an encoder.onnx says of itself: the model's metadata under keys that begin with "ort-pretrain.". */
+import { fromBinary } from "@bufbuild/protobuf";
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import { StringStringEntryProtoSchema } from "onnx-buf";
+import { z } from "zod";
+import { expected } from "../errors.ts";
+import { parseJson } from "../files/safetensors.ts";
+import type { JsonObject } from "../spec.ts";
+
+export interface EncoderMetadata {
+  readonly method: string;
+  readonly encoder: string;
+  /** Height and width that the network sees, pixels. */
+  readonly imageSize: number;
+  /** Height and width of the squares that images are best given as, pixels. */
+  readonly side: number;
+  /** Length of a feature vector. */
+  readonly features: number;
+  /** Steps that it was trained for. */
+  readonly steps: number;
+  /** Images that it was trained on. */
+  readonly images: number;
+  readonly seed: number;
+  /** What its probes scored, such as {"knn": {"top1": 41.2, "k": 200}}. */
+  readonly probes?: Readonly<Record<string, JsonObject>> | undefined;
+}
+
+const PREFIX = "ort-pretrain.";
+const FORMAT = "1";
+/** Bytes of an entry, key and value. */
+const MAX_ENTRY = 2 ** 17;
+/** Outermost fields of a model; ours have a few dozen. */
+const MAX_FIELDS = 10_000;
+const MAX_SIZE = 8192;
+
+const name = z
+  .string("a name")
+  .regex(/^(?!__proto__$)\P{Cc}{1,200}$/u, "a printable name of at most 200 characters");
+
+/** A whole number in decimal digits. */
+function whole(least: number, most: number) {
+  const wanted = `a whole number from ${least} to ${most}`;
+  const isWithin = (text: string) => {
+    const value = Number(text);
+    return /^(0|-?[1-9]\d{0,15})$/.test(text) && value >= least && value <= most;
+  };
+  return z.string(wanted).refine(isWithin, wanted).transform(Number);
+}
+
+const MOST = Number.MAX_SAFE_INTEGER;
+const fieldsSchema = z.object({
+  method: name,
+  encoder: name,
+  imageSize: whole(1, MAX_SIZE),
+  side: whole(1, MAX_SIZE),
+  features: whole(1, 2 ** 24),
+  steps: whole(0, MOST),
+  images: whole(0, MOST),
+  seed: whole(-MOST, MOST),
+  probes: z.string().max(65_536, "at most 65536 characters").optional(),
+});
+const probesSchema = z.record(name, z.record(z.string(), z.unknown()));
+
+/** The entries of metadata_props. @throws Error if they could not be read back. */
+export function metadataTexts({ probes, ...fields }: EncoderMetadata): Record<string, string> {
+  const texts: Record<string, string> = { [`${PREFIX}format`]: FORMAT };
+  for (const [key, value] of Object.entries(fields)) texts[PREFIX + key] = String(value);
+  if (probes) texts[`${PREFIX}probes`] = JSON.stringify(probes);
+  parse(new Map(Object.entries(texts)), "encoder.onnx");
+  return texts;
+}
+
+/**
+ * The metadata of a model. Its graph is not looked at, so this takes no longer for a large one.
+ * `where` names the file in errors.
+ * @throws UserError if it is no encoder of ours.
+ */
+export const readEncoderMetadata = (model: Uint8Array, where: string): EncoderMetadata =>
+  parse(metadataOf(model, where), where);
+
+function parse(texts: ReadonlyMap<string, string>, where: string): EncoderMetadata {
+  const format = texts.get(`${PREFIX}format`);
+  if (format === undefined) throw notOurs(where, "an ONNX model without its metadata");
+  if (format !== FORMAT) {
+    const advice = "a newer ort-pretrain may have written it: update to read it";
+    throw expected(`${where}: metadata ${PREFIX}format`, `"${FORMAT}"`, shown(format), advice);
+  }
+  const given = Object.keys(fieldsSchema.shape).map((key) => [key, texts.get(PREFIX + key)] as const);
+  const parsed = fieldsSchema.safeParse(Object.fromEntries(given));
+  if (!parsed.success) {
+    const { path, message } = parsed.error.issues[0]!;
+    const key = `${PREFIX}${String(path[0])}`;
+    throw expected(`${where}: metadata ${key}`, message, shown(texts.get(key)));
+  }
+  const { probes, ...fields } = parsed.data;
+  return probes === undefined
+    ? fields
+    : { ...fields, probes: probesOf(probes, `${where}: metadata ${PREFIX}probes`) };
+}
+
+function probesOf(text: string, where: string): Readonly<Record<string, JsonObject>> {
+  const parsed = probesSchema.safeParse(parseJson(new TextEncoder().encode(text), where));
+  if (!parsed.success) throw expected(where, "an object of objects", shown(text));
+  return parsed.data as Record<string, JsonObject>;
+}
+
+/** Field of ModelProto. */
+const METADATA_PROPS = 14;
+
+/** The model's entries, by a walk over its outermost fields. */
+function metadataOf(model: Uint8Array, where: string): Map<string, string> {
+  const entries = new Map<string, string>();
+  try {
+    const reader = new BinaryReader(model);
+    for (let fields = 0; reader.pos < reader.len; fields++) {
+      if (fields === MAX_FIELDS) throw new RangeError("too many fields");
+      const [field, type] = reader.tag();
+      if (field !== METADATA_PROPS || type !== WireType.LengthDelimited) {
+        reader.skip(type, field);
+        continue;
+      }
+      const bytes = reader.bytes();
+      if (bytes.length > MAX_ENTRY) throw new RangeError("too much metadata");
+      const { key, value } = fromBinary(StringStringEntryProtoSchema, bytes);
+      if (entries.has(key)) throw new RangeError("a key twice");
+      entries.set(key, value);
+    }
+  } catch {
+    // Which byte broke the format helps nobody.
+    throw notOurs(where, "something else, or a damaged one");
+  }
+  return entries;
+}
+
+const notOurs = (where: string, found: string) =>
+  expected(where, "an encoder written by ort-pretrain", found);
+
+const shown = (text: string | undefined): string =>
+  text === undefined ? "nothing" : JSON.stringify(text.length > 80 ? `${text.slice(0, 77)}...` : text);

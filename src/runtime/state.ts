@@ -1,0 +1,73 @@
+/** State tensors: their first values, and between our arrays and the runtime's tensors. */
+import * as ort from "onnxruntime-node";
+import { expected, UserError } from "../errors.ts";
+import type { TensorData } from "../files/safetensors.ts";
+import { randomFor } from "../random.ts";
+import type { Manifest, StateEntry } from "../spec.ts";
+
+export type StateMap = ReadonlyMap<string, TensorData>;
+
+/** Each tensor as its initialiser says, drawn from the seed and its own name: the same whatever stands beside it. */
+export function initialState(manifest: Pick<Manifest, "state">, seed: number): Map<string, TensorData> {
+  const state = new Map<string, TensorData>();
+  for (const entry of manifest.state) if (entry.init.kind !== "copy") state.set(entry.name, drawn(entry, seed));
+  for (const { name, init } of manifest.state) {
+    if (init.kind !== "copy") continue;
+    const source = state.get(init.of)!;
+    state.set(name, { ...source, data: source.data.slice() });
+  }
+  // In the manifest's order, copies too: the checkpoint's bytes follow it.
+  return new Map(manifest.state.map(({ name }) => [name, state.get(name)!]));
+}
+
+function drawn({ name, dtype, shape, init }: StateEntry, seed: number): TensorData {
+  if (dtype !== "float32") throw new Error(`state ${name}: no initialiser for ${dtype}`);
+  const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
+  const random = randomFor(seed, "init", name);
+  switch (init.kind) {
+    case "constant":
+      data.fill(init.value);
+      break;
+    case "normal":
+      for (let i = 0; i < data.length; i++) data[i] = init.std * random.normal();
+      break;
+    case "truncated-normal":
+      for (let i = 0; i < data.length; i++) data[i] = init.std * withinTwo(random.normal);
+      break;
+    case "uniform":
+      for (let i = 0; i < data.length; i++) data[i] = random.uniform(-init.bound, init.bound);
+      break;
+  }
+  return { dtype, shape, data };
+}
+
+function withinTwo(normal: () => number): number {
+  for (;;) {
+    const x = normal();
+    if (Math.abs(x) <= 2) return x;
+  }
+}
+
+/** @throws UserError if the state does not have exactly the manifest's tensors. */
+export function checkState(manifest: Manifest, state: StateMap, where: string): void {
+  for (const { name, shape, dtype } of manifest.state) {
+    const found = state.get(name);
+    if (!found) throw new UserError(`${where}: tensor ${name} of ${manifest.name} is missing; was it made by another method?`);
+    if (found.dtype !== dtype || found.shape.join() !== shape.join()) {
+      throw expected(`${where}: ${name}`, `${dtype} [${shape}]`, `${found.dtype} [${found.shape}]`);
+    }
+  }
+  if (state.size !== manifest.state.length) {
+    const extra = [...state.keys()].find((name) => !manifest.state.some((s) => s.name === name));
+    throw new UserError(`${where}: ${manifest.name} has no tensor ${extra}`);
+  }
+}
+
+export const toRuntime = ({ dtype, shape, data }: TensorData): ort.Tensor =>
+  new ort.Tensor(dtype, data as never, [...shape]);
+
+export const fromRuntime = (tensor: ort.Tensor): TensorData => ({
+  dtype: tensor.type as TensorData["dtype"],
+  shape: tensor.dims,
+  data: tensor.data as TensorData["data"],
+});

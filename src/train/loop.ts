@@ -1,0 +1,138 @@
+/** The training loop: the same for every method, which it sees only as views, scalars and state with roles. */
+import type { Loader } from "../data/loader.ts";
+import { UserError } from "../errors.ts";
+import { randomFor } from "../random.ts";
+import type { StepOutput, Trainer } from "../runtime/trainer.ts";
+import { type Manifest, type Schedule, VIEW_COLUMNS } from "../spec.ts";
+import { sampleView, type Size } from "../views/sample.ts";
+import { duration, type Progress, recentRate } from "./progress.ts";
+import { scheduleValue } from "./schedules.ts";
+import { collapseGuard, signsOf } from "./signs.ts";
+
+export interface LoopOptions {
+  readonly manifest: Manifest;
+  readonly trainer: Trainer;
+  readonly loader: Loader;
+  /** The schedule of each scalar over this run. */
+  readonly schedules: Readonly<Record<string, Schedule>>;
+  readonly seed: number;
+  /** The first step to run. */
+  readonly from: number;
+  /** Steps of the whole run. */
+  readonly steps: number;
+  readonly batch: number;
+  /** After this many steps, and at least every ten minutes, `checkpoint` is called. */
+  readonly checkpointEvery: number;
+  /** Saves the state after `step` steps. */
+  readonly checkpoint: (step: number) => Promise<void>;
+  readonly log: (record: StepRecord) => void;
+  /** Called at the end of each epoch, counted from 1; what it gives is logged with the step. */
+  readonly epochEnd?: (epoch: number) => Promise<Readonly<Record<string, number>>>;
+  readonly progress: Progress;
+  /** Aborted to stop after the step that is running. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A line of metrics.jsonl. */
+export interface StepRecord {
+  /** Counted from 1. */
+  readonly step: number;
+  readonly epoch: number;
+  readonly [metric: string]: number;
+}
+
+export interface LoopResult {
+  /** Steps that have run, of the whole run. */
+  readonly step: number;
+  readonly loss: number;
+  readonly imagesPerSecond: number;
+  /** Share of the time that steps waited for data. */
+  readonly waitShare: number;
+  readonly interrupted: boolean;
+}
+
+const SIGNS_EVERY = 10;
+const CHECKPOINT_SECONDS = 600;
+/** Training that went wrong, rather than input that is. */
+const FAILED = 1;
+
+/** @throws UserError (exit code 1) if the loss is not finite or the representation has collapsed. */
+export async function runLoop(options: LoopOptions): Promise<LoopResult> {
+  const { manifest, trainer, loader, steps, batch, progress, signal } = options;
+  const { stepsPerEpoch } = loader;
+  const guard = collapseGuard();
+  const rate = recentRate();
+  const started = performance.now();
+  let saved = started;
+  let loss = Number.NaN;
+  let step = options.from;
+  const elapsed = () => (performance.now() - started) / 1000;
+  const waitShare = () => (step > options.from ? loader.waited / elapsed() : 0);
+
+  while (step < steps && !signal?.aborted) {
+    const before = performance.now();
+    const images = await loader.next();
+    const scalars = Object.fromEntries(
+      manifest.scalars.map(({ name }) => [name, scheduleValue(options.schedules[name]!, { step, steps, stepsPerEpoch })]),
+    );
+    const views = drawViews(manifest, options.seed, images);
+    const output = await trainer.step({ ...images, views, scalars });
+    step++;
+    loss = output.metrics.loss!;
+    rate.add(batch, (performance.now() - before) / 1000);
+    const epoch = images.epoch + 1;
+    const record: Record<string, number> = { ...output.metrics, ...look(output, step, guard, scalars) };
+    if (step % stepsPerEpoch === 0 && options.epochEnd) Object.assign(record, await options.epochEnd(epoch));
+    options.log({ step, epoch, ...record, lr: scalars.lr!, imagesPerSecond: rate.perSecond, waitShare: waitShare() });
+    progress.show(
+      `epoch ${epoch}/${Math.ceil(steps / stepsPerEpoch)}  step ${step}/${steps}  loss ${loss.toFixed(4)}  ` +
+        `${rate.perSecond.toFixed(0)} images/s  ${duration(((steps - step) * batch) / rate.perSecond)} left  ` +
+        `waiting ${(100 * waitShare()).toFixed(1)} %`,
+    );
+    const due = step % options.checkpointEvery === 0 || performance.now() - saved > CHECKPOINT_SECONDS * 1000;
+    if (due || step === steps || signal?.aborted) {
+      await options.checkpoint(step);
+      saved = performance.now();
+    }
+  }
+  const imagesPerSecond = ((step - options.from) * batch) / elapsed();
+  return { step, loss, imagesPerSecond, waitShare: waitShare(), interrupted: step < steps };
+}
+
+/** A row of parameters for each image of the batch, for each of the manifest's views. */
+function drawViews(
+  manifest: Manifest,
+  seed: number,
+  { indices, sizes, epoch }: { indices: readonly number[]; sizes: readonly Size[]; epoch: number },
+): Float32Array[] {
+  const columns = VIEW_COLUMNS.length;
+  return manifest.views.map(({ recipe }, v) => {
+    const rows = new Float32Array(indices.length * columns);
+    indices.forEach((index, i) => {
+      const random = randomFor(seed, "view", v, epoch, index);
+      sampleView(recipe, sizes[i]!, random, rows.subarray(i * columns, (i + 1) * columns));
+    });
+    return rows;
+  });
+}
+
+/** Stops on a loss that is no number and, now and then, on a collapsed embedding. */
+function look(
+  { metrics, embedding }: StepOutput,
+  step: number,
+  guard: ReturnType<typeof collapseGuard>,
+  scalars: Readonly<Record<string, number>>,
+): Readonly<Record<string, number>> {
+  if (!Number.isFinite(metrics.loss)) {
+    throw new UserError(
+      `the loss is ${metrics.loss} at step ${step} (learning rate ${scalars.lr?.toPrecision(3)}); ` +
+        "the last checkpoint stands: try a lower --lr or a longer warm-up",
+      FAILED,
+    );
+  }
+  if (step % SIGNS_EVERY !== 0) return {};
+  const signs = signsOf(embedding);
+  const diagnosis = guard.look(step, signs);
+  if (diagnosis) throw new UserError(diagnosis, FAILED);
+  return { embeddingStd: signs.std, effectiveRank: signs.effectiveRank };
+}

@@ -1,0 +1,78 @@
+/** Signs of a collapsed representation, and the guard that stops a run on them. */
+import { EigenvalueDecomposition, Matrix } from "ml-matrix";
+
+export interface Signs {
+  /**
+   * Standard deviation of the normalised embeddings, mean over dimensions, times sqrt(d): 1 when they fill the
+   * sphere evenly, 0 when all are equal (Chen and He 2021, section 4.1).
+   */
+  readonly std: number;
+  /** exp of the entropy of the covariance's spectrum: the number of dimensions in use (Roy and Vetterli 2007). */
+  readonly effectiveRank: number;
+}
+
+/** Rows beyond this many change the signs little and cost time. */
+const MAX_ROWS = 512;
+
+/** Of embeddings float32 [rows, d]. */
+export function signsOf({ data, rows, d }: { data: Float32Array; rows: number; d: number }): Signs {
+  const n = Math.min(rows, MAX_ROWS);
+  const z = new Float64Array(n * d);
+  const mean = new Float64Array(d);
+  for (let i = 0; i < n; i++) {
+    let length = 0;
+    for (let j = 0; j < d; j++) length += data[i * d + j]! ** 2;
+    const scale = 1 / Math.max(Math.sqrt(length), 1e-12);
+    for (let j = 0; j < d; j++) {
+      z[i * d + j] = data[i * d + j]! * scale;
+      mean[j]! += z[i * d + j]! / n;
+    }
+  }
+  for (let i = 0; i < n; i++) for (let j = 0; j < d; j++) z[i * d + j]! -= mean[j]!;
+  let std = 0;
+  for (let j = 0; j < d; j++) {
+    let sum = 0;
+    for (let i = 0; i < n; i++) sum += z[i * d + j]! ** 2;
+    std += Math.sqrt(sum / n) / d;
+  }
+  return { std: std * Math.sqrt(d), effectiveRank: effectiveRank(z, n, d) };
+}
+
+/** Of centred rows [n, d]: from the smaller of their two Gram matrices, which share the spectrum. */
+function effectiveRank(z: Float64Array, n: number, d: number): number {
+  const rows = new Matrix(Array.from({ length: n }, (_, i) => Array.from(z.subarray(i * d, (i + 1) * d))));
+  const gram = n < d ? rows.mmul(rows.transpose()) : rows.transpose().mmul(rows);
+  if (gram.to1DArray().some((x) => !Number.isFinite(x))) return Number.NaN;
+  const spectrum = new EigenvalueDecomposition(gram, { assumeSymmetric: true }).realEigenvalues;
+  const positive = spectrum.filter((x) => x > 1e-12);
+  const total = positive.reduce((a, b) => a + b, 0);
+  return Math.exp(positive.reduce((entropy, x) => entropy - (x / total) * Math.log(x / total), 0));
+}
+
+/** Below these, for `PATIENCE` looks in a row, a representation counts as collapsed. */
+const LEAST_STD = 0.1;
+const LEAST_RANK = 2;
+const PATIENCE = 5;
+/** Networks start out with similar features for all images; they get this many steps to spread them. */
+const GRACE_STEPS = 100;
+
+export interface Guard {
+  /** A diagnosis once the run should stop. */
+  look(step: number, signs: Signs): string | undefined;
+}
+
+export function collapseGuard(): Guard {
+  let bad = 0;
+  return {
+    look(step, { std, effectiveRank: rank }) {
+      const fine = std >= LEAST_STD && rank >= LEAST_RANK;
+      bad = fine || step < GRACE_STEPS ? 0 : bad + 1;
+      if (bad < PATIENCE) return undefined;
+      return (
+        `the representation has collapsed at step ${step}: embeddings have a standard deviation of ${std.toFixed(3)} ` +
+        `(1 is spread evenly, below ${LEAST_STD} is collapsed) and an effective rank of ${rank.toFixed(1)}; ` +
+        "try a lower learning rate, a larger batch or stronger views"
+      );
+    },
+  };
+}

@@ -1,0 +1,77 @@
+/** A SimCLR-like loss through an encoder, with its gradient by every parameter. */
+import { encoderNamed } from "../../src/encoders/index.ts";
+import { input } from "../../src/graph/tensor.ts";
+import { ntXent } from "../../src/nn/losses.ts";
+import { Scope } from "../../src/nn/scope.ts";
+import { concat, split } from "../../src/ops/movement.ts";
+import { gradients } from "../../src/ops/gradients.ts";
+import { randomFor } from "../../src/random.ts";
+import { initialState } from "../../src/runtime/state.ts";
+import type { StateEntry } from "../../src/spec.ts";
+import { compile, floats, type Value } from "../support/run.ts";
+
+export interface EncoderLoss {
+  /** Parameters by name; their values may be changed in place. */
+  readonly weights: ReadonlyMap<string, Float32Array>;
+  loss(): Promise<number>;
+  gradient(): Promise<ReadonlyMap<string, Float32Array>>;
+}
+
+/** The entries of a scope whose graph is not part of an artifact. */
+export const entriesOf = (s: Scope): StateEntry[] =>
+  s.all.map(({ name, role, dtype, shape, init }) => ({ name, role, dtype, shape, init, next: `${name}.next` }));
+
+export const normals = (shape: readonly number[], ...key: readonly (string | number)[]): Value => {
+  const random = randomFor("encoders", ...key);
+  return floats(
+    Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal()),
+    shape,
+  );
+};
+
+/** NT-Xent, temperature 0.5, between two views of `n` images of random smooth colours with noise. */
+export async function encoderLoss(name: string, size: number, n: number): Promise<EncoderLoss> {
+  const s = new Scope("training");
+  const views = ["a", "b"].map((label) => input(label, "float32", ["n", 3, size, size]));
+  const features = encoderNamed(name).build(s, concat(views, 0)); // [2n, features]
+  const [p, q] = split(features, 0, views);
+  const { loss } = ntXent(p!, q!, input("temperature", "float32", []));
+  const grads = gradients(
+    loss,
+    s.params.map(({ tensor }) => tensor),
+  );
+  const forward = await compile({ loss });
+  const backward = await compile(Object.fromEntries(s.params.map((param, i) => [`by ${param.name}`, grads[i]!])));
+
+  const state = initialState({ state: entriesOf(s) }, 1) as ReadonlyMap<string, Value>;
+  const feeds = {
+    ...Object.fromEntries(state),
+    a: images(n, size, 0),
+    b: images(n, size, 1),
+    temperature: floats([0.5], []),
+  };
+  return {
+    weights: new Map(s.params.map((param) => [param.name, state.get(param.name)!.data as Float32Array])),
+    loss: async () => Number((await forward(feeds)).loss!.data[0]),
+    gradient: async () => {
+      const found = await backward(feeds);
+      return new Map(s.params.map((param) => [param.name, found[`by ${param.name}`]!.data as Float32Array]));
+    },
+  };
+}
+
+/** Each image has waves of its own; the views share them and differ in their noise. */
+function images(n: number, size: number, view: number): Value {
+  const noise = normals([n, 3, size, size], "noise", view);
+  const data = noise.data as Float32Array;
+  for (let i = 0; i < n * 3; i++) {
+    const random = randomFor("waves", i);
+    const [level, down, across] = [random.normal(), random.uniform(0, 0.5), random.uniform(0, 0.5)];
+    for (let row = 0; row < size; row++)
+      for (let column = 0; column < size; column++) {
+        const at = (i * size + row) * size + column;
+        data[at] = 0.5 * data[at]! + level + Math.sin(down * row + across * column);
+      }
+  }
+  return noise;
+}
