@@ -14,6 +14,8 @@ if (process.argv[1] === import.meta.filename) {
   for (const spec of PREBUILT) {
     const { manifest, graphs } = compile(spec);
     await writeArtifact(join(GRAPHS, manifest.name), manifest, graphs);
-    console.log(`graphs/${manifest.name}: step ${graphs.step.length} bytes, encode ${graphs.encode.length} bytes`);
+    console.log(
+      `graphs/${manifest.name}: step ${graphs.step.length} bytes, encode ${graphs.encode.length} bytes`,
+    );
   }
 }

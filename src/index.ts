@@ -2,7 +2,14 @@
 export { GRAPHS, prebuiltFolders } from "./api/artifacts.ts";
 export { type Embedded, type OpenedEncoder, openEncoder, writeEmbedding } from "./api/encoder.ts";
 export { type ExportResult, exportEncoder } from "./api/export.ts";
-export { checkBaseline, type ProbeKind, type ProbeOptions, type ProbeResult, probe, writeBaseline } from "./api/probe.ts";
+export {
+  checkBaseline,
+  type ProbeKind,
+  type ProbeOptions,
+  type ProbeResult,
+  probe,
+  writeBaseline,
+} from "./api/probe.ts";
 export { type Surroundings, type TrainOptions, type TrainResult, train } from "./api/train.ts";
 export { type ArtifactSpec, type CompiledArtifact, compile } from "./artifact/compile.ts";
 export { type Artifact, readArtifact, writeArtifact } from "./artifact/files.ts";

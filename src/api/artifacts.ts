@@ -38,5 +38,8 @@ export async function provideArtifact(spec: ArtifactSpec, dir: string): Promise<
 /** Writes an artifact, checked, into another folder. */
 export async function copyArtifact(artifact: Artifact, dir: string): Promise<void> {
   const { files: _, ...manifest } = artifact.manifest;
-  await writeArtifact(dir, manifest, { step: await artifact.graph("step"), encode: await artifact.graph("encode") });
+  await writeArtifact(dir, manifest, {
+    step: await artifact.graph("step"),
+    encode: await artifact.graph("encode"),
+  });
 }

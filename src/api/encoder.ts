@@ -18,7 +18,10 @@ export interface OpenedEncoder {
   readonly path: string;
   readonly metadata: EncoderMetadata;
   /** Features float32 [n, d] of uint8 images [n, height, width, 3] of any size; `metadata.side` suits best. */
-  encode(images: Uint8Array, shape: readonly [n: number, height: number, width: number, channels: 3]): Promise<Float32Array>;
+  encode(
+    images: Uint8Array,
+    shape: readonly [n: number, height: number, width: number, channels: 3],
+  ): Promise<Float32Array>;
   /** Features of image files, in their order; one that cannot be decoded is left out with a warning. */
   embed(sources: Sources, surroundings?: Surroundings): Promise<Embedded>;
   close(): Promise<void>;
@@ -87,7 +90,9 @@ async function embed(
     rate.add(squares.length, (performance.now() - before) / 1000);
     const done = Math.min(at + BLOCK, files.length);
     const left = duration((files.length - done) / rate.perSecond);
-    progress.show(`features of ${done}/${files.length} images  ${rate.perSecond.toFixed(0)} images/s  ${left} left`);
+    progress.show(
+      `features of ${done}/${files.length} images  ${rate.perSecond.toFixed(0)} images/s  ${left} left`,
+    );
   }
   await ahead;
   progress.end();
@@ -105,9 +110,16 @@ async function embed(
 }
 
 /** Writes features as `file` (NumPy's .npy, float32 [n, d]) and the paths of their rows beside it, as .json. */
-export async function writeEmbedding(file: string, { features, files }: Embedded, metadata: EncoderMetadata): Promise<string> {
+export async function writeEmbedding(
+  file: string,
+  { features, files }: Embedded,
+  metadata: EncoderMetadata,
+): Promise<string> {
   const { data, n, d } = features;
-  await writeFileAtomic(file, Buffer.concat([npyHeader(n, d), Buffer.from(data.buffer, data.byteOffset, data.byteLength)]));
+  await writeFileAtomic(
+    file,
+    Buffer.concat([npyHeader(n, d), Buffer.from(data.buffer, data.byteOffset, data.byteLength)]),
+  );
   const index = `${file.replace(/\.npy$/, "")}.json`;
   await writeFileAtomic(index, `${JSON.stringify({ encoder: metadata, shape: [n, d], files }, null, 2)}\n`);
   return index;

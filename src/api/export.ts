@@ -30,7 +30,10 @@ const COMPARED = 8;
  *
  * @throws UserError if there is no run, its files are damaged, or the frozen encoder differs from the trained one.
  */
-export async function exportEncoder(run: string, options: { out?: string; threads?: number | undefined } = {}): Promise<ExportResult> {
+export async function exportEncoder(
+  run: string,
+  options: { out?: string; threads?: number | undefined } = {},
+): Promise<ExportResult> {
   const config = await readConfig(run);
   const artifact = await readArtifact(run);
   const { manifest } = artifact;
@@ -64,7 +67,10 @@ export async function exportEncoder(run: string, options: { out?: string; thread
 }
 
 /** The first images of the folder that can be decoded, uint8 [n, side, side, 3]. */
-async function firstSquares(data: string, side: number): Promise<{ data: Uint8Array; shape: [number, number, number, number] }> {
+async function firstSquares(
+  data: string,
+  side: number,
+): Promise<{ data: Uint8Array; shape: [number, number, number, number] }> {
   const { root, files } = await findImages(data);
   const squares: Uint8Array[] = [];
   for (const file of files) {
@@ -72,6 +78,7 @@ async function firstSquares(data: string, side: number): Promise<{ data: Uint8Ar
     const square = await decodeSquare(join(root, file), side).catch(() => undefined);
     if (square) squares.push(square.pixels);
   }
-  if (squares.length === 0) throw new UserError(`${data}: expected an image to compare the encoder on, found none that decodes`);
+  if (squares.length === 0)
+    throw new UserError(`${data}: expected an image to compare the encoder on, found none that decodes`);
   return { data: Buffer.concat(squares), shape: [squares.length, side, side, 3] };
 }

@@ -1,12 +1,12 @@
 /** kNN while training: of every fifth image of a labelled folder among the others, with the weights of the moment. */
 import { join } from "node:path";
 import { decodeSquare } from "../data/decode.ts";
+import { mapInOrder } from "../data/parallel.ts";
 import { findLabelledImages } from "../data/sources.ts";
 import type { Features } from "../probe/features.ts";
 import { knn } from "../probe/knn.ts";
 import type { Trainer } from "../runtime/trainer.ts";
 import type { Manifest } from "../spec.ts";
-import { mapInOrder } from "../data/parallel.ts";
 
 const BLOCK = 256;
 
@@ -19,7 +19,10 @@ export async function openKnn(
 ): Promise<(epoch: number) => Promise<Record<string, number>>> {
   const sources = await findLabelledImages(data, { seed });
   const { side, features: d } = manifest.encoder;
-  const squares = await mapInOrder(sources.files, async (file) => (await decodeSquare(join(sources.root, file), side)).pixels);
+  const squares = await mapInOrder(
+    sources.files,
+    async (file) => (await decodeSquare(join(sources.root, file), side)).pixels,
+  );
   const query = (i: number) => i % 5 === 0;
   const featuresOf = async (wanted: (i: number) => boolean): Promise<Features> => {
     const rows = squares.flatMap((_, i) => (wanted(i) ? [i] : []));
@@ -29,7 +32,13 @@ export async function openKnn(
       const images = Buffer.concat(block.map((i) => squares[i]!));
       found.set(await trainer.encode(images, [block.length, side, side, 3]), at * d);
     }
-    return { data: found, n: rows.length, d, labels: Int32Array.from(rows, (i) => sources.labels[i]!), classes: sources.classes };
+    return {
+      data: found,
+      n: rows.length,
+      d,
+      labels: Int32Array.from(rows, (i) => sources.labels[i]!),
+      classes: sources.classes,
+    };
   };
   return async (epoch) => {
     if (epoch % every !== 0) return {};

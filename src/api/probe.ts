@@ -99,7 +99,9 @@ export async function checkBaseline(file: string, result: ProbeResult, tolerance
   });
   const parsed = baselineSchema.safeParse(parseJson(bytes, file));
   if (!parsed.success || parsed.data.kind !== result.kind) {
-    throw new UserError(`${file}: expected a baseline of kind ${result.kind}; write one with --write-baseline`);
+    throw new UserError(
+      `${file}: expected a baseline of kind ${result.kind}; write one with --write-baseline`,
+    );
   }
   const { top1 } = parsed.data;
   if (result.top1 < top1 - tolerance) {

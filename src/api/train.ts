@@ -12,7 +12,7 @@ import { openTrainer, type Trainer } from "../runtime/trainer.ts";
 import type { JsonObject, Manifest, Schedule } from "../spec.ts";
 import { latestCheckpoint, loadCheckpoint, saveCheckpoint } from "../train/checkpoint.ts";
 import { type LoopResult, runLoop } from "../train/loop.ts";
-import { openProgress, type Output } from "../train/progress.ts";
+import { type Output, openProgress } from "../train/progress.ts";
 import { openMetrics, type RunConfig, readConfig, runFiles, writeConfig } from "../train/run-folder.ts";
 import { copyArtifact, provideArtifact } from "./artifacts.ts";
 import { exportEncoder } from "./export.ts";
@@ -91,7 +91,10 @@ export interface TrainResult {
 export const QUIET: Output = { stream: process.stderr, quiet: true };
 
 /** @throws UserError on wrong options or input, and (exit code 1) if training collapsed. */
-export async function train(options: TrainOptions, { output = QUIET, signal }: Surroundings = {}): Promise<TrainResult> {
+export async function train(
+  options: TrainOptions,
+  { output = QUIET, signal }: Surroundings = {},
+): Promise<TrainResult> {
   const started = performance.now();
   const progress = openProgress(output);
   const { config, artifact, sources } = options.resume ? await reopen(options) : await create(options);
@@ -112,7 +115,9 @@ export async function train(options: TrainOptions, { output = QUIET, signal }: S
   const metrics = openMetrics(options.out, from);
   const { stepsPerEpoch } = loader;
   const images = `${sources.files.length} images, ${stepsPerEpoch} steps of ${config.batch} an epoch`;
-  progress.end(from > 0 ? `going on at step ${from} of ${config.steps}: ${images}` : `${manifest.name}: ${images}`);
+  progress.end(
+    from > 0 ? `going on at step ${from} of ${config.steps}: ${images}` : `${manifest.name}: ${images}`,
+  );
   try {
     const knn = config.knn && (await openKnn(config.knn, manifest, trainer, config.seed));
     const result = await runLoop({
@@ -131,7 +136,9 @@ export async function train(options: TrainOptions, { output = QUIET, signal }: S
       progress,
       signal,
     });
-    const encoder = result.interrupted ? null : (await exportEncoder(options.out, { threads: session.threads })).encoder;
+    const encoder = result.interrupted
+      ? null
+      : (await exportEncoder(options.out, { threads: session.threads })).encoder;
     return summary(options.out, result, stepsPerEpoch, started, encoder);
   } finally {
     progress.end();
@@ -141,7 +148,13 @@ export async function train(options: TrainOptions, { output = QUIET, signal }: S
   }
 }
 
-function summary(run: string, result: LoopResult, stepsPerEpoch: number, started: number, encoder: string | null): TrainResult {
+function summary(
+  run: string,
+  result: LoopResult,
+  stepsPerEpoch: number,
+  started: number,
+  encoder: string | null,
+): TrainResult {
   return {
     steps: result.step,
     epochs: result.step / stepsPerEpoch,
@@ -194,13 +207,20 @@ async function create(options: TrainOptions): Promise<Opened> {
     cacheMb: options.cacheMb ?? 2048,
     provider: options.provider ?? "cpu",
     threads: options.threads ?? null,
-    knn: options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
+    knn:
+      options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
   };
   await writeConfig(out, config);
   return { config, artifact, sources };
 }
 
-function specOf({ method = "simclr", encoder = "resnet18", imageSize = 32, config, optimizer }: TrainOptions): ArtifactSpec {
+function specOf({
+  method = "simclr",
+  encoder = "resnet18",
+  imageSize = 32,
+  config,
+  optimizer,
+}: TrainOptions): ArtifactSpec {
   return { method, encoder, imageSize, ...(config && { config }), ...(optimizer && { optimizer }) };
 }
 
@@ -239,20 +259,27 @@ async function save(dir: string, step: number, trainer: Trainer): Promise<void> 
   const { state } = trainer;
   for (const [name, { data }] of state) {
     if (data instanceof Float32Array && !data.every(Number.isFinite)) {
-      throw new UserError(`${name} is no longer finite after step ${step}; the checkpoint before stands: try a lower --lr`, 1);
+      throw new UserError(
+        `${name} is no longer finite after step ${step}; the checkpoint before stands: try a lower --lr`,
+        1,
+      );
     }
   }
   await saveCheckpoint(dir, { step, tensors: state, progress: {} });
 }
 
 /** The artifact's schedules, scaled by the batch and with the run's own rates in place. */
-function schedulesOf(manifest: Manifest, { batch, lr, weightDecay, warmupEpochs }: RunConfig): Record<string, Schedule> {
+function schedulesOf(
+  manifest: Manifest,
+  { batch, lr, weightDecay, warmupEpochs }: RunConfig,
+): Record<string, Schedule> {
   const own: Readonly<Record<string, number | null>> = { lr, weightDecay };
   return Object.fromEntries(
     manifest.scalars.map(({ name, schedule, batchScaling }) => {
       const given = own[name] ?? null;
       const scale = given !== null ? 1 : batchScaling === "linear" ? batch / 256 : 1;
-      const warmed = warmupEpochs !== null && "warmupEpochs" in schedule ? { ...schedule, warmupEpochs } : schedule;
+      const warmed =
+        warmupEpochs !== null && "warmupEpochs" in schedule ? { ...schedule, warmupEpochs } : schedule;
       return [name, scaled(warmed, scale, given)];
     }),
   );
@@ -271,4 +298,3 @@ function scaled(schedule: Schedule, factor: number, peak: number | null): Schedu
       return { ...schedule, from: peak ?? schedule.from * factor };
   }
 }
-

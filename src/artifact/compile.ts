@@ -1,7 +1,7 @@
 /** Method + encoder + optimizer -> the graphs and the manifest of a training artifact. */
-import { z } from "zod";
+import type { z } from "zod";
 import { encoderNamed } from "../encoders/index.ts";
-import { unknownName, UserError } from "../errors.ts";
+import { UserError, unknownName } from "../errors.ts";
 import { buildModel, encodeModel, OPSET } from "../graph/model.ts";
 import { input, inScope, type Tensor } from "../graph/tensor.ts";
 import { methodNamed } from "../methods/index.ts";
@@ -43,7 +43,11 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
   const schema = method.config(spec.imageSize) as unknown as z.ZodObject;
   const optimizer = optimizerOf(spec);
   return {
-    method: { name: method.name, paper: method.paper, config: parseConfig(`method ${method.name}`, schema, spec.config ?? {}) },
+    method: {
+      name: method.name,
+      paper: method.paper,
+      config: parseConfig(`method ${method.name}`, schema, spec.config ?? {}),
+    },
     encoder: {
       name: encoder.name,
       imageSize: spec.imageSize,
@@ -52,7 +56,11 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
     },
     optimizer: {
       name: optimizer.name,
-      config: parseConfig(`optimizer ${optimizer.name}`, optimizers[optimizer.name]!.config as unknown as z.ZodObject, {}),
+      config: parseConfig(
+        `optimizer ${optimizer.name}`,
+        optimizers[optimizer.name]!.config as unknown as z.ZodObject,
+        {},
+      ),
     },
   };
 }
@@ -104,7 +112,12 @@ export function buildStep(spec: ArtifactSpec, resolved = resolveSpec(spec)) {
   applyOptimizer(scope, optimizers[choice.name]!, resolved.optimizer.config, byParam, choice);
   const outputs: Record<string, Tensor> = { loss: step.loss, ...step.metrics, embedding: step.embedding };
   for (const s of scope.all) outputs[nextOf(s.name)] = s.next ?? s.tensor;
-  const inputs = [images, ...params, ...scope.scalars.map((s) => s.tensor), ...scope.all.map((s) => s.tensor)];
+  const inputs = [
+    images,
+    ...params,
+    ...scope.scalars.map((s) => s.tensor),
+    ...scope.all.map((s) => s.tensor),
+  ];
   return { scope, step, recipes, outputs, inputs };
 }
 
@@ -159,7 +172,8 @@ function optimizerOf(spec: ArtifactSpec): OptimizerChoice {
 /** Settings with defaults filled in; an unknown key is named with the nearest known one. */
 function parseConfig(where: string, schema: z.ZodObject, given: JsonObject): JsonObject {
   const known = Object.keys(schema.shape);
-  for (const key of Object.keys(given)) if (!known.includes(key)) throw unknownName(`setting of ${where}`, key, known);
+  for (const key of Object.keys(given))
+    if (!known.includes(key)) throw unknownName(`setting of ${where}`, key, known);
   const parsed = schema.safeParse(given);
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;

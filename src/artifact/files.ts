@@ -104,7 +104,12 @@ export const manifestSchema = z
     name,
     opset: count.max(100),
     method: z.strictObject({ name, paper: text, config: json }),
-    encoder: z.strictObject({ name, imageSize: count.max(4096), side: count.max(8192), features: count.max(2 ** 24) }),
+    encoder: z.strictObject({
+      name,
+      imageSize: count.max(4096),
+      side: count.max(8192),
+      features: count.max(2 ** 24),
+    }),
     optimizer: z.strictObject({ name, config: json }),
     files: z.strictObject({ step: graphFileSchema, encode: graphFileSchema }),
     views: z

@@ -1,5 +1,5 @@
-import { availableParallelism, totalmem } from "node:os";
 import { createRequire } from "node:module";
+import { availableParallelism, totalmem } from "node:os";
 import { Command } from "commander";
 import * as ort from "onnxruntime-node";
 import sharp from "sharp";
@@ -33,7 +33,9 @@ async function check(provider: Provider): Promise<{ provider: Provider; works: b
 
 export const doctorCommand = () =>
   new Command("doctor")
-    .description("Tell which providers work here, versions and threads, and what to install for what is missing")
+    .description(
+      "Tell which providers work here, versions and threads, and what to install for what is missing",
+    )
     .option("--json", "end with one JSON object on standard output")
     .action(async ({ json }: { json?: boolean }) => {
       const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };

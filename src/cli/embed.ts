@@ -23,7 +23,8 @@ export const embedCommand = () =>
     .option("--threads <n>", "(default: one for each core)", positiveInteger)
     .option("--json", "end with one JSON object on standard output")
     .action(async (path: string, { data, out, limit, threads, json }: Flags) => {
-      if (!out.endsWith(".npy")) throw new UserError(`--out: expected a file that ends in .npy, found ${out}`);
+      if (!out.endsWith(".npy"))
+        throw new UserError(`--out: expected a file that ends in .npy, found ${out}`);
       const sources = await findImages(data, limit === undefined ? {} : { limit });
       const encoder = await openEncoder(path, { threads });
       const embedded = await encoder.embed(sources, { output: outputOf() });

@@ -76,7 +76,9 @@ const list = () =>
         "methods:",
         ...known.methods.map((m) => `  ${m.name.padEnd(24)} ${m.paper}`),
         "encoders:",
-        ...known.encoders.map((e) => `  ${e.name.padEnd(24)} ${`${e.features} features`.padEnd(14)} ${e.paper}`),
+        ...known.encoders.map(
+          (e) => `  ${e.name.padEnd(24)} ${`${e.features} features`.padEnd(14)} ${e.paper}`,
+        ),
       ]);
     });
 
@@ -91,7 +93,11 @@ const inspect = () =>
       const graphs = await Promise.all(
         (["step", "encode"] as const).map(async (which) => {
           const nodes = decodeModel(await artifact.graph(which)).graph?.node ?? [];
-          return { which, bytes: manifest.files[which].bytes, operators: countBy(nodes, ({ opType }) => opType) };
+          return {
+            which,
+            bytes: manifest.files[which].bytes,
+            operators: countBy(nodes, ({ opType }) => opType),
+          };
         }),
       );
       const roles = countBy(manifest.state, ({ role }) => role);
@@ -102,12 +108,17 @@ const inspect = () =>
         `optimizer  ${manifest.optimizer.name} ${JSON.stringify(manifest.optimizer.config)}`,
         `views      ${manifest.views.length}, ${[...new Set(manifest.views.map((v) => `${v.recipe.size} px`))].join(", ")}`,
         `scalars    ${manifest.scalars.map((s) => `${s.name} (${s.schedule.kind})`).join(", ")}`,
-        `state      ${Object.entries(roles).map(([role, n]) => `${n} ${role}`).join(", ")}; ${millions(parameters(manifest))} parameters`,
+        `state      ${Object.entries(roles)
+          .map(([role, n]) => `${n} ${role}`)
+          .join(", ")}; ${millions(parameters(manifest))} parameters`,
         `metrics    ${manifest.metrics.join(", ")}`,
         ...graphs.map(({ which, bytes, operators }) => {
           const most = Object.entries(operators).sort((a, b) => b[1] - a[1]);
           const nodes = most.reduce((sum, [, n]) => sum + n, 0);
-          return `${which.padEnd(10)} ${kb(bytes)}, ${nodes} nodes: ${most.slice(0, 8).map(([op, n]) => `${n} ${op}`).join(", ")}`;
+          return `${which.padEnd(10)} ${kb(bytes)}, ${nodes} nodes: ${most
+            .slice(0, 8)
+            .map(([op, n]) => `${n} ${op}`)
+            .join(", ")}`;
         }),
       ]);
     });

@@ -6,7 +6,8 @@ import type { Output } from "../train/progress.ts";
 
 const number = (fits: (x: number) => boolean, wanted: string) => (text: string) => {
   const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || !fits(value)) throw new InvalidArgumentError(`Expected ${wanted}.`);
+  if (text.trim() === "" || !Number.isFinite(value) || !fits(value))
+    throw new InvalidArgumentError(`Expected ${wanted}.`);
   return value;
 };
 
@@ -22,10 +23,10 @@ export function setting(text: string, before: JsonObject = {}): JsonObject {
   if (at < 1) throw new InvalidArgumentError("Expected key=value.");
   const key = text.slice(0, at);
   if (key === "__proto__") throw new UserError('--set: "__proto__" is no setting');
-  return { ...before, [key]: valueOf(text.slice(at + 1)) };
+  return { ...before, [key]: parseValue(text.slice(at + 1)) };
 }
 
-function valueOf(text: string): Json {
+function parseValue(text: string): Json {
   try {
     return JSON.parse(text) as Json;
   } catch {

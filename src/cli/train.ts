@@ -3,7 +3,16 @@ import { type TrainOptions, train } from "../api/train.ts";
 import { UserError } from "../errors.ts";
 import { PROVIDERS } from "../runtime/session.ts";
 import { duration } from "../train/progress.ts";
-import { integer, nonNegative, outputOf, positive, positiveInteger, report, setting, wholeNumber } from "./options.ts";
+import {
+  integer,
+  nonNegative,
+  outputOf,
+  positive,
+  positiveInteger,
+  report,
+  setting,
+  wholeNumber,
+} from "./options.ts";
 
 interface Flags extends Omit<TrainOptions, "config" | "knnData"> {
   readonly set?: TrainOptions["config"];
@@ -42,7 +51,8 @@ export const trainCommand = () =>
     .option("--resume", "go on with the run in --out")
     .option("--json", "end with one JSON object on standard output")
     .action(async ({ set, knn, json, ...flags }: Flags) => {
-      if (flags.data === undefined && !flags.resume) throw new UserError("train: expected --data DIR, found none");
+      if (flags.data === undefined && !flags.resume)
+        throw new UserError("train: expected --data DIR, found none");
       const stop = new AbortController();
       const onInterrupt = () => stop.abort();
       process.once("SIGINT", onInterrupt).once("SIGTERM", onInterrupt);
@@ -52,7 +62,9 @@ export const trainCommand = () =>
       report(json, result, [
         `${steps} steps (${epochs.toFixed(1)} epochs) in ${duration(seconds)}, ${imagesPerSecond.toFixed(0)} images/s, ` +
           `loss ${loss === null ? "none" : loss.toFixed(4)}`,
-        result.interrupted ? `interrupted: go on with  ort-pretrain train --resume --out ${flags.out}` : `encoder: ${encoder}`,
+        result.interrupted
+          ? `interrupted: go on with  ort-pretrain train --resume --out ${flags.out}`
+          : `encoder: ${encoder}`,
         `run:     ${run}`,
       ]);
       if (result.interrupted) process.exitCode = INTERRUPTED;

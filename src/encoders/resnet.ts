@@ -40,7 +40,9 @@ const basic =
 /** Stride in the 3x3 convolution ("v1.5"). */
 const bottleneck: Block = (s, x, width, stride) => {
   const first = relu(batchNorm(s, "bn1", conv(s, "conv1", x, { out: width, kernel: 1 })));
-  const second = relu(batchNorm(s, "bn2", conv(s, "conv2", first, { out: width, kernel: 3, stride, pad: 1 })));
+  const second = relu(
+    batchNorm(s, "bn2", conv(s, "conv2", first, { out: width, kernel: 3, stride, pad: 1 })),
+  );
   const third = batchNorm(s, "bn3", conv(s, "conv3", second, { out: 4 * width, kernel: 1 }));
   return relu(add(third, projected(s, x, 4 * width, stride))); // [n, 4 width, h', w']
 };

@@ -1,4 +1,6 @@
 /** Vision transformers (Dosovitskiy et al. 2020, arXiv 2010.11929; tiny and small: Touvron et al. 2020), pre-norm. */
+
+import { elements } from "../graph/dims.ts";
 import { fixed, type Tensor } from "../graph/tensor.ts";
 import { layerNorm, linear, ZEROS } from "../nn/layers.ts";
 import type { Scope } from "../nn/scope.ts";
@@ -7,7 +9,6 @@ import { gemm, matmul, swap } from "../ops/matmul.ts";
 import { chunk, concat, expand, reshape, slice, transpose } from "../ops/movement.ts";
 import { softmax } from "../ops/reduce.ts";
 import type { Init } from "../spec.ts";
-import { elements } from "../graph/dims.ts";
 import type { Encoder } from "./encoder.ts";
 
 const SMALL_NORMAL: Init = { kind: "truncated-normal", std: 0.02 };

@@ -64,14 +64,10 @@ export function foldBatchNorms(graph: GraphProto): void {
     const w = weights.values.map((x, i) => x * factor[weights.channelOf(i)]!); // as the weights
     const bias = Float32Array.from(weights.bias, (b, c) => b * factor[c]! + offset[c]!); // [channels]
     const label = weights.tensor.name;
+    const biasLabel = label.endsWith("weight") ? label.replace(/weight$/, "bias") : `${label}.bias`;
     const [x, , oldBias] = layer.input as [string, string, string?];
-    layer.input = [
-      x,
-      put(label, label, w, sizesOf(weights.tensor)),
-      put(oldBias, label.endsWith("weight") ? label.replace(/weight$/, "bias") : `${label}.bias`, bias, [
-        bias.length,
-      ]),
-    ];
+    const newWeight = put(label, label, w, sizesOf(weights.tensor));
+    layer.input = [x, newWeight, put(oldBias, biasLabel, bias, [bias.length])];
     const beta = attribute(layer, "beta");
     if (beta) beta.f = 1; // it is in the bias now
     layer.output = [norm.output[0]!];

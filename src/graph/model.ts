@@ -72,9 +72,18 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
   // An output that has another name already (an input, or a value put out twice) gets it by an Identity.
   for (const [name, tensor] of Object.entries(outputs)) {
     const from =
-      tensor.source.kind === "constant" ? constants.nameOf(tensor.source.data, tensor.shape) : names.get(tensor)!;
+      tensor.source.kind === "constant"
+        ? constants.nameOf(tensor.source.data, tensor.shape)
+        : names.get(tensor)!;
     if (from !== name) {
-      nodes.push(create(NodeProtoSchema, { opType: "Identity", name: `${name}/Identity`, input: [from], output: [name] }));
+      nodes.push(
+        create(NodeProtoSchema, {
+          opType: "Identity",
+          name: `${name}/Identity`,
+          input: [from],
+          output: [name],
+        }),
+      );
     }
   }
   return create(ModelProtoSchema, {
@@ -105,7 +114,9 @@ export function tensorProto(name: string, data: TensorData, shape: readonly numb
     name,
     dims: shape.map(BigInt),
     dataType: DATA_TYPES[dtype],
-    rawData: new Uint8Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) as ArrayBuffer),
+    rawData: new Uint8Array(
+      data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) as ArrayBuffer,
+    ),
   });
 }
 
@@ -152,7 +163,8 @@ function attribute(name: string, value: Attribute): AttributeProto {
   if (typeof value === "string") {
     return create(AttributeProtoSchema, { name, type: Type.STRING, s: new TextEncoder().encode(value) });
   }
-  if (typeof value === "number") return create(AttributeProtoSchema, { name, type: Type.INT, i: BigInt(value) });
+  if (typeof value === "number")
+    return create(AttributeProtoSchema, { name, type: Type.INT, i: BigInt(value) });
   if ("float" in value) return create(AttributeProtoSchema, { name, type: Type.FLOAT, f: value.float });
   return create(AttributeProtoSchema, { name, type: Type.INTS, ints: value.map(BigInt) });
 }

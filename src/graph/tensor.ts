@@ -107,7 +107,8 @@ function apply(op: Operator, inputs: readonly (Tensor | null)[], attributes: Att
   }
   const outputs: Tensor[] = [];
   const node: Node = { kind: "node", op, inputs, attributes, outputs, scope: currentScope() };
-  for (const type of types) outputs.push({ id: nextId++, dtype: type.dtype, shape: type.shape, source: node });
+  for (const type of types)
+    outputs.push({ id: nextId++, dtype: type.dtype, shape: type.shape, source: node });
   return outputs;
 }
 
@@ -149,6 +150,7 @@ export function axisOf(axis: number, rank: number): number {
 
 /** A size that must be known when the graph is built. */
 export function fixed(dim: Dim | undefined, what: string): number {
-  if (typeof dim !== "number") throw new ShapeError(`expected a fixed ${what}, found ${dim ?? "no such axis"}`);
+  if (typeof dim !== "number")
+    throw new ShapeError(`expected a fixed ${what}, found ${dim ?? "no such axis"}`);
   return dim;
 }

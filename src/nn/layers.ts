@@ -1,12 +1,13 @@
 /** Layers: operators with their weights, named as PyTorch and timm name them. */
+
+import { elements } from "../graph/dims.ts";
 import { constant, fixed, type Tensor } from "../graph/tensor.ts";
 import * as ops from "../ops/conv.ts";
 import { add, mul } from "../ops/elementwise.ts";
 import { gemm } from "../ops/matmul.ts";
-import * as norm from "../ops/normalization.ts";
 import { reshape } from "../ops/movement.ts";
+import * as norm from "../ops/normalization.ts";
 import type { Init } from "../spec.ts";
-import { elements } from "../graph/dims.ts";
 import type { Scope } from "./scope.ts";
 
 export const ZEROS = { kind: "constant", value: 0 } as const satisfies Init;
@@ -40,7 +41,12 @@ export interface BatchNormOptions {
 }
 
 /** Batch normalisation over all axes but the second; running averages hold the unbiased variance, as PyTorch's do. */
-export const batchNorm = (s: Scope, name: string, x: Tensor, { affine = true }: BatchNormOptions = {}): Tensor =>
+export const batchNorm = (
+  s: Scope,
+  name: string,
+  x: Tensor,
+  { affine = true }: BatchNormOptions = {},
+): Tensor =>
   s.in(name, () => {
     const c = fixed(x.shape[1], "number of channels");
     const own = (label: string, init: typeof ZEROS | typeof ONES) =>
@@ -65,7 +71,12 @@ export interface LinearOptions {
 }
 
 /** x [..., in] -> [..., out]; the weight is [out, in]. */
-export const linear = (s: Scope, name: string, x: Tensor, { out, bias = true, init }: LinearOptions): Tensor =>
+export const linear = (
+  s: Scope,
+  name: string,
+  x: Tensor,
+  { out, bias = true, init }: LinearOptions,
+): Tensor =>
   s.in(name, () => {
     const size = fixed(x.shape.at(-1), "number of features");
     const w = s.param("weight", [out, size], init ?? fanInUniform(size));

@@ -61,7 +61,10 @@ const lars = define({
   step: (s, param, grad, { lr, weightDecay }, { momentum, trust }) => {
     const g = decayed(param, grad, weightDecay); // as the parameter, like all below
     const slot = s.slot(param, "momentum");
-    const v = add(mul(slot, momentum), mul(g, param.decay ? mul(lr, trustRatio(param.tensor, g, trust)) : lr));
+    const v = add(
+      mul(slot, momentum),
+      mul(g, param.decay ? mul(lr, trustRatio(param.tensor, g, trust)) : lr),
+    );
     s.update(slot, v);
     return sub(param.tensor, v);
   },
@@ -113,7 +116,9 @@ export function applyOptimizer(
   };
   for (const [param, grad] of grads) {
     inScope("update", () =>
-      inScope(param.name, () => s.update(param.tensor, optimizer.step(s, param, grad, rates, config as never))),
+      inScope(param.name, () =>
+        s.update(param.tensor, optimizer.step(s, param, grad, rates, config as never)),
+      ),
     );
   }
 }

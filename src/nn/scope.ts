@@ -54,7 +54,9 @@ export class Scope {
     if (!state) throw new Error(`update of a tensor that is no state of ${currentScope() || "the graph"}`);
     if (state.next) throw new Error(`state ${state.name} is updated twice`);
     if (!sameShape(next.shape, state.shape)) {
-      throw new ShapeError(`state ${state.name}: expected ${showShape(state.shape)}, found ${showShape(next.shape)}`);
+      throw new ShapeError(
+        `state ${state.name}: expected ${showShape(state.shape)}, found ${showShape(next.shape)}`,
+      );
     }
     state.next = next;
   }
@@ -88,7 +90,16 @@ export class Scope {
       throw new ShapeError(`state ${path}: expected ${showShape(before.shape)}, found ${showShape(shape)}`);
     }
     const tensor = input(path, "float32", shape);
-    this.states.set(path, { name: path, role, dtype: "float32", shape, init, tensor, next: undefined, decay });
+    this.states.set(path, {
+      name: path,
+      role,
+      dtype: "float32",
+      shape,
+      init,
+      tensor,
+      next: undefined,
+      decay,
+    });
     return tensor;
   }
 }

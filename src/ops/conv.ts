@@ -27,9 +27,11 @@ const convOp = operator({
     if (c !== perGroup! * groups) {
       throw new ShapeError(`w has ${perGroup! * groups} input channels, x has ${c}`);
     }
-    if (out! % groups !== 0) throw new ShapeError(`${out} output channels do not divide into ${groups} groups`);
+    if (out! % groups !== 0)
+      throw new ShapeError(`${out} output channels do not divide into ${groups} groups`);
     const size = (length: Dim | undefined, k: number) => {
-      const positions = Math.floor((fixed(length, "height and width") + 2 * p - dilation * (k - 1) - 1) / stride) + 1;
+      const positions =
+        Math.floor((fixed(length, "height and width") + 2 * p - dilation * (k - 1) - 1) / stride) + 1;
       if (positions < 1) throw new ShapeError(`a kernel of ${k} does not fit into ${length} with pad ${p}`);
       return positions;
     };
@@ -115,7 +117,8 @@ function weightGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tenso
   const rows = transpose(dy, [1, 0, 2, 3]); // [out, n, h', w']
   const left = reshape(rows, groups === 1 ? [out, positions] : [groups, out / groups, positions]);
   const last = pad(transpose(x, [0, 2, 3, 1]), [0, p, p, 0], [0, p, p, 0]); // [n, h + 2p, w + 2p, c]
-  const ends = (at: number, count: number) => [at * dilation, at * dilation + (count - 1) * stride + 1, stride] as const;
+  const ends = (at: number, count: number) =>
+    [at * dilation, at * dilation + (count - 1) * stride + 1, stride] as const;
   const taps = Array.from({ length: kernel[0] * kernel[1] }, (_, i) => {
     const [row, column] = [Math.floor(i / kernel[1]), i % kernel[1]];
     return slice(last, { 1: ends(row, height), 2: ends(column, width) }); // [n, h', w', c]

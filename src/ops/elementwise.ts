@@ -109,7 +109,8 @@ const clipOp = operator({
   },
 });
 /** x held in [low, high]; no gradient outside. */
-export const clip = (x: Tensor, low: number, high: number): Tensor => clipOp([x, scalar(low), scalar(high)])[0]!;
+export const clip = (x: Tensor, low: number, high: number): Tensor =>
+  clipOp([x, scalar(low), scalar(high)])[0]!;
 
 export const square: Unary = (x) => mul(x, x);
 

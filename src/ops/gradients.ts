@@ -15,7 +15,9 @@ export const GRADIENT_SCOPE = "gradient";
  */
 export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = scalar(1)): readonly Tensor[] {
   if (!sameShape(loss.shape, seed.shape)) {
-    throw new Error(`gradients: expected a loss of shape ${showShape(seed.shape)}, found ${showShape(loss.shape)}`);
+    throw new Error(
+      `gradients: expected a loss of shape ${showShape(seed.shape)}, found ${showShape(loss.shape)}`,
+    );
   }
   const nodes = reach([loss]).nodes;
   const wanted = leadingTo(nodes, by);
@@ -38,7 +40,14 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
         const inputs = node.inputs as readonly Tensor[];
         const grad = grads[0] ?? zerosLike(node.outputs[0]!);
         const wants = (i: number) => inputs[i] !== undefined && wanted.has(inputs[i]);
-        const parts = gradient({ inputs, outputs: node.outputs, grads, grad, attributes: node.attributes, wants });
+        const parts = gradient({
+          inputs,
+          outputs: node.outputs,
+          grads,
+          grad,
+          attributes: node.attributes,
+          wants,
+        });
         parts.forEach((part, i) => {
           if (part && wants(i)) collect(inputs[i]!, part);
         });

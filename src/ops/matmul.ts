@@ -9,7 +9,8 @@ const matmulOp = operator({
   infer: ([a, b]) => {
     const [p, q] = [a!.shape, b!.shape];
     if (p.length < 2 || q.length < 2) throw new ShapeError("expected matrices (2 axes or more)");
-    if (p.at(-1) !== q.at(-2)) throw new ShapeError(`expected ${p.at(-1)} rows on the right, found ${q.at(-2)}`);
+    if (p.at(-1) !== q.at(-2))
+      throw new ShapeError(`expected ${p.at(-1)} rows on the right, found ${q.at(-2)}`);
     return [{ dtype: a!.dtype, shape: [...broadcast(p.slice(0, -2), q.slice(0, -2)), p.at(-2)!, q.at(-1)!] }];
   },
   gradient: ({ inputs: [a, b], grad, wants }) => {

@@ -125,7 +125,8 @@ export function slice(
     ([axis, [first, end, step = 1]]) => first !== 0 || step !== 1 || x.shape[Number(axis)] !== end,
   );
   if (kept.length === 0) return x;
-  const column = (pick: (r: readonly [number, number, number?]) => number) => integers(kept.map(([, r]) => pick(r)));
+  const column = (pick: (r: readonly [number, number, number?]) => number) =>
+    integers(kept.map(([, r]) => pick(r)));
   return sliceOp([
     x,
     column(([first]) => first),
@@ -139,7 +140,13 @@ const reverseOp = operator({
   type: "Slice",
   name: "Reverse",
   infer: ([x]) => [{ dtype: x!.dtype, shape: x!.shape }],
-  gradient: ({ inputs: [, , , axes], grad }) => [reverse(grad, sizesIn(axes!) as number[]), null, null, null, null],
+  gradient: ({ inputs: [, , , axes], grad }) => [
+    reverse(grad, sizesIn(axes!) as number[]),
+    null,
+    null,
+    null,
+    null,
+  ],
 });
 const BACKWARD_END = -(2 ** 31);
 
@@ -157,7 +164,9 @@ const padOp = operator({
     if (amounts.length !== 2 * rank || amounts.some((p) => p < 0)) {
       throw new ShapeError(`expected ${2 * rank} pads of 0 or more, found ${amounts.join(", ")}`);
     }
-    return [{ dtype: x!.dtype, shape: x!.shape.map((size, i) => addDims(size, amounts[i]! + amounts[rank + i]!)) }];
+    return [
+      { dtype: x!.dtype, shape: x!.shape.map((size, i) => addDims(size, amounts[i]! + amounts[rank + i]!)) },
+    ];
   },
   gradient: ({ inputs: [x, pads], grad }) => {
     const amounts = sizesIn(pads!) as number[];
@@ -254,7 +263,9 @@ const gatherOp = operator({
   infer: ([x, indices], { axis }) => {
     const at = axis as number;
     if (indices!.dtype !== "int64") throw new ShapeError(`expected int64 indices, found ${indices!.dtype}`);
-    return [{ dtype: x!.dtype, shape: [...x!.shape.slice(0, at), ...indices!.shape, ...x!.shape.slice(at + 1)] }];
+    return [
+      { dtype: x!.dtype, shape: [...x!.shape.slice(0, at), ...indices!.shape, ...x!.shape.slice(at + 1)] },
+    ];
   },
   gradient: ({ inputs: [x, indices], grad, attributes }) => {
     const at = attributes.axis as number;
@@ -299,7 +310,10 @@ const scatterElementsOp = operator({
 /** Values of a flat vector put at their places in zeros with the shape of x; places named twice are summed. */
 export function scatterFlat(x: Tensor, places: Tensor, values: Tensor): Tensor {
   const flat = reshape(zerosLike(x), [-1]);
-  const sum = scatterElementsOp([flat, reshape(places, [-1]), reshape(values, [-1])], { axis: 0, reduction: "add" })[0]!;
+  const sum = scatterElementsOp([flat, reshape(places, [-1]), reshape(values, [-1])], {
+    axis: 0,
+    reduction: "add",
+  })[0]!;
   return reshape(sum, x.shape, x);
 }
 

@@ -1,5 +1,13 @@
 /** Batch and layer normalisation. */
-import { axisOf, fixed, type GradientRule, operator, ShapeError, scalar, type Tensor } from "../graph/tensor.ts";
+import {
+  axisOf,
+  fixed,
+  type GradientRule,
+  operator,
+  ShapeError,
+  scalar,
+  type Tensor,
+} from "../graph/tensor.ts";
 import { add, div, mul, reciprocal, sqrt, square, sub } from "./elementwise.ts";
 import { reshape } from "./movement.ts";
 import { divideByCount, reduceMean, reduceSum } from "./reduce.ts";
@@ -19,7 +27,8 @@ const frozen = (name: string, gradient: GradientRule) =>
     name,
     infer: ([x, scale]) => {
       const c = fixed(x!.shape[1], "number of channels");
-      if (scale!.shape[0] !== c) throw new ShapeError(`expected ${c} channels, found a scale for ${scale!.shape[0]}`);
+      if (scale!.shape[0] !== c)
+        throw new ShapeError(`expected ${c} channels, found a scale for ${scale!.shape[0]}`);
       return [x!];
     },
     gradient,

@@ -1,6 +1,14 @@
 /** Pooling over height and width of [n, c, h, w]. */
 import { multiplyDims } from "../graph/dims.ts";
-import { type Attributes, constant, fixed, operator, ShapeError, type Tensor, type TensorType } from "../graph/tensor.ts";
+import {
+  type Attributes,
+  constant,
+  fixed,
+  operator,
+  ShapeError,
+  type Tensor,
+  type TensorType,
+} from "../graph/tensor.ts";
 import { transposedConv } from "./conv.ts";
 import { div, mul } from "./elementwise.ts";
 import { expand, reshape, scatterFlat } from "./movement.ts";
@@ -15,10 +23,14 @@ export interface PoolOptions {
 
 function pooled(x: Tensor, attributes: Attributes): TensorType {
   if (x.shape.length !== 4) throw new ShapeError("expected x with 4 axes");
-  const [kernel, stride, pad] = ["kernel_shape", "strides", "pads"].map((k) => (attributes[k] as number[])[0]!);
+  const [kernel, stride, pad] = ["kernel_shape", "strides", "pads"].map(
+    (k) => (attributes[k] as number[])[0]!,
+  );
   if (pad! >= kernel!) throw new ShapeError(`expected a pad below the kernel's ${kernel}, found ${pad}`);
   const [n, c, ...space] = x.shape;
-  const sizes = space.map((s) => Math.floor((fixed(s, "height and width") + 2 * pad! - kernel!) / stride!) + 1);
+  const sizes = space.map(
+    (s) => Math.floor((fixed(s, "height and width") + 2 * pad! - kernel!) / stride!) + 1,
+  );
   if (sizes.some((s) => s < 1)) throw new ShapeError(`a window of ${kernel} does not fit`);
   return { dtype: x.dtype, shape: [n!, c!, ...sizes] };
 }
@@ -46,18 +58,27 @@ const averageOp = operator({
   type: "AveragePool",
   infer: ([x], attributes) => [pooled(x!, attributes)],
   gradient: ({ inputs: [x], grad, attributes }) => {
-    const [kernel, stride, pad] = ["kernel_shape", "strides", "pads"].map((k) => (attributes[k] as number[])[0]!);
+    const [kernel, stride, pad] = ["kernel_shape", "strides", "pads"].map(
+      (k) => (attributes[k] as number[])[0]!,
+    );
     const [n, c, height, width] = x!.shape as [never, number, number, number];
     const [, , outHeight, outWidth] = grad.shape as [never, never, number, number];
     const images = multiplyDims(n, c);
-    const inside = (at: number, size: number) => Math.min(at * stride! - pad! + kernel!, size) - Math.max(at * stride! - pad!, 0);
+    const inside = (at: number, size: number) =>
+      Math.min(at * stride! - pad! + kernel!, size) - Math.max(at * stride! - pad!, 0);
     const counts = Float32Array.from(
       { length: outHeight * outWidth },
       (_, i) => inside(Math.floor(i / outWidth), height) * inside(i % outWidth, width),
     );
     const shares = div(grad, constant(counts, [1, 1, outHeight, outWidth]));
     const ones = constant(new Float32Array(kernel! * kernel!).fill(1), [1, 1, kernel!, kernel!]);
-    const window = { kernel: [kernel!, kernel!] as const, stride: stride!, pad: pad!, groups: 1, dilation: 1 };
+    const window = {
+      kernel: [kernel!, kernel!] as const,
+      stride: stride!,
+      pad: pad!,
+      groups: 1,
+      dilation: 1,
+    };
     const single = reshape(x!, [images, 1, height, width]);
     const back = transposedConv(reshape(shares, [images, 1, outHeight, outWidth]), ones, window, single);
     return [reshape(back, x!.shape, x!)];

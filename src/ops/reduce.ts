@@ -24,8 +24,13 @@ const unreduced = (t: Tensor, x: Tensor, axes: readonly number[]): Tensor =>
 
 const sumOp = operator({
   type: "ReduceSum",
-  infer: ([x, axes], { keepdims }) => [{ dtype: x!.dtype, shape: reducedShape(x!.shape, constantAxes(axes!), keepdims === 1) }],
-  gradient: ({ inputs: [x, axes], grad }) => [expand(unreduced(grad, x!, constantAxes(axes!)), x!.shape, x!), null],
+  infer: ([x, axes], { keepdims }) => [
+    { dtype: x!.dtype, shape: reducedShape(x!.shape, constantAxes(axes!), keepdims === 1) },
+  ],
+  gradient: ({ inputs: [x, axes], grad }) => [
+    expand(unreduced(grad, x!, constantAxes(axes!)), x!.shape, x!),
+    null,
+  ],
 });
 function constantAxes(axes: Tensor): number[] {
   if (axes.source.kind !== "constant") throw new ShapeError("expected constant axes");
@@ -39,7 +44,9 @@ export function reduceSum(x: Tensor, { axes, keep = false }: ReduceOptions = {})
 
 const meanOp = operator({
   type: "ReduceMean",
-  infer: ([x], { axes, keepdims }) => [{ dtype: x!.dtype, shape: reducedShape(x!.shape, axes as number[], keepdims === 1) }],
+  infer: ([x], { axes, keepdims }) => [
+    { dtype: x!.dtype, shape: reducedShape(x!.shape, axes as number[], keepdims === 1) },
+  ],
   gradient: ({ inputs: [x], grad, attributes }) => {
     const axes = attributes.axes as number[];
     return [expand(divideByCount(unreduced(grad, x!, axes), x!, axes), x!.shape, x!)];
@@ -55,14 +62,19 @@ export function reduceMean(x: Tensor, { axes, keep = false }: ReduceOptions = {}
 export function divideByCount(t: Tensor, x: Tensor, axes: readonly number[]): Tensor {
   const { known, symbolic } = countOf(x, axes);
   const scaled = known === 1 ? t : mul(t, 1 / known);
-  return symbolic.reduce((total, count) => div(total, t.shape.length === 0 ? reshape(count, []) : count), scaled);
+  return symbolic.reduce(
+    (total, count) => div(total, t.shape.length === 0 ? reshape(count, []) : count),
+    scaled,
+  );
 }
 
 /** The gradient of an extreme goes to the element that is it; ties share it. */
 function extreme(type: string) {
   const op = operator({
     type,
-    infer: ([x], { axes, keepdims }) => [{ dtype: x!.dtype, shape: reducedShape(x!.shape, axes as number[], keepdims === 1) }],
+    infer: ([x], { axes, keepdims }) => [
+      { dtype: x!.dtype, shape: reducedShape(x!.shape, axes as number[], keepdims === 1) },
+    ],
     gradient: ({ inputs: [x], outputs: [y], grad, attributes }) => {
       const axes = attributes.axes as number[];
       const chosen = cast(equal(x!, unreduced(y!, x!, axes)), "float32");

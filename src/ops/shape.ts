@@ -5,7 +5,9 @@ import type { Dim, Shape } from "../spec.ts";
 
 const shapeOp = operator({
   type: "Shape",
-  infer: ([x], { start, end }) => [{ dtype: "int64", shape: [x!.shape.slice(start as number, end as number).length] }],
+  infer: ([x], { start, end }) => [
+    { dtype: "int64", shape: [x!.shape.slice(start as number, end as number).length] },
+  ],
   gradient: { none: "a shape does not depend on the values" },
 });
 
@@ -102,14 +104,19 @@ const squeezeSize = operator({
 function rangeLength(limit: Tensor): Dim {
   let { source } = limit;
   while (source.kind === "node" && source.op.name !== "Shape") source = source.inputs[0]!.source;
-  if (source.kind !== "node") throw new ShapeError("the length of the range is not known when the graph is built");
+  if (source.kind !== "node")
+    throw new ShapeError("the length of the range is not known when the graph is built");
   return sizesIn(source.outputs[0]!)[0]!;
 }
 
 /** 0, 1, 2, ... along an axis of x, float32 [size]. */
 export function indicesAlong(x: Tensor, axis: number): Tensor {
   const size = x.shape[axisOf(axis, x.shape.length)]!;
-  if (typeof size === "number") return constant(Float32Array.from({ length: size }, (_, i) => i), [size]);
+  if (typeof size === "number")
+    return constant(
+      Float32Array.from({ length: size }, (_, i) => i),
+      [size],
+    );
   const limit = squeezeSize([castSize([sizeOf(x, axis)], { to: FLOAT })[0]!])[0]!;
   return rangeOp([scalar(0), limit, scalar(1)])[0]!;
 }

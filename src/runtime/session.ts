@@ -29,7 +29,11 @@ export function providerNamed(name: string): Provider {
 }
 
 /** @throws UserError if the provider cannot run here or the graph is damaged; `what` names the graph. */
-export async function openSession(graph: Uint8Array, what: string, options: SessionOptions = {}): Promise<Session> {
+export async function openSession(
+  graph: Uint8Array,
+  what: string,
+  options: SessionOptions = {},
+): Promise<Session> {
   const { provider = "cpu", threads } = options;
   let session: ort.InferenceSession;
   try {
@@ -42,7 +46,9 @@ export async function openSession(graph: Uint8Array, what: string, options: Sess
     });
   } catch (error) {
     const advice = provider === "cpu" ? "" : `; "ort-pretrain doctor" tells what provider ${provider} needs`;
-    throw new UserError(`${what}: expected a graph that runs on ${provider}, found: ${messageOf(error)}${advice}`);
+    throw new UserError(
+      `${what}: expected a graph that runs on ${provider}, found: ${messageOf(error)}${advice}`,
+    );
   }
   return {
     inputs: session.inputNames,

@@ -10,7 +10,8 @@ export type StateMap = ReadonlyMap<string, TensorData>;
 /** Each tensor as its initialiser says, drawn from the seed and its own name: the same whatever stands beside it. */
 export function initialState(manifest: Pick<Manifest, "state">, seed: number): Map<string, TensorData> {
   const state = new Map<string, TensorData>();
-  for (const entry of manifest.state) if (entry.init.kind !== "copy") state.set(entry.name, drawn(entry, seed));
+  for (const entry of manifest.state)
+    if (entry.init.kind !== "copy") state.set(entry.name, drawn(entry, seed));
   for (const { name, init } of manifest.state) {
     if (init.kind !== "copy") continue;
     const source = state.get(init.of)!;
@@ -52,7 +53,10 @@ function withinTwo(normal: () => number): number {
 export function checkState(manifest: Manifest, state: StateMap, where: string): void {
   for (const { name, shape, dtype } of manifest.state) {
     const found = state.get(name);
-    if (!found) throw new UserError(`${where}: tensor ${name} of ${manifest.name} is missing; was it made by another method?`);
+    if (!found)
+      throw new UserError(
+        `${where}: tensor ${name} of ${manifest.name} is missing; was it made by another method?`,
+      );
     if (found.dtype !== dtype || found.shape.join() !== shape.join()) {
       throw expected(`${where}: ${name}`, `${dtype} [${shape}]`, `${found.dtype} [${found.shape}]`);
     }

@@ -4,7 +4,7 @@ import { UserError } from "../errors.ts";
 import { randomFor } from "../random.ts";
 import type { StepOutput, Trainer } from "../runtime/trainer.ts";
 import { type Manifest, type Schedule, VIEW_COLUMNS } from "../spec.ts";
-import { sampleView, type Size } from "../views/sample.ts";
+import { type Size, sampleView } from "../views/sample.ts";
 import { duration, type Progress, recentRate } from "./progress.ts";
 import { scheduleValue } from "./schedules.ts";
 import { collapseGuard, signsOf } from "./signs.ts";
@@ -73,7 +73,10 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     const before = performance.now();
     const images = await loader.next();
     const scalars = Object.fromEntries(
-      manifest.scalars.map(({ name }) => [name, scheduleValue(options.schedules[name]!, { step, steps, stepsPerEpoch })]),
+      manifest.scalars.map(({ name }) => [
+        name,
+        scheduleValue(options.schedules[name]!, { step, steps, stepsPerEpoch }),
+      ]),
     );
     const views = drawViews(manifest, options.seed, images);
     const output = await trainer.step({ ...images, views, scalars });
@@ -83,7 +86,14 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     const epoch = images.epoch + 1;
     const record: Record<string, number> = { ...output.metrics, ...look(output, step, guard, scalars) };
     if (step % stepsPerEpoch === 0 && options.epochEnd) Object.assign(record, await options.epochEnd(epoch));
-    options.log({ step, epoch, ...record, lr: scalars.lr!, imagesPerSecond: rate.perSecond, waitShare: waitShare() });
+    options.log({
+      step,
+      epoch,
+      ...record,
+      lr: scalars.lr!,
+      imagesPerSecond: rate.perSecond,
+      waitShare: waitShare(),
+    });
     progress.show(
       `epoch ${epoch}/${Math.ceil(steps / stepsPerEpoch)}  step ${step}/${steps}  loss ${loss.toFixed(4)}  ` +
         `${rate.perSecond.toFixed(0)} images/s  ${duration(((steps - step) * batch) / rate.perSecond)} left  ` +

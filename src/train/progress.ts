@@ -55,7 +55,10 @@ export function duration(seconds: number): string {
 }
 
 /** Per second over the last steps, so that time left follows the speed of now. */
-export function recentRate(window = 20): { add(units: number, seconds: number): void; readonly perSecond: number } {
+export function recentRate(window = 20): {
+  add(units: number, seconds: number): void;
+  readonly perSecond: number;
+} {
   const kept: { units: number; seconds: number }[] = [];
   return {
     add(units, seconds) {

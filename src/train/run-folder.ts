@@ -57,7 +57,9 @@ export async function writeConfig(run: string, config: RunConfig): Promise<void>
 export async function readConfig(run: string): Promise<RunConfig> {
   const path = runFiles(run).config;
   if (!existsSync(path)) throw expected(run, "a run folder with a config.json", "none", "train one first");
-  const parsed = runConfigSchema.safeParse(parseJson(await readWhole(path, MAX_CONFIG, "a configuration"), path));
+  const parsed = runConfigSchema.safeParse(
+    parseJson(await readWhole(path, MAX_CONFIG, "a configuration"), path),
+  );
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   throw new UserError(`${path}: ${issue!.path.join(".") || "configuration"}: ${issue!.message}`);

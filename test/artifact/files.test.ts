@@ -12,7 +12,7 @@ const manifest: Omit<Manifest, "files"> = {
   name: "simclr-tiny",
   opset: 17,
   method: { name: "simclr", paper: "Chen et al. 2020", config: { temperature: 0.5, layers: [128, 64] } },
-  encoder: { name: "tiny", imageSize: 32, features: 64 },
+  encoder: { name: "tiny", imageSize: 32, side: 32, features: 64 },
   optimizer: { name: "sgd", config: {} },
   views: [
     {

@@ -3,12 +3,11 @@ import { encoderNamed } from "../../src/encoders/index.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { ntXent } from "../../src/nn/losses.ts";
 import { Scope } from "../../src/nn/scope.ts";
-import { concat, split } from "../../src/ops/movement.ts";
 import { gradients } from "../../src/ops/gradients.ts";
+import { concat, split } from "../../src/ops/movement.ts";
 import { randomFor } from "../../src/random.ts";
-import { initialState } from "../../src/runtime/state.ts";
 import type { StateEntry } from "../../src/spec.ts";
-import { compile, floats, type Value } from "../support/run.ts";
+import { compile, floats, type Run, type Value } from "../support/run.ts";
 
 export interface EncoderLoss {
   /** Parameters by name; their values may be changed in place. */
@@ -19,7 +18,14 @@ export interface EncoderLoss {
 
 /** The entries of a scope whose graph is not part of an artifact. */
 export const entriesOf = (s: Scope): StateEntry[] =>
-  s.all.map(({ name, role, dtype, shape, init }) => ({ name, role, dtype, shape, init, next: `${name}.next` }));
+  s.all.map(({ name, role, dtype, shape, init }) => ({
+    name,
+    role,
+    dtype,
+    shape,
+    init,
+    next: `${name}.next`,
+  }));
 
 export const normals = (shape: readonly number[], ...key: readonly (string | number)[]): Value => {
   const random = randomFor("encoders", ...key);
@@ -28,6 +34,26 @@ export const normals = (shape: readonly number[], ...key: readonly (string | num
     shape,
   );
 };
+
+/** Weights spread as their initialisers say. Uniform whatever the shape, for millions of normal draws take seconds. */
+export function weightsOf(s: Scope): Record<string, Value> {
+  let word = 1;
+  const centred = () => {
+    word = (Math.imul(word, 1664525) + 1013904223) | 0; // Numerical Recipes' generator
+    return word / 2 ** 31;
+  };
+  return Object.fromEntries(
+    s.all.map(({ name, shape, init }) => {
+      const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
+      if (init.kind === "constant") data.fill(init.value);
+      else {
+        const bound = init.kind === "uniform" ? init.bound : init.kind === "copy" ? 0 : init.std * Math.sqrt(3);
+        for (let i = 0; i < data.length; i++) data[i] = bound * centred();
+      }
+      return [name, { shape, data }];
+    }),
+  );
+}
 
 /** NT-Xent, temperature 0.5, between two views of `n` images of random smooth colours with noise. */
 export async function encoderLoss(name: string, size: number, n: number): Promise<EncoderLoss> {
@@ -40,19 +66,25 @@ export async function encoderLoss(name: string, size: number, n: number): Promis
     loss,
     s.params.map(({ tensor }) => tensor),
   );
-  const forward = await compile({ loss });
-  const backward = await compile(Object.fromEntries(s.params.map((param, i) => [`by ${param.name}`, grads[i]!])));
+  // Made when asked for: some tests want only the gradient.
+  let forward: Promise<Run> | undefined;
+  const backward = await compile(
+    Object.fromEntries(s.params.map((param, i) => [`by ${param.name}`, grads[i]!])),
+  );
 
-  const state = initialState({ state: entriesOf(s) }, 1) as ReadonlyMap<string, Value>;
+  const state = weightsOf(s);
   const feeds = {
-    ...Object.fromEntries(state),
+    ...state,
     a: images(n, size, 0),
     b: images(n, size, 1),
     temperature: floats([0.5], []),
   };
   return {
-    weights: new Map(s.params.map((param) => [param.name, state.get(param.name)!.data as Float32Array])),
-    loss: async () => Number((await forward(feeds)).loss!.data[0]),
+    weights: new Map(s.params.map((param) => [param.name, state[param.name]!.data as Float32Array])),
+    loss: async () => {
+      forward ??= compile({ loss });
+      return Number((await (await forward)(feeds)).loss!.data[0]);
+    },
     gradient: async () => {
       const found = await backward(feeds);
       return new Map(s.params.map((param) => [param.name, found[`by ${param.name}`]!.data as Float32Array]));

@@ -112,7 +112,7 @@ describe("export/freeze", () => {
         const second = norm(
           state,
           "c",
-          norm(state, "b", conv(first, state("b.weight", 4, 6, 2, 2), { stride: 2 })),
+          norm(state, "b", conv(first, state("conv.weight", 4, 6, 2, 2), { stride: 2 })),
         );
         return globalAveragePool(second); // [n, 4]
       }),

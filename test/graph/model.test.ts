@@ -8,8 +8,10 @@ import { matmul } from "../../src/ops/matmul.ts";
 import { reduceSum } from "../../src/ops/reduce.ts";
 import { compile, floats } from "../support/run.ts";
 
-const build = (outputs: Parameters<typeof buildModel>[0], inputs: Parameters<typeof buildModel>[1]["inputs"] = []) =>
-  buildModel(outputs, { name: "test", inputs });
+const build = (
+  outputs: Parameters<typeof buildModel>[0],
+  inputs: Parameters<typeof buildModel>[1]["inputs"] = [],
+) => buildModel(outputs, { name: "test", inputs });
 const nodeNames = (model: ModelProto) => model.graph!.node.map((node) => node.name);
 const inputNames = (model: ModelProto) => model.graph!.input.map((value) => value.name);
 
@@ -28,7 +30,11 @@ describe("models", () => {
   it("carry the scope in the names of nodes and values", () => {
     const { y } = sample();
     const model = build({ y });
-    expect(nodeNames(model)).to.deep.equal(["encoder.layer1/MatMul", "encoder.layer1/Relu", "encoder.layer1/Add"]);
+    expect(nodeNames(model)).to.deep.equal([
+      "encoder.layer1/MatMul",
+      "encoder.layer1/Relu",
+      "encoder.layer1/Add",
+    ]);
     expect(model.graph!.node[1]!.input).to.deep.equal(["encoder.layer1/MatMul"]);
   });
 
@@ -110,7 +116,9 @@ describe("models", () => {
     const y = neg(x);
     const run = await compile({ y, again: y, same: x, sum: add(y, 1), one: scalar(1) });
     const out = await run({ x: floats([1, -2], [2]) });
-    const values = Object.fromEntries(Object.entries(out).map(([name, t]) => [name, Array.from(t.data, Number)]));
+    const values = Object.fromEntries(
+      Object.entries(out).map(([name, t]) => [name, Array.from(t.data, Number)]),
+    );
     expect(values).to.deep.equal({ y: [-1, 2], again: [-1, 2], same: [1, -2], sum: [0, 3], one: [1] });
     expect(out.one!.shape).to.deep.equal([]);
   });

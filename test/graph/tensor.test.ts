@@ -11,10 +11,10 @@ import {
 } from "../../src/graph/tensor.ts";
 import { batchNorm, conv, linear } from "../../src/nn/layers.ts";
 import { Scope } from "../../src/nn/scope.ts";
+import * as ops from "../../src/ops/conv.ts";
 import { add } from "../../src/ops/elementwise.ts";
 import { matmul } from "../../src/ops/matmul.ts";
 import { concat, pad, reshape, slice, split } from "../../src/ops/movement.ts";
-import * as ops from "../../src/ops/conv.ts";
 
 const x = (...shape: (number | string)[]) => input("x", "float32", shape);
 
@@ -56,19 +56,33 @@ describe("scopes", () => {
       ShapeError,
       "state encoder.conv1.weight: expected [4, 3, 3, 3], found [4, 5, 3, 3]",
     );
-    expect(() => s.in("head", () => linear(s, "fc", x(2, "m"), { out: 4 }))).to.throw("expected a fixed number of features");
+    expect(() => s.in("head", () => linear(s, "fc", x(2, "m"), { out: 4 }))).to.throw(
+      "expected a fixed number of features",
+    );
     expect(() => batchNorm(s, "bn", x("n", "c"))).to.throw("expected a fixed number of channels, found c");
   });
 });
 
 describe("inputs that do not fit", () => {
   const cases: [what: string, build: () => unknown, message: RegExp][] = [
-    ["sizes that do not broadcast", () => add(x(2, 3), x(2)), /^Add "": sizes 3 and 2 do not broadcast \(inputs \[2, 3\], \[2\]\)/],
+    [
+      "sizes that do not broadcast",
+      () => add(x(2, 3), x(2)),
+      /^Add "": sizes 3 and 2 do not broadcast \(inputs \[2, 3\], \[2\]\)/,
+    ],
     ["two symbols", () => add(x("n"), x("m")), /sizes n and m do not broadcast/],
     ["two types", () => add(x(2), input("k", "int64", [2])), /expected one type, found float32 and int64/],
     ["matrices", () => matmul(x(2, 3), x(4, 2)), /expected 3 rows on the right, found 4/],
-    ["a kernel larger than the image", () => ops.conv(x(1, 1, 2, 2), x(1, 1, 3, 3)), /a kernel of 3 does not fit into 2/],
-    ["groups", () => ops.conv(x(1, 4, 2, 2), x(3, 2, 1, 1), { groups: 2 }), /3 output channels do not divide into 2/],
+    [
+      "a kernel larger than the image",
+      () => ops.conv(x(1, 1, 2, 2), x(1, 1, 3, 3)),
+      /a kernel of 3 does not fit into 2/,
+    ],
+    [
+      "groups",
+      () => ops.conv(x(1, 4, 2, 2), x(3, 2, 1, 1), { groups: 2 }),
+      /3 output channels do not divide into 2/,
+    ],
     ["a reshape that loses values", () => reshape(x("n", 6), ["n", 4]), /\[n, 6\] holds 6\*n values/],
     ["a slice that is empty", () => slice(x(4), { 0: [4, 5] }), /is empty or outside of axis 0/],
     ["a negative pad", () => pad(x(4), [-1], [0]), /expected 2 pads of 0 or more/],

@@ -1,6 +1,15 @@
 import { expect } from "chai";
 import { input } from "../../src/graph/tensor.ts";
-import { batchNorm, conv, fanInUniform, kaimingNormal, layerNorm, linear, ONES, ZEROS } from "../../src/nn/layers.ts";
+import {
+  batchNorm,
+  conv,
+  fanInUniform,
+  kaimingNormal,
+  layerNorm,
+  linear,
+  ONES,
+  ZEROS,
+} from "../../src/nn/layers.ts";
 import { Scope } from "../../src/nn/scope.ts";
 import { randomFor } from "../../src/random.ts";
 import { mean, rowsOf, variance } from "../ops/naive.ts";
@@ -49,13 +58,17 @@ describe("layers", () => {
       const planes = rowsOf(x.data as Float32Array, 9); // image, then channel
       const channels = [0, 1].map((c) => planes.filter((_, i) => i % 2 === c).flat());
       means = means.map((kept, c) => 0.9 * kept + 0.1 * mean(channels[c]!));
-      variances = variances.map((kept, c) => 0.9 * kept + (0.1 * variance(channels[c]!) * 9 * n) / (9 * n - 1));
+      variances = variances.map(
+        (kept, c) => 0.9 * kept + (0.1 * variance(channels[c]!) * 9 * n) / (9 * n - 1),
+      );
       expectClose(found.mean!.data, means);
       expectClose(found.variance!.data, variances);
       const wanted = planes.flatMap((plane, i) =>
         plane.map((v) => {
           const values = channels[i % 2]!;
-          return ((v - mean(values)) / Math.sqrt(variance(values) + 1e-5)) * [2, 0.5][i % 2]! + [1, -1][i % 2]!;
+          return (
+            ((v - mean(values)) / Math.sqrt(variance(values) + 1e-5)) * [2, 0.5][i % 2]! + [1, -1][i % 2]!
+          );
         }),
       );
       expectClose(found.y!.data, wanted);
@@ -86,7 +99,9 @@ describe("layers", () => {
       const { y } = await run({ x, ...weights, ...statistics });
       const wanted = rowsOf(x.data as Float32Array, 9).flatMap((plane, i) =>
         plane.map((v) =>
-          i % 2 === 0 ? ((v - 1) / Math.sqrt(4 + 1e-5)) * 2 + 1 : ((v + 2) / Math.sqrt(0.25 + 1e-5)) * 0.5 - 1,
+          i % 2 === 0
+            ? ((v - 1) / Math.sqrt(4 + 1e-5)) * 2 + 1
+            : ((v + 2) / Math.sqrt(0.25 + 1e-5)) * 0.5 - 1,
         ),
       );
       expectClose(y!.data, wanted);
@@ -129,7 +144,13 @@ describe("layers", () => {
 
   it("conv starts with He's variance of the fan-out", () => {
     const s = new Scope("training");
-    const y = conv(s, "conv1", input("x", "float32", ["n", 4, 8, 8]), { out: 8, kernel: 3, stride: 2, pad: 1, groups: 2 });
+    const y = conv(s, "conv1", input("x", "float32", ["n", 4, 8, 8]), {
+      out: 8,
+      kernel: 3,
+      stride: 2,
+      pad: 1,
+      groups: 2,
+    });
     expect(y.shape).to.deep.equal(["n", 8, 4, 4]);
     expect(s.all.map(({ name, shape, init }) => [name, shape, init])).to.deep.equal([
       ["conv1.weight", [8, 2, 3, 3], { kind: "normal", std: Math.sqrt(2 / 72) }],

@@ -30,14 +30,17 @@ function naiveNtXent(a: Rows, b: Rows, temperature: number) {
 
 function embeddings(n: number, d: number, ...key: readonly (number | string)[]): [Rows, Rows] {
   const random = randomFor("embeddings", n, d, ...key);
-  const rows = () => Array.from({ length: n }, () => Array.from({ length: d }, () => Math.fround(random.normal())));
+  const rows = () =>
+    Array.from({ length: n }, () => Array.from({ length: d }, () => Math.fround(random.normal())));
   const a = rows();
   // The second view lies near the first, so that some rows find it and some do not.
   const b = rows().map((row, i) => row.map((v, k) => Math.fround(0.8 * v + 0.6 * a[i]![k]!)));
   return [a, b];
 }
 
-async function contrast(d: number): Promise<(a: Rows, b: Rows, temperature: number) => Promise<{ loss: number; accuracy: number }>> {
+async function contrast(
+  d: number,
+): Promise<(a: Rows, b: Rows, temperature: number) => Promise<{ loss: number; accuracy: number }>> {
   const [a, b] = ["a", "b"].map((name) => input(name, "float32", ["n", d]));
   const { loss, accuracy } = ntXent(a!, b!, input("temperature", "float32", []));
   const run: Run = await compile({ loss, accuracy });

@@ -27,7 +27,12 @@ const slopes: Tensors[] = Array.from({ length: STEPS }, (_, i) => ({
 }));
 
 /** The weights after each step on the gradients given. */
-async function train(name: string, given: Record<string, number | boolean>, from: Tensors, gradients: readonly Tensors[]) {
+async function train(
+  name: string,
+  given: Record<string, number | boolean>,
+  from: Tensors,
+  gradients: readonly Tensors[],
+) {
   const s = new Scope("training");
   const optimizer = optimizers[name]!;
   const grads = new Map<State, Tensor>();
@@ -41,23 +46,33 @@ async function train(name: string, given: Record<string, number | boolean>, from
 
   let state: Record<string, Value> = Object.fromEntries(
     s.all.map(({ name: label, shape }) => {
-      const values = label in from ? from[label as Name] : Array<number>(shape.reduce((a, b) => a * b, 1)).fill(0);
+      const values =
+        label in from ? from[label as Name] : Array<number>(shape.reduce((a, b) => a * b, 1)).fill(0);
       return [label, floats(values, shape)];
     }),
   );
   const history: Tensors[] = [];
   for (const [i, gradient] of gradients.entries()) {
-    const fed = Object.fromEntries(NAMES.map((label) => [`gradient.${label}`, floats(gradient[label], SHAPES[label])]));
+    const fed = Object.fromEntries(
+      NAMES.map((label) => [`gradient.${label}`, floats(gradient[label], SHAPES[label])]),
+    );
     const scalars = { lr: floats([LR[i]!], []), weightDecay: floats([DECAY], []), step: floats([i + 1], []) };
     const next = await run({ ...state, ...fed, ...scalars });
     state = Object.fromEntries(s.all.map(({ name: label }) => [label, next[`${label}.next`]!]));
-    history.push({ matrix: Array.from(state.matrix!.data, Number), vector: Array.from(state.vector!.data, Number) });
+    history.push({
+      matrix: Array.from(state.matrix!.data, Number),
+      vector: Array.from(state.vector!.data, Number),
+    });
   }
   return history;
 }
 
 /** The same in double precision; `rule` gives one tensor's next values and may keep slots in `memory`. */
-type Rule = (w: number[], g: number[], at: { i: number; decay: boolean; memory: Record<string, number[]> }) => number[];
+type Rule = (
+  w: number[],
+  g: number[],
+  at: { i: number; decay: boolean; memory: Record<string, number[]> },
+) => number[];
 function expectedBy(rule: Rule, from = start, gradients = slopes): Tensors[] {
   const memory: Record<Name, Record<string, number[]>> = { matrix: {}, vector: {} };
   let weights = from;
@@ -162,7 +177,9 @@ describe("optimizers", () => {
     const grads = new Map([[s.params[0]!, input("gradient", "float32", SHAPES.matrix)]]);
     const config = (optimizers.adamw!.config as z.ZodType).parse({});
     applyOptimizer(s, optimizers.adamw!, config, grads, { lr: 0.5, weightDecay: 0.1, warmupEpochs: 3 });
-    expect(s.scalars.map(({ name, schedule, batchScaling }) => ({ name, schedule, batchScaling }))).to.deep.equal([
+    expect(
+      s.scalars.map(({ name, schedule, batchScaling }) => ({ name, schedule, batchScaling })),
+    ).to.deep.equal([
       { name: "lr", schedule: { kind: "cosine", from: 0.5, to: 0, warmupEpochs: 3 }, batchScaling: "linear" },
       { name: "weightDecay", schedule: { kind: "constant", value: 0.1 }, batchScaling: "none" },
       { name: "step", schedule: { kind: "step" }, batchScaling: "none" },

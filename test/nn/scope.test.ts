@@ -47,7 +47,10 @@ describe("Scope", () => {
     const s = new Scope("training");
     const w = s.param("weight", [2], ONES);
     const next = add(w, 1);
-    expect(() => s.update(w, input("x", "float32", [3]))).to.throw(ShapeError, "state weight: expected [2], found [3]");
+    expect(() => s.update(w, input("x", "float32", [3]))).to.throw(
+      ShapeError,
+      "state weight: expected [2], found [3]",
+    );
     s.update(w, next);
     expect(s.all[0]!.next).to.equal(next);
     expect(() => s.update(w, next)).to.throw("state weight is updated twice");
@@ -59,9 +62,9 @@ describe("Scope", () => {
     const lr = s.scalar("lr", { kind: "constant", value: 1 }, "linear");
     expect(s.scalar("lr", { kind: "constant", value: 2 })).to.equal(lr);
     expect(lr.shape).to.deep.equal([]);
-    expect(s.scalars.map(({ name, schedule, batchScaling }) => ({ name, schedule, batchScaling }))).to.deep.equal([
-      { name: "lr", schedule: { kind: "constant", value: 1 }, batchScaling: "linear" },
-    ]);
+    expect(
+      s.scalars.map(({ name, schedule, batchScaling }) => ({ name, schedule, batchScaling })),
+    ).to.deep.equal([{ name: "lr", schedule: { kind: "constant", value: 1 }, batchScaling: "linear" }]);
   });
 
   it("names an optimizer's slot after its parameter, wherever it is made", () => {

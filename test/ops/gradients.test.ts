@@ -1,11 +1,11 @@
 import { expect } from "chai";
-import { operators, integers, constant, type Tensor } from "../../src/graph/tensor.ts";
-import { averagePool, globalAveragePool, maxPool } from "../../src/ops/pool.ts";
-import { conv, type ConvOptions } from "../../src/ops/conv.ts";
+import { constant, integers, operators, type Tensor } from "../../src/graph/tensor.ts";
+import { type ConvOptions, conv } from "../../src/ops/conv.ts";
 import * as e from "../../src/ops/elementwise.ts";
 import { gemm, matmul } from "../../src/ops/matmul.ts";
 import * as m from "../../src/ops/movement.ts";
 import { batchNorm, batchNormTraining, layerNorm } from "../../src/ops/normalization.ts";
+import { averagePool, globalAveragePool, maxPool } from "../../src/ops/pool.ts";
 import * as r from "../../src/ops/reduce.ts";
 import { type Check, checkGradient } from "../support/gradient.ts";
 
@@ -21,9 +21,15 @@ const spaced = () => {
 
 /** Shapes that broadcast in every way an element-wise operator can. */
 const pairs = [
-  [[2, 3], [2, 3]],
+  [
+    [2, 3],
+    [2, 3],
+  ],
   [[2, 3], [3]],
-  [[2, 1, 3], [4, 1]],
+  [
+    [2, 1, 3],
+    [4, 1],
+  ],
   [[1], [2, 2]],
   [[], [3]],
 ] as const;
@@ -32,7 +38,11 @@ const binaries = (build: (a: Tensor, b: Tensor) => Tensor, draw?: (x: number) =>
 const unaries = (build: (x: Tensor) => Tensor, draw?: (x: number) => number): Check[] =>
   [[3, 2], [1], []].map((shape) => ({ shapes: [shape], build, ...(draw && { draw }) }));
 const convs = (x: number[], w: number[], options: ConvOptions): Check[] =>
-  [{}, { symbolic: "first" } as const].map((how) => ({ shapes: [x, w], build: (a, b) => conv(a, b, options), ...how }));
+  [{}, { symbolic: "first" } as const].map((how) => ({
+    shapes: [x, w],
+    build: (a, b) => conv(a, b, options),
+    ...how,
+  }));
 const both = (check: Check): Check[] => [check, { ...check, symbolic: "all" }];
 
 const checks: Record<string, Check[]> = {
@@ -43,8 +53,14 @@ const checks: Record<string, Check[]> = {
   Max: binaries(e.maximum, spaced()),
   Min: binaries(e.minimum, spaced()),
   Where: [
-    { shapes: [[2, 3], [3]], build: (a, b) => e.where(e.greater(constant(new Float32Array([1, 0, 1]), [3]), 0.5), a, b) },
-    { shapes: [[1], [2, 1]], build: (a, b) => e.where(e.less(constant(new Float32Array([1, 0]), [2, 1]), 0.5), a, b) },
+    {
+      shapes: [[2, 3], [3]],
+      build: (a, b) => e.where(e.greater(constant(new Float32Array([1, 0, 1]), [3]), 0.5), a, b),
+    },
+    {
+      shapes: [[1], [2, 1]],
+      build: (a, b) => e.where(e.less(constant(new Float32Array([1, 0]), [2, 1]), 0.5), a, b),
+    },
   ],
   Neg: unaries(e.neg),
   Abs: unaries(e.abs, offZero),
@@ -57,7 +73,10 @@ const checks: Record<string, Check[]> = {
   Erf: unaries(e.erf),
   Gelu: unaries(e.gelu),
   Relu: unaries(e.relu, offZero),
-  Clip: unaries((x) => e.clip(x, -0.5, 0.5), (x) => (Math.abs(Math.abs(x) - 0.5) < 0.05 ? 0 : x)),
+  Clip: unaries(
+    (x) => e.clip(x, -0.5, 0.5),
+    (x) => (Math.abs(Math.abs(x) - 0.5) < 0.05 ? 0 : x),
+  ),
   ReduceSum: [
     ...both({ shapes: [[2, 3, 2]], build: (x) => r.reduceSum(x, { axes: [0, 2] }) }),
     ...both({ shapes: [[2, 3]], build: (x) => r.reduceSum(x) }),
@@ -70,22 +89,75 @@ const checks: Record<string, Check[]> = {
   ],
   ReduceMax: [{ shapes: [[3, 4]], build: (x) => r.reduceMax(x, { axes: [1] }), draw: spaced() }],
   ReduceMin: [{ shapes: [[3, 4]], build: (x) => r.reduceMin(x, { axes: [0], keep: true }), draw: spaced() }],
-  Softmax: both({ shapes: [[3, 4]], build: (x) => r.softmax(x) }).concat({ shapes: [[2, 3, 2]], build: (x) => r.softmax(x, 1) }),
+  Softmax: both({ shapes: [[3, 4]], build: (x) => r.softmax(x) }).concat({
+    shapes: [[2, 3, 2]],
+    build: (x) => r.softmax(x, 1),
+  }),
   LogSoftmax: both({ shapes: [[3, 4]], build: (x) => r.logSoftmax(x) }),
   LogSumExp: both({ shapes: [[3, 4]], build: (x) => r.logSumExp(x) }),
   Normalize: both({ shapes: [[3, 4]], build: (x) => r.normalize(x) }),
   MatMul: [
-    ...both({ shapes: [[3, 4], [4, 2]], build: matmul }),
-    ...both({ shapes: [[2, 3, 4], [4, 2]], build: matmul }),
-    ...both({ shapes: [[2, 3, 4], [2, 4, 2]], build: matmul }),
-    ...both({ shapes: [[2, 1, 3, 4], [2, 4, 1]], build: matmul }),
-    { shapes: [[1, 1], [1, 1]], build: matmul },
+    ...both({
+      shapes: [
+        [3, 4],
+        [4, 2],
+      ],
+      build: matmul,
+    }),
+    ...both({
+      shapes: [
+        [2, 3, 4],
+        [4, 2],
+      ],
+      build: matmul,
+    }),
+    ...both({
+      shapes: [
+        [2, 3, 4],
+        [2, 4, 2],
+      ],
+      build: matmul,
+    }),
+    ...both({
+      shapes: [
+        [2, 1, 3, 4],
+        [2, 4, 1],
+      ],
+      build: matmul,
+    }),
+    {
+      shapes: [
+        [1, 1],
+        [1, 1],
+      ],
+      build: matmul,
+    },
   ],
   Gemm: [
     ...both({ shapes: [[3, 4], [4, 2], [2]], build: (a, b, c) => gemm(a, b, c) }),
-    ...both({ shapes: [[3, 4], [2, 4], [1, 2]], build: (a, b, c) => gemm(a, b, c, { transB: true }) }),
-    { shapes: [[4, 3], [4, 2]], build: (a, b) => gemm(a, b, null, { transA: true, alpha: 0.5 }) },
-    { shapes: [[4, 3], [2, 4], [3, 1]], build: (a, b, c) => gemm(a, b, c, { transA: true, transB: true }) },
+    ...both({
+      shapes: [
+        [3, 4],
+        [2, 4],
+        [1, 2],
+      ],
+      build: (a, b, c) => gemm(a, b, c, { transB: true }),
+    }),
+    {
+      shapes: [
+        [4, 3],
+        [4, 2],
+      ],
+      build: (a, b) => gemm(a, b, null, { transA: true, alpha: 0.5 }),
+    },
+    {
+      shapes: [
+        [4, 3],
+        [2, 4],
+        [3, 1],
+      ],
+      build: (a, b, c) => gemm(a, b, c, { transA: true, transB: true }),
+    },
   ],
   Reshape: both({ shapes: [[2, 6]], build: (x) => m.reshape(x, [x.shape[0]!, 3, 2]) }),
   Transpose: both({ shapes: [[2, 3, 4]], build: (x) => m.transpose(x, [1, 2, 0]) }),
@@ -98,9 +170,28 @@ const checks: Record<string, Check[]> = {
   Reverse: both({ shapes: [[2, 3, 2]], build: (x) => m.reverse(x, [1, 2]) }),
   Pad: both({ shapes: [[2, 3]], build: (x) => m.pad(x, [0, 2], [0, 1], 0.5) }),
   Concat: [
-    ...both({ shapes: [[2, 3], [2, 1]], build: (a, b) => m.concat([a, b], 1) }),
-    ...both({ shapes: [[2, 3], [2, 3]], build: (a, b) => m.concat([a, b], 0) }),
-    { shapes: [[2, 3], [2, 3]], build: (a, b) => m.concat([a, b, a], 0), symbolic: "all" },
+    ...both({
+      shapes: [
+        [2, 3],
+        [2, 1],
+      ],
+      build: (a, b) => m.concat([a, b], 1),
+    }),
+    ...both({
+      shapes: [
+        [2, 3],
+        [2, 3],
+      ],
+      build: (a, b) => m.concat([a, b], 0),
+    }),
+    {
+      shapes: [
+        [2, 3],
+        [2, 3],
+      ],
+      build: (a, b) => m.concat([a, b, a], 0),
+      symbolic: "all",
+    },
   ],
   Split: [
     ...both({ shapes: [[2, 6]], build: (x) => e.mul(m.chunk(x, 1, 3)[0]!, m.chunk(x, 1, 3)[2]!) }),
@@ -127,7 +218,12 @@ const checks: Record<string, Check[]> = {
   ],
   MaxPool: [
     { shapes: [[2, 2, 4, 4]], build: (x) => maxPool(x, { kernel: 2 }), draw: spaced() },
-    { shapes: [[2, 1, 5, 5]], build: (x) => maxPool(x, { kernel: 3, stride: 2, pad: 1 }), draw: spaced(), symbolic: "all" },
+    {
+      shapes: [[2, 1, 5, 5]],
+      build: (x) => maxPool(x, { kernel: 3, stride: 2, pad: 1 }),
+      draw: spaced(),
+      symbolic: "all",
+    },
     { shapes: [[1, 1, 1, 1]], build: (x) => maxPool(x, { kernel: 1 }) },
   ],
   AveragePool: [
@@ -141,7 +237,14 @@ const checks: Record<string, Check[]> = {
   ],
   BatchNormalization: both({
     shapes: [[3, 2, 2, 2], [2], [2]],
-    build: (x, s, b) => batchNorm(x, s, b, constant(new Float32Array([0.3, -0.2]), [2]), constant(new Float32Array([0.5, 2]), [2])),
+    build: (x, s, b) =>
+      batchNorm(
+        x,
+        s,
+        b,
+        constant(new Float32Array([0.3, -0.2]), [2]),
+        constant(new Float32Array([0.5, 2]), [2]),
+      ),
   }),
   LayerNormalization: [
     ...both({ shapes: [[2, 5], [5], [5]], build: (x, s, b) => layerNorm(x, s, b) }),
@@ -159,10 +262,13 @@ describe("gradient rules agree with central differences", () => {
     });
   }
   it("every operator with a rule is checked", () => {
-    const unchecked = [...operators.values()].filter((op) => !("none" in op.gradient) && !covered.has(op.name));
+    const unchecked = [...operators.values()].filter(
+      (op) => !("none" in op.gradient) && !covered.has(op.name),
+    );
     expect(unchecked.map((op) => op.name)).to.deep.equal([]);
   });
   it("every operator without one says why", () => {
-    for (const op of operators.values()) if ("none" in op.gradient) expect(op.gradient.none).to.have.length.above(5);
+    for (const op of operators.values())
+      if ("none" in op.gradient) expect(op.gradient.none).to.have.length.above(5);
   });
 });

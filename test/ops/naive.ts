@@ -22,7 +22,8 @@ export function fill4(
   const out: number[] = [];
   for (let i = 0; i < n; i++)
     for (let j = 0; j < c; j++)
-      for (let row = 0; row < h; row++) for (let column = 0; column < w; column++) out.push(value(i, j, row, column));
+      for (let row = 0; row < h; row++)
+        for (let column = 0; column < w; column++) out.push(value(i, j, row, column));
   return out;
 }
 
@@ -31,10 +32,15 @@ interface Window {
   readonly pad: number;
 }
 
-export function conv(x: Array4, w: Array4, { stride, pad, groups, dilation }: Window & { groups: number; dilation: number }) {
+export function conv(
+  x: Array4,
+  w: Array4,
+  { stride, pad, groups, dilation }: Window & { groups: number; dilation: number },
+) {
   const [n, , height, width] = x.shape;
   const [out, perGroup, kh, kw] = w.shape;
-  const size = (length: number, k: number) => Math.floor((length + 2 * pad - dilation * (k - 1) - 1) / stride) + 1;
+  const size = (length: number, k: number) =>
+    Math.floor((length + 2 * pad - dilation * (k - 1) - 1) / stride) + 1;
   const shape = [n, out, size(height, kh), size(width, kw)] as const;
   const data = fill4(shape, (i, o, row, column) => {
     const group = Math.floor(o / (out / groups));
@@ -52,7 +58,11 @@ export function conv(x: Array4, w: Array4, { stride, pad, groups, dilation }: Wi
 }
 
 /** `combine` of the values that each window holds within the image. */
-export function pool(x: Array4, { kernel, stride, pad }: Window & { kernel: number }, combine: (values: number[]) => number) {
+export function pool(
+  x: Array4,
+  { kernel, stride, pad }: Window & { kernel: number },
+  combine: (values: number[]) => number,
+) {
   const [n, c, h, w] = x.shape;
   const size = (length: number) => Math.floor((length + 2 * pad - kernel) / stride) + 1;
   const shape = [n, c, size(h), size(w)] as const;
@@ -89,7 +99,9 @@ export function variance(values: readonly number[]): number {
 
 /** Flat values cut into rows. */
 export const rowsOf = (data: ArrayLike<number>, length: number): number[][] =>
-  Array.from({ length: data.length / length }, (_, i) => Array.from({ length }, (_, j) => data[i * length + j]!));
+  Array.from({ length: data.length / length }, (_, i) =>
+    Array.from({ length }, (_, j) => data[i * length + j]!),
+  );
 
 /** The error function by its Maclaurin series, good to 1e-9 for |x| < 4. */
 export function erf(x: number): number {

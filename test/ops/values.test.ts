@@ -94,12 +94,19 @@ describe("operators compute what they say", () => {
         ] as const;
         const given = [floats(a, [4, 1]), floats(b, [3])];
         const { y } = await values((p, q) => m.cast(op(p, q), "float32"), given, [0]);
-        expectClose(y!, a.flatMap((p) => b.map((q) => reference(p, q))), [4, 3]);
+        expectClose(
+          y!,
+          a.flatMap((p) => b.map((q) => reference(p, q))),
+          [4, 3],
+        );
       });
     }
 
     it("where", async () => {
-      const { y } = await values((a, b) => e.where(e.less(a, b), a, 9), [floats([1, 5, 3], [3]), floats([4], [1])]);
+      const { y } = await values(
+        (a, b) => e.where(e.less(a, b), a, 9),
+        [floats([1, 5, 3], [3]), floats([4], [1])],
+      );
       expectClose(y!, [1, 9, 3], [3]);
     });
 
@@ -152,7 +159,11 @@ describe("operators compute what they say", () => {
           });
           const window = { stride: options.kernel, pad: 0, ...options };
           const image = naive.array4(dataOf(x), x.shape);
-          const found = await values((t) => ({ max: maxPool(t, options), average: averagePool(t, options) }), [x], [0]);
+          const found = await values(
+            (t) => ({ max: maxPool(t, options), average: averagePool(t, options) }),
+            [x],
+            [0],
+          );
           for (const [name, combine] of [
             ["max", (v: number[]) => Math.max(...v)],
             ["average", naive.mean],
@@ -178,7 +189,10 @@ describe("operators compute what they say", () => {
     /** Values of channel c of x [n, 2, ...]. */
     const channel = (x: Value, c: number): number[] => {
       const area = x.data.length / (x.shape[0]! * 2);
-      return naive.rowsOf(dataOf(x), area).filter((_, i) => i % 2 === c).flat();
+      return naive
+        .rowsOf(dataOf(x), area)
+        .filter((_, i) => i % 2 === c)
+        .flat();
     };
     const normalised = (x: Value, means: readonly number[], variances: readonly number[]) => {
       const area = x.data.length / (x.shape[0]! * 2);
@@ -208,7 +222,11 @@ describe("operators compute what they say", () => {
           const count = channels[0]!.length;
           expectClose(found.mean!, means, [2]);
           expectClose(found.variance!, variances, [2]);
-          expectClose(found.unbiased!, variances.map((v) => (v * count) / (count - 1)), [2]);
+          expectClose(
+            found.unbiased!,
+            variances.map((v) => (v * count) / (count - 1)),
+            [2],
+          );
           expectClose(found.y!, normalised(x, means, variances), x.shape, 2e-5);
         }
       });
@@ -246,7 +264,9 @@ describe("operators compute what they say", () => {
         const { y } = await values((t, s, b) => layerNorm(t!, s!, b!), [x, gain, shift], [0]);
         const wanted = naive.rowsOf(dataOf(x), 6).flatMap((row) => {
           const deviation = Math.sqrt(naive.variance(row) + 1e-6);
-          return row.map((v, i) => ((v - naive.mean(row)) / deviation) * dataOf(gain)[i]! + dataOf(shift)[i]!);
+          return row.map(
+            (v, i) => ((v - naive.mean(row)) / deviation) * dataOf(gain)[i]! + dataOf(shift)[i]!,
+          );
         });
         expectClose(y!, wanted, [n, 2, 6]);
       }
@@ -274,8 +294,16 @@ describe("operators compute what they say", () => {
         const sum = (v: number[]) => v.reduce((a, b) => a + b, 0);
         expectClose(found.sum!, columns.map(sum), [3]);
         expectClose(found.mean!, columns.map(naive.mean), [1, 3, 1]);
-        expectClose(found.max!, naive.rowsOf(dataOf(x), 12).map((v) => Math.max(...v)), [n]);
-        expectClose(found.min!, lines.map((v) => Math.min(...v)), [n, 3, 1]);
+        expectClose(
+          found.max!,
+          naive.rowsOf(dataOf(x), 12).map((v) => Math.max(...v)),
+          [n],
+        );
+        expectClose(
+          found.min!,
+          lines.map((v) => Math.min(...v)),
+          [n, 3, 1],
+        );
         expectClose(found.all!, [sum(lines.flat())], []);
         expectClose(found.average!, [naive.mean(lines.flat())], []);
       }
@@ -283,9 +311,18 @@ describe("operators compute what they say", () => {
 
     it("sumTo takes back what broadcasting repeated", async () => {
       const x = normals([3, 2, 4], "sumTo");
-      const found = await values((t) => ({ row: r.sumTo(t, [2, 1]), same: r.sumTo(t, ["n", 2, 4]) }), [x], [0]);
+      const found = await values(
+        (t) => ({ row: r.sumTo(t, [2, 1]), same: r.sumTo(t, ["n", 2, 4]) }),
+        [x],
+        [0],
+      );
       const lines = naive.rowsOf(dataOf(x), 4);
-      const wanted = [0, 1].map((c) => lines.filter((_, i) => i % 2 === c).flat().reduce((a, b) => a + b, 0));
+      const wanted = [0, 1].map((c) =>
+        lines
+          .filter((_, i) => i % 2 === c)
+          .flat()
+          .reduce((a, b) => a + b, 0),
+      );
       expectClose(found.row!, wanted, [2, 1]);
       expectClose(found.same!, dataOf(x), [3, 2, 4]);
     });
@@ -307,12 +344,27 @@ describe("operators compute what they say", () => {
           dataOf(x).forEach((v, i, data) => {
             data[i] = factor * v + offset;
           });
-          const found = await values((t) => ({ s: r.softmax(t), l: r.logSoftmax(t), e: r.logSumExp(t) }), [x], [0]);
+          const found = await values(
+            (t) => ({ s: r.softmax(t), l: r.logSoftmax(t), e: r.logSumExp(t) }),
+            [x],
+            [0],
+          );
           const reference = naive.rowsOf(dataOf(x), 5).map(exponentials);
-          expectClose(found.s!, reference.flatMap((row) => row.shares), [n, 5], 1e-4);
-          const logs = naive.rowsOf(dataOf(x), 5).flatMap((row, i) => row.map((v) => v - reference[i]!.logSum));
+          expectClose(
+            found.s!,
+            reference.flatMap((row) => row.shares),
+            [n, 5],
+            1e-4,
+          );
+          const logs = naive
+            .rowsOf(dataOf(x), 5)
+            .flatMap((row, i) => row.map((v) => v - reference[i]!.logSum));
           expectClose(found.l!, logs, [n, 5], 1e-4);
-          expectClose(found.e!, reference.map((row) => row.logSum), [n, 1]);
+          expectClose(
+            found.e!,
+            reference.map((row) => row.logSum),
+            [n, 1],
+          );
         }
       }
     });
@@ -322,9 +374,15 @@ describe("operators compute what they say", () => {
       const found = await values((t) => ({ s: r.softmax(t, 1), e: r.logSumExp(t, 1) }), [x], [0]);
       const at = (i: number, j: number, k: number) => dataOf(x)[(i * 3 + j) * 2 + k]!;
       const columns = [0, 1].map((i) => [0, 1].map((k) => exponentials([0, 1, 2].map((j) => at(i, j, k)))));
-      const shares = [0, 1].flatMap((i) => [0, 1, 2].flatMap((j) => [0, 1].map((k) => columns[i]![k]!.shares[j]!)));
+      const shares = [0, 1].flatMap((i) =>
+        [0, 1, 2].flatMap((j) => [0, 1].map((k) => columns[i]![k]!.shares[j]!)),
+      );
       expectClose(found.s!, shares, [2, 3, 2]);
-      expectClose(found.e!, columns.flat().map((c) => c.logSum), [2, 1, 2]);
+      expectClose(
+        found.e!,
+        columns.flat().map((c) => c.logSum),
+        [2, 1, 2],
+      );
     });
 
     it("normalize gives length 1, and 0 for a row of zeros", async () => {
@@ -342,9 +400,19 @@ describe("operators compute what they say", () => {
 
     it("matmul, over a batch, with one matrix for all", async () => {
       for (const n of BATCHES) {
-        const [a, b, shared] = [normals([n, 3, 4], "a", n), normals([n, 4, 2], "b", n), normals([4, 2], "shared")];
-        const found = await values((p, q, s) => ({ each: matmul(p, q), one: matmul(p, s) }), [a, b, shared], [0, 1]);
-        const each = naive.rowsOf(dataOf(a), 12).flatMap((p, i) => naive.matmul(p, naive.rowsOf(dataOf(b), 8)[i]!, 4));
+        const [a, b, shared] = [
+          normals([n, 3, 4], "a", n),
+          normals([n, 4, 2], "b", n),
+          normals([4, 2], "shared"),
+        ];
+        const found = await values(
+          (p, q, s) => ({ each: matmul(p, q), one: matmul(p, s) }),
+          [a, b, shared],
+          [0, 1],
+        );
+        const each = naive
+          .rowsOf(dataOf(a), 12)
+          .flatMap((p, i) => naive.matmul(p, naive.rowsOf(dataOf(b), 8)[i]!, 4));
         expectClose(found.each!, each, [n, 3, 2]);
         expectClose(found.one!, naive.matmul(dataOf(a), dataOf(shared), 4), [n, 3, 2]);
       }
@@ -364,22 +432,37 @@ describe("operators compute what they say", () => {
           [0],
         );
         expectClose(found.plain!, product, [n, 3]);
-        expectClose(found.added!, product.map((v, i) => 0.5 * v + dataOf(c)[i % 3]!), [n, 3]);
-        expectClose(found.turned!, product.map((v, i) => v + dataOf(c)[i % 3]!), [n, 3]);
+        expectClose(
+          found.added!,
+          product.map((v, i) => 0.5 * v + dataOf(c)[i % 3]!),
+          [n, 3],
+        );
+        expectClose(
+          found.turned!,
+          product.map((v, i) => v + dataOf(c)[i % 3]!),
+          [n, 3],
+        );
       }
     });
 
     it("swap turns the last two axes", async () => {
       const x = normals([2, 3, 4], "swap");
       const { y } = await values(swap, [x], [0]);
-      expectClose(y!, naive.rowsOf(dataOf(x), 12).flatMap((matrix) => transposed(matrix, 4)), [2, 4, 3]);
+      expectClose(
+        y!,
+        naive.rowsOf(dataOf(x), 12).flatMap((matrix) => transposed(matrix, 4)),
+        [2, 4, 3],
+      );
     });
   });
 
   describe("movement", () => {
     const counting = (n: number, ...rest: number[]) => {
       const shape = [n, ...rest];
-      return floats(Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => i), shape);
+      return floats(
+        Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => i),
+        shape,
+      );
     };
 
     it("transpose", async () => {
@@ -448,7 +531,11 @@ describe("operators compute what they say", () => {
         expectClose(found.second!, dataOf(b), [n, 2]);
         expectClose(found.third!, dataOf(a), [n, 2]);
         const [left, right] = [a, b].map((v) => naive.rowsOf(dataOf(v), 2));
-        expectClose(found.wide!, left!.flatMap((row, i) => [...row, ...right![i]!]), [n, 4]);
+        expectClose(
+          found.wide!,
+          left!.flatMap((row, i) => [...row, ...right![i]!]),
+          [n, 4],
+        );
       }
     });
 
@@ -486,7 +573,11 @@ describe("operators compute what they say", () => {
 
     it("scatterFlat sums what falls on one place", async () => {
       const places = constant(BigInt64Array.from([3n, 0n, 3n]), [3]);
-      const { y } = await values((x, v) => m.scatterFlat(x, places, v), [counting(2, 2), floats([1, 2, 4], [3])], [0]);
+      const { y } = await values(
+        (x, v) => m.scatterFlat(x, places, v),
+        [counting(2, 2), floats([1, 2, 4], [3])],
+        [0],
+      );
       expectClose(y!, [2, 0, 0, 5], [2, 2]);
     });
 
@@ -517,14 +608,24 @@ describe("operators compute what they say", () => {
   it("sizes that are read when the graph runs", async () => {
     for (const n of BATCHES) {
       const found = await values(
-        (x) => ({ whole: shapeOf(x), first: sizeOf(x, 0), last: sizeOf(x, -1), rows: indicesAlong(x, 0), columns: indicesAlong(x, -1) }),
+        (x) => ({
+          whole: shapeOf(x),
+          first: sizeOf(x, 0),
+          last: sizeOf(x, -1),
+          rows: indicesAlong(x, 0),
+          columns: indicesAlong(x, -1),
+        }),
         [normals([n, 3], n)],
         [0],
       );
       expectClose(found.whole!, [n, 3], [2]);
       expectClose(found.first!, [n], [1]);
       expectClose(found.last!, [3], [1]);
-      expectClose(found.rows!, Array.from({ length: n }, (_, i) => i), [n]);
+      expectClose(
+        found.rows!,
+        Array.from({ length: n }, (_, i) => i),
+        [n],
+      );
       expectClose(found.columns!, [0, 1, 2], [3]);
     }
   });

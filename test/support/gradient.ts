@@ -24,12 +24,16 @@ export async function checkGradient(check: Check, seed: number): Promise<Readonl
   const draw = check.draw ?? ((x: number) => x);
   const batch = check.symbolic ? check.shapes[0]![0]! : undefined;
   const xs = check.shapes.map((shape, i) =>
-    input(`x${i}`, "float32", batch && shape[0] === batch && (i === 0 || check.symbolic === "all") ? ["n", ...shape.slice(1)] : shape),
+    input(
+      `x${i}`,
+      "float32",
+      batch && shape[0] === batch && (i === 0 || check.symbolic === "all") ? ["n", ...shape.slice(1)] : shape,
+    ),
   );
   const y = check.build(...xs);
   const weight = input("weight", "float32", y.shape);
   const grads = gradients(y, xs, weight);
-  grads.forEach((g, i) => expect(g.shape).to.deep.equal(xs[i]!.shape));
+  expect(grads.map((g) => g.shape)).to.deep.equal(xs.map((x) => x.shape));
 
   const values: Record<string, Value> = {};
   check.shapes.forEach((shape, i) => {
@@ -62,10 +66,10 @@ export async function checkGradient(check: Check, seed: number): Promise<Readonl
       data[j] = at;
       const numeric = (above - below) / (up - down);
       const scale = Math.max(1, Math.abs(numeric));
-      expect(found[j]! / scale, `input ${i}, element ${j}: analytic ${found[j]}, numeric ${numeric}`).to.be.closeTo(
-        numeric / scale,
-        TOLERANCE,
-      );
+      expect(
+        found[j]! / scale,
+        `input ${i}, element ${j}: analytic ${found[j]}, numeric ${numeric}`,
+      ).to.be.closeTo(numeric / scale, TOLERANCE);
     }
   }
   return new Set(reach([y]).nodes.map((node) => node.op.name));

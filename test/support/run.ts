@@ -21,7 +21,10 @@ export async function compile(outputs: Readonly<Record<string, Tensor>>): Promis
       session.inputNames.map((name) => {
         const value = feeds[name];
         if (!value) throw new Error(`no value for input ${name}`);
-        return [name, new ort.Tensor(typeOf(value.data), value.data as Float32Array, value.shape as number[])];
+        return [
+          name,
+          new ort.Tensor(typeOf(value.data), value.data as Float32Array, value.shape as number[]),
+        ];
       }),
     );
     const results = await session.run(tensors);
@@ -32,7 +35,13 @@ export async function compile(outputs: Readonly<Record<string, Tensor>>): Promis
 }
 
 const typeOf = (data: TensorData) =>
-  data instanceof Float32Array ? "float32" : data instanceof Uint8Array ? "uint8" : data instanceof Int32Array ? "int32" : "int64";
+  data instanceof Float32Array
+    ? "float32"
+    : data instanceof Uint8Array
+      ? "uint8"
+      : data instanceof Int32Array
+        ? "int32"
+        : "int64";
 
 export const floats = (values: readonly number[] | Float32Array, shape: readonly number[]): Value => ({
   shape,
