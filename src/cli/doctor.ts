@@ -51,13 +51,14 @@ export const doctorCommand = () =>
         threads: availableParallelism(),
         memoryGb: totalmem() / 2 ** 30,
       };
+      ort.env.logLevel = "fatal"; // what is missing is said below, in our words
       const providers = [];
       for (const provider of PROVIDERS) providers.push(await check(provider));
       report(json, { versions, machine, providers }, [
         ...Object.entries(versions).map(([name, v]) => `${name.padEnd(14)} ${v}`),
         `${"machine".padEnd(14)} ${machine.platform}, ${machine.threads} threads, ${machine.memoryGb.toFixed(0)} GB`,
         ...providers.flatMap(({ provider, works, detail }) => [
-          `${provider.padEnd(14)} ${works ? detail : `not available: ${detail}`}`,
+          `${provider.padEnd(14)} ${works ? detail : "not available"}`,
           ...(works ? [] : [`${"".padEnd(14)} to have it: ${ADVICE[provider]}`]),
         ]),
       ]);

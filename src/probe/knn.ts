@@ -1,7 +1,8 @@
 /**
  * The weighted nearest-neighbour probe (Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance
  * Discrimination"): each of the k training images most similar to a test image, by the cosine of their features,
- * votes for its own class with weight exp(similarity / T).
+ * votes for its own class with weight exp(similarity / T). Of equally similar images the first in order is the
+ * nearer, of classes with equal votes the first wins.
  */
 import * as ort from "onnxruntime-node";
 import { expected } from "../errors.ts";

@@ -3,8 +3,8 @@
  * (the best one spans a factor of 100 between methods; see Kornblith et al. 2019, Kolesnikov et al. 2019).
  *
  * Features are standardised, each dimension by its mean and standard deviation over the training images, as a
- * BatchNorm without affine parameters in front of the classifier would do: learning rates then mean the same
- * for every encoder. Zero-initialised, SGD with momentum 0.9, cosine schedule to 0, no weight decay, no augmentation.
+ * BatchNorm without affine parameters (and without epsilon) in front of the classifier would do: learning rates then
+ * mean the same for every encoder. Zero-initialised, SGD with momentum 0.9, cosine schedule to 0, no weight decay, no augmentation.
  */
 import * as ort from "onnxruntime-node";
 import { expected, type UserError } from "../errors.ts";
@@ -17,7 +17,7 @@ export interface LinearOptions {
   readonly epochs?: number | undefined;
   /** Images a step. @default 256 */
   readonly batch?: number | undefined;
-  /** Learning rates to choose from, each as used at this batch size. @default 0.0003 to 1, three or so times apart */
+  /** Learning rates to choose from, each as used at this batch size. @default 0.0001 to 1, about threefold apart */
   readonly lrs?: readonly number[] | undefined;
   /** Of the held-out split and of the order of the images. @default 0 */
   readonly seed?: number | undefined;
@@ -40,7 +40,7 @@ export interface LinearResult {
   readonly sweep: readonly { readonly lr: number; readonly heldOut: number }[];
 }
 
-const DEFAULT_LRS = [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1];
+const DEFAULT_LRS = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1];
 
 /** @throws UserError on sets that do not fit (see `checkProbe`), options out of range, or rates that all diverge. */
 export async function linearProbe(
@@ -68,19 +68,24 @@ type Settings = ReturnType<typeof checkOptions>;
 function checkOptions(options: LinearOptions) {
   const { epochs = 100, batch = 256, lrs = DEFAULT_LRS, seed = 0, threads, heldOut = 0.1 } = options;
   for (const [name, value] of Object.entries({ epochs, batch })) {
-    if (!Number.isInteger(value) || value < 1)
-      throw expected(`linear probe, ${name}`, "a whole number of 1 or more", `${value}`);
+    if (Number.isInteger(value) && value >= 1) continue;
+    throw expected(`linear probe, ${name}`, "a whole number of 1 or more", `${value}`);
   }
   if (lrs.length === 0 || lrs.some((lr) => !(lr > 0 && lr < Infinity))) {
     throw expected("linear probe, lrs", "one learning rate above 0 or more", `[${lrs.join(", ")}]`);
   }
-  if (!(heldOut > 0 && heldOut < 1))
+  if (!(heldOut > 0 && heldOut < 1)) {
     throw expected("linear probe, heldOut", "a share between 0 and 1", `${heldOut}`);
+  }
   return { epochs, batch, lrs, seed, threads, heldOut };
 }
 
 /** A share of each class, drawn, and the rest; of two images or more of a class, each gets one at least. */
-function splitHeldOut(train: Features, share: number, seed: number): { held: Features; rest: Features } {
+export function splitHeldOut(
+  train: Features,
+  share: number,
+  seed: number,
+): { held: Features; rest: Features } {
   const byClass = new Map<number, number[]>();
   train.labels.forEach((label, row) => {
     const rows = byClass.get(label);
@@ -131,17 +136,13 @@ async function trainAll(train: Features, lrs: readonly number[], settings: Setti
     for (let i = 0; i < stepsPerEpoch; i++) {
       const rows = takeRows(train, order.slice(i * batch, (i + 1) * batch));
       const cosine = (1 + Math.cos((Math.PI * (epoch * stepsPerEpoch + i)) / (epochs * stepsPerEpoch))) / 2;
-      const next = await step.run(
-        {
-          ...state,
-          mean,
-          scale,
-          features: rowsTensor(rows, 0, rows.n),
-          labels: new ort.Tensor("int64", BigInt64Array.from(rows.labels, BigInt), [rows.n]),
-          lr: new ort.Tensor("float32", Float32Array.from(lrs, (lr) => lr * cosine), [lrs.length, 1]),
-        },
-        outputs,
-      );
+      const rates = Float32Array.from(lrs, (lr) => lr * cosine);
+      const inputs = {
+        features: rowsTensor(rows, 0, rows.n),
+        labels: new ort.Tensor("int64", BigInt64Array.from(rows.labels, BigInt), [rows.n]),
+        lr: new ort.Tensor("float32", rates, [lrs.length, 1]),
+      };
+      const next = await step.run({ ...state, mean, scale, ...inputs }, outputs);
       state = Object.fromEntries(Object.keys(state).map((name) => [name, next[`${name}.next`]!]));
     }
   }
@@ -161,8 +162,9 @@ async function percentRight(
   const predict = await openGraph(linearPredict(sizes), threads);
   const predicted = Array.from({ length: candidates }, () => new Int32Array(n));
   for (const [from, to] of blocks(n, 4 * Math.max(d, candidates * classes))) {
-    const found = (await predict.run({ ...feeds, features: rowsTensor(features, from, to) })).predicted!.data as BigInt64Array; // [to - from, candidates]
-    found.forEach((place, i) => {
+    const found = await predict.run({ ...feeds, features: rowsTensor(features, from, to) });
+    (found.predicted!.data as BigInt64Array).forEach((place, i) => {
+      // [to - from, candidates]
       predicted[i % candidates]![from + Math.floor(i / candidates)] = Number(place);
     });
   }

@@ -47,7 +47,8 @@ export function weightsOf(s: Scope): Record<string, Value> {
       const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
       if (init.kind === "constant") data.fill(init.value);
       else {
-        const bound = init.kind === "uniform" ? init.bound : init.kind === "copy" ? 0 : init.std * Math.sqrt(3);
+        const bound =
+          init.kind === "uniform" ? init.bound : init.kind === "copy" ? 0 : init.std * Math.sqrt(3);
         for (let i = 0; i < data.length; i++) data[i] = bound * centred();
       }
       return [name, { shape, data }];

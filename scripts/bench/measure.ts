@@ -1,0 +1,77 @@
+/** What the benches share: clocks, medians, a bare matrix product and a step to run. */
+import * as ort from "onnxruntime-node";
+import { type ArtifactSpec, compile } from "../../src/artifact/compile.ts";
+import { buildModel, encodeModel } from "../../src/graph/model.ts";
+import { input } from "../../src/graph/tensor.ts";
+import { matmul } from "../../src/ops/matmul.ts";
+import { randomFor } from "../../src/random.ts";
+import { openSession, type Session } from "../../src/runtime/session.ts";
+import { initialState } from "../../src/runtime/state.ts";
+import { openTrainer, type StepInput, type Trainer } from "../../src/runtime/trainer.ts";
+import { type Manifest, VIEW_COLUMNS, type ViewRecipe } from "../../src/spec.ts";
+import { scheduleValue } from "../../src/train/schedules.ts";
+import { sampleView } from "../../src/views/sample.ts";
+
+export const median = (values: readonly number[]): number => {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+};
+
+export async function secondsOf(work: () => Promise<unknown>): Promise<number> {
+  const started = performance.now();
+  await work();
+  return (performance.now() - started) / 1000;
+}
+
+/** A product of two square matrices: what the machine gives at best. */
+export async function openMatmul(size = 2048): Promise<{ gflops(): Promise<number>; session: Session }> {
+  const y = matmul(input("a", "float32", [size, size]), input("b", "float32", [size, size])); // [size, size]
+  const session = await openSession(encodeModel(buildModel({ y }, { name: "matmul" })), "matmul");
+  const random = randomFor("matmul");
+  const square = () => {
+    const data = Float32Array.from({ length: size * size }, () => random.uniform(-1, 1));
+    return new ort.Tensor("float32", data, [size, size]);
+  };
+  const feeds = { a: square(), b: square() };
+  await session.run(feeds); // the first run touches the memory
+  return { session, gflops: async () => (2 * size ** 3) / (await secondsOf(() => session.run(feeds))) / 1e9 };
+}
+
+export const randomImages = (n: number, size: number): Uint8Array => {
+  const random = randomFor("images");
+  return Uint8Array.from({ length: n * size * size * 3 }, () => random.integer(256));
+};
+
+/** Parameters of one view for each of n square images, float32 [n, columns]. */
+export function drawRows(recipe: ViewRecipe, n: number, size: number, view = 0): Float32Array {
+  const columns = VIEW_COLUMNS.length;
+  const rows = new Float32Array(n * columns);
+  for (let i = 0; i < n; i++) {
+    const row = rows.subarray(i * columns, (i + 1) * columns);
+    sampleView(recipe, { height: size, width: size }, randomFor("bench", view, i), row);
+  }
+  return rows;
+}
+
+/** A trainer of the spec at its initial state, and one step's input. */
+export async function openStep(spec: ArtifactSpec, n: number): Promise<{ trainer: Trainer; input: StepInput }> {
+  const { manifest, graphs } = compile(spec);
+  const artifact = {
+    dir: manifest.name,
+    manifest: manifest as Manifest, // without the files' hashes, which only reading from disk needs
+    graph: async (which: "step" | "encode") => graphs[which],
+  };
+  const trainer = await openTrainer(artifact, initialState(artifact.manifest, 0), manifest.name);
+  const at = { step: 50, steps: 100, stepsPerEpoch: 50 };
+  return {
+    trainer,
+    input: {
+      images: randomImages(n, spec.imageSize),
+      height: spec.imageSize,
+      width: spec.imageSize,
+      views: manifest.views.map(({ recipe }, v) => drawRows(recipe, n, spec.imageSize, v)),
+      scalars: Object.fromEntries(manifest.scalars.map(({ name, schedule }) => [name, scheduleValue(schedule, at)])),
+    },
+  };
+}

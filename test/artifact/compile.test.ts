@@ -1,0 +1,239 @@
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { expect } from "chai";
+import * as ort from "onnxruntime-node";
+import {
+  type ArtifactSpec,
+  type CompiledArtifact,
+  compile,
+  resolveSpec,
+} from "../../src/artifact/compile.ts";
+import { readArtifact, writeArtifact } from "../../src/artifact/files.ts";
+import { encoders } from "../../src/encoders/index.ts";
+import { UserError } from "../../src/errors.ts";
+import { decodeModel } from "../../src/graph/model.ts";
+import { methods } from "../../src/methods/index.ts";
+import { optimizers } from "../../src/nn/optimizers.ts";
+import { randomFor } from "../../src/random.ts";
+import { initialState } from "../../src/runtime/state.ts";
+import { batchOf, openGraph, stepperOf } from "../methods/stepping.ts";
+
+const small: ArtifactSpec = { method: "simclr", encoder: "resnet20", imageSize: 16 };
+const sha256 = (bytes: Uint8Array | string) => createHash("sha256").update(bytes).digest("hex");
+const digest = ({ manifest, graphs }: CompiledArtifact) =>
+  [JSON.stringify(manifest), graphs.step, graphs.encode].map(sha256);
+const folder = new URL("../..", import.meta.url);
+
+describe("compile", () => {
+  const specs: ArtifactSpec[] = [
+    small,
+    { ...small, optimizer: "lars" },
+    { method: "simclr", encoder: "vit-tiny", imageSize: 32 },
+  ];
+
+  it("gives the same bytes again, in this process and in another", async () => {
+    const here = specs.map((spec) => digest(compile(spec)));
+    expect(specs.map((spec) => digest(compile(spec)))).to.deep.equal(here);
+    const script = `
+      import { createHash } from "node:crypto";
+      import { compile } from "./src/artifact/compile.ts";
+      const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
+      const found = ${JSON.stringify([...specs].reverse())}.map(compile).map(({ manifest, graphs }) =>
+        [JSON.stringify(manifest), graphs.step, graphs.encode].map(sha256));
+      console.log(JSON.stringify(found.reverse()));`;
+    const args = ["--import=tsx", "--input-type=module", "--eval", script];
+    const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: folder });
+    expect(JSON.parse(stdout)).to.deep.equal(here);
+  });
+
+  it("has the graphs' inputs and outputs in its manifest", () => {
+    for (const spec of specs) {
+      const { manifest, graphs } = compile(spec);
+      const { graph } = decodeModel(graphs.step);
+      expect(graph!.input.map(({ name }) => name)).to.deep.equal([
+        "images",
+        ...manifest.views.map((view) => view.input),
+        ...manifest.scalars.map((scalar) => scalar.name),
+        ...manifest.state.map((entry) => entry.name),
+      ]);
+      expect(graph!.output.map(({ name }) => name)).to.deep.equal([
+        ...manifest.metrics,
+        manifest.embedding,
+        ...manifest.state.map((entry) => entry.next),
+      ]);
+      expect(manifest.metrics[0]).to.equal("loss");
+    }
+  });
+
+  it("feeds to the encode graph nothing but the images and the encoder's state", () => {
+    for (const spec of specs) {
+      const { manifest, graphs } = compile(spec);
+      const { graph } = decodeModel(graphs.encode);
+      const own = manifest.state.filter(({ name }) => name.startsWith("encoder."));
+      const inputs = graph!.input.map(({ name }) => name);
+      expect(inputs[0]).to.equal("images");
+      expect(inputs.slice(1).sort()).to.deep.equal(own.map(({ name }) => name).sort());
+      expect(graph!.output.map(({ name }) => name)).to.deep.equal(["features"]);
+    }
+  });
+
+  it("keeps one slot of SGD and LARS and two of AdamW for each parameter", () => {
+    for (const [optimizer, slots] of [
+      ["sgd", ["momentum"]],
+      ["lars", ["momentum"]],
+      ["adamw", ["moment1", "moment2"]],
+    ] as const) {
+      const { state } = compile({ ...small, optimizer }).manifest;
+      const params = state.filter(({ role }) => role === "param").map(({ name }) => name);
+      const wanted = params.flatMap((name) => slots.map((slot) => `${slot}.${name}`));
+      const found = state.filter(({ role }) => role === "optimizer").map(({ name }) => name);
+      expect(found.sort()).to.deep.equal(wanted.sort());
+    }
+  });
+
+  describe("written and read", () => {
+    let dir: string;
+    before(async () => {
+      dir = await mkdtemp(join(tmpdir(), "compile-"));
+    });
+    after(() => rm(dir, { recursive: true }));
+
+    // Every encoder and optimizer has a manifest of its own kind; the large ones compile in well under a second.
+    const pairs = [
+      ...encoders.map((encoder) => ({ ...small, encoder: encoder.name, imageSize: 32 })),
+      ...Object.keys(optimizers).map((optimizer) => ({ ...small, optimizer })),
+      { ...small, encoder: "resnet18", imageSize: 96 },
+    ];
+    for (const spec of pairs) {
+      it(`${spec.encoder} at ${spec.imageSize} px ${"optimizer" in spec ? `with ${spec.optimizer}` : ""}`, async () => {
+        const { manifest, graphs } = compile(spec);
+        await writeArtifact(join(dir, "artifact"), manifest, graphs);
+        const read = await readArtifact(join(dir, "artifact"));
+        const { files, ...rest } = read.manifest;
+        expect(rest).to.deep.equal(manifest);
+        expect(sha256(await read.graph("step"))).to.equal(sha256(graphs.step));
+        expect(sha256(await read.graph("encode"))).to.equal(sha256(graphs.encode));
+        expect(files.step.bytes).to.equal(graphs.step.length);
+      });
+    }
+  });
+
+  it("takes a batch of any size", async () => {
+    const artifact = compile(small);
+    const stepper = await stepperOf(artifact);
+    for (const n of [1, 2, 5]) {
+      // Images of another size than the views.
+      const batch = batchOf(artifact, n, 12 + 4 * n);
+      const scalars = { lr: 0.1, weightDecay: 0, temperature: 0.5 };
+      const { outputs, metrics } = await stepper.step(stepper.state(1), batch, scalars);
+      expect(outputs.embedding!.dims).to.deep.equal([2 * n, 128]);
+      expect(outputs.embedding!.data as Float32Array).to.satisfy((z: Float32Array) =>
+        z.every(Number.isFinite),
+      );
+      expect(metrics.loss).to.be.within(0, Math.log(2 * n - 1) + 4);
+    }
+  });
+
+  it("encodes images of any size, each to features of its own", async () => {
+    const { manifest, graphs } = compile({ ...small, imageSize: 16 });
+    const session = await openGraph(graphs.encode);
+    const state = [...initialState(manifest, 1)]
+      .filter(([name]) => session.inputNames.includes(name))
+      .map(
+        ([name, { data, shape }]) =>
+          [name, new ort.Tensor("float32", data as Float32Array, [...shape])] as const,
+      );
+    const encode = async (
+      n: number,
+      height: number,
+      width: number,
+      value: (i: number, c: number) => number,
+    ) => {
+      const pixels = new Uint8Array(n * height * width * 3);
+      for (let at = 0; at < pixels.length; at++)
+        pixels[at] = value(Math.floor(at / (height * width * 3)), at % 3);
+      const images = new ort.Tensor("uint8", pixels, [n, height, width, 3]);
+      const { features } = await session.run({ images, ...Object.fromEntries(state) });
+      expect(features!.dims).to.deep.equal([n, manifest.encoder.features]);
+      return features!.data as Float32Array;
+    };
+    const random = randomFor("colours");
+    const colours = Array.from({ length: 3 }, () => [0, 0, 0].map(() => random.integer(256)));
+    const flat = await encode(3, 16, 16, (i, c) => colours[i]![c]!);
+    const rows = [0, 1, 2].map((i) => flat.slice(i * 64, (i + 1) * 64));
+    expect(rows[0]).not.to.deep.equal(rows[1]);
+    // An image of one colour stays that when it is resized, so its features must stay, too.
+    for (const [height, width] of [
+      [1, 1],
+      [7, 30],
+      [16, 48],
+      [100, 33],
+    ] as const) {
+      const found = await encode(1, height, width, (_, c) => colours[1]![c]!);
+      const scale = Math.max(...rows[1]!);
+      found.forEach((v, k) => {
+        expect(v, `${height} x ${width}`).to.be.closeTo(rows[1]![k]!, 1e-3 * scale);
+      });
+    }
+  });
+
+  it("fills in what a spec leaves out", () => {
+    const { method, encoder, optimizer } = resolveSpec({ ...small, config: { temperature: 0.2 } });
+    expect(method.config).to.include({ temperature: 0.2, projection: 128 });
+    expect(encoder).to.include({ name: "resnet20", imageSize: 16, features: 64 });
+    expect(optimizer).to.deep.equal({ name: "sgd", config: { momentum: 0.9, nesterov: false } });
+    expect(resolveSpec({ ...small, encoder: "vit-tiny", imageSize: 32 }).optimizer.name).to.equal("adamw");
+    expect(resolveSpec({ ...small, encoder: "resnet50", imageSize: 224 }).optimizer.name).to.equal("lars");
+    const asked = { ...small, encoder: "vit-tiny", imageSize: 32, optimizer: "sgd" };
+    expect(resolveSpec(asked).optimizer.name).to.equal("sgd");
+  });
+
+  it("has a setting's value in its graph's scalars", () => {
+    const { scalars } = compile({ ...small, config: { temperature: 0.2 } }).manifest;
+    const { schedule } = scalars.find(({ name }) => name === "temperature")!;
+    expect(schedule).to.deep.equal({ kind: "constant", value: 0.2 });
+  });
+
+  describe("names the nearest of what it knows", () => {
+    const refused: [what: string, spec: ArtifactSpec, message: string][] = [
+      ["method", { ...small, method: "simclrr" }, 'unknown method "simclrr": did you mean "simclr"?'],
+      [
+        "encoder",
+        { ...small, encoder: "resnet-20" },
+        'unknown encoder "resnet-20": did you mean "resnet20"?',
+      ],
+      ["optimizer", { ...small, optimizer: "adam" }, 'unknown optimizer "adam": did you mean "adamw"?'],
+      [
+        "setting",
+        { ...small, config: { temprature: 0.5 } },
+        'unknown setting of method simclr "temprature": did you mean "temperature"?',
+      ],
+    ];
+    for (const [what, spec, message] of refused) {
+      it(what, () => expect(() => compile(spec)).to.throw(UserError, message));
+    }
+
+    it("and lists all where none is near", () => {
+      const known = methods.map(({ name }) => name).join(", ");
+      expect(() => compile({ ...small, method: "photosynthesis" })).to.throw(
+        `unknown method "photosynthesis" (known: ${known})`,
+      );
+    });
+  });
+
+  it("refuses a setting out of range, by name", () => {
+    for (const [key, value] of Object.entries({
+      temperature: 0,
+      projection: 1.5,
+      blur: 2,
+      cropScale: "all",
+    })) {
+      const build = () => compile({ ...small, config: { [key]: value } });
+      expect(build, key).to.throw(UserError, `method simclr, setting "${key}": `);
+    }
+  });
+});

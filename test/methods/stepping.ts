@@ -1,0 +1,83 @@
+/** Runs the step graph of an artifact by hand, with fixed views, straight on ONNX Runtime. */
+import * as ort from "onnxruntime-node";
+import type { CompiledArtifact } from "../../src/artifact/compile.ts";
+import { randomFor } from "../../src/random.ts";
+import { initialState } from "../../src/runtime/state.ts";
+import { VIEW_COLUMNS } from "../../src/spec.ts";
+import { sampleView } from "../../src/views/sample.ts";
+
+export type State = ReadonlyMap<string, ort.Tensor>;
+export type Scalars = Readonly<Record<string, number>>;
+export interface StepResult {
+  readonly outputs: Readonly<Record<string, ort.Tensor>>;
+  readonly metrics: Readonly<Record<string, number>>;
+  /** The state that the next step begins with. */
+  readonly next: State;
+}
+export interface Batch {
+  readonly images: ort.Tensor;
+  readonly views: Readonly<Record<string, ort.Tensor>>;
+}
+export interface Stepper {
+  readonly session: ort.InferenceSession;
+  state(seed: number): State;
+  step(state: State, batch: Batch, scalars: Scalars): Promise<StepResult>;
+}
+
+export const openGraph = (bytes: Uint8Array): Promise<ort.InferenceSession> =>
+  ort.InferenceSession.create(bytes, { intraOpNumThreads: 1, logSeverityLevel: 3, enableMemPattern: false });
+
+export async function stepperOf({ manifest, graphs }: CompiledArtifact): Promise<Stepper> {
+  const session = await openGraph(graphs.step);
+  return {
+    session,
+    state: (seed) =>
+      new Map(
+        [...initialState(manifest, seed)].map(([name, { data, shape }]) => [
+          name,
+          new ort.Tensor("float32", data as Float32Array, [...shape]),
+        ]),
+      ),
+    step: async (state, { images, views }, scalars) => {
+      const fed = manifest.scalars.map(({ name }) => {
+        if (scalars[name] === undefined) throw new Error(`no value for scalar ${name}`);
+        return [name, new ort.Tensor("float32", new Float32Array([scalars[name]]), [])] as const;
+      });
+      const outputs = await session.run({ images, ...views, ...Object.fromEntries([...fed, ...state]) });
+      return {
+        outputs,
+        metrics: Object.fromEntries(manifest.metrics.map((name) => [name, Number(outputs[name]!.data[0])])),
+        next: new Map(manifest.state.map(({ name, next }) => [name, outputs[next]!])),
+      };
+    },
+  };
+}
+
+/** Images of random colour and texture, and parameters of their views, drawn once. */
+export function batchOf({ manifest }: CompiledArtifact, n: number, size: number, seed = 1): Batch {
+  const pixels = new Uint8Array(n * size * size * 3);
+  for (let i = 0; i < n; i++) {
+    const random = randomFor(seed, "image", i);
+    const [colour, wave] = [
+      [0, 0, 0],
+      [0, 0],
+    ].map((part) => part.map(() => random.uniform()));
+    for (let at = 0; at < size * size; at++) {
+      const phase = wave![0]! * Math.floor(at / size) + wave![1]! * (at % size);
+      for (let c = 0; c < 3; c++) {
+        const value = 0.6 * colour![c]! + 0.2 * (1 + Math.sin(phase)) + 0.1 * random.uniform();
+        pixels[(i * size * size + at) * 3 + c] = Math.round(255 * Math.min(value, 1));
+      }
+    }
+  }
+  const width = VIEW_COLUMNS.length;
+  const views = manifest.views.map(({ input, recipe }) => {
+    const rows = new Float32Array(n * width);
+    for (let i = 0; i < n; i++) {
+      const row = rows.subarray(i * width, (i + 1) * width);
+      sampleView(recipe, { height: size, width: size }, randomFor(seed, "view", input, i), row);
+    }
+    return [input, new ort.Tensor("float32", rows, [n, width])] as const;
+  });
+  return { images: new ort.Tensor("uint8", pixels, [n, size, size, 3]), views: Object.fromEntries(views) };
+}
