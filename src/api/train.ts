@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import type { ArtifactSpec } from "../artifact/compile.ts";
 import { type Artifact, readArtifact } from "../artifact/files.ts";
 import { openLoader } from "../data/loader.ts";
-import { findImages, type Sources } from "../data/sources.ts";
+import { findImages, findLabelledImages, type Sources } from "../data/sources.ts";
 import { expected, UserError } from "../errors.ts";
 import type { Provider } from "../runtime/session.ts";
 import { initialState, type StateMap } from "../runtime/state.ts";
@@ -13,10 +13,11 @@ import type { JsonObject, Manifest, Schedule } from "../spec.ts";
 import { latestCheckpoint, loadCheckpoint, saveCheckpoint } from "../train/checkpoint.ts";
 import { type LoopResult, runLoop } from "../train/loop.ts";
 import { type Output, openProgress } from "../train/progress.ts";
-import { openMetrics, type RunConfig, readConfig, runFiles, writeConfig } from "../train/run-folder.ts";
+import { type MetricsLog, openMetrics, type RunConfig, runFiles, writeConfig } from "../train/run-folder.ts";
 import { copyArtifact, provideArtifact } from "./artifacts.ts";
 import { exportEncoder } from "./export.ts";
 import { openKnn } from "./knn-during-training.ts";
+import { reopen } from "./resume.ts";
 
 export interface TrainOptions {
   /** Folder of images, searched recursively; labels, if any, are ignored. */
@@ -61,7 +62,7 @@ export interface TrainOptions {
   readonly knnData?: string | undefined;
   /** Epochs between two kNN. @default 1 */
   readonly knnEvery?: number | undefined;
-  /** Goes on with the run in `out`; only data, provider, threads and cacheMb may be given anew. */
+  /** Goes on with the run in `out`; only data, provider, threads and cacheMb may differ from what it began with. */
   readonly resume?: boolean | undefined;
 }
 
@@ -97,35 +98,41 @@ export async function train(
 ): Promise<TrainResult> {
   const started = performance.now();
   const progress = openProgress(output);
+  const warn = (line: string) => progress.note(`warning: ${line}`);
   const { config, artifact, sources } = options.resume ? await reopen(options) : await create(options);
   const { manifest } = artifact;
   const files = runFiles(options.out);
   const { step: from, state } = await startingPoint(manifest, config, files.checkpoints);
   const { provider, threads } = config;
   const session = { provider, threads: threads ?? undefined };
-  const trainer = await openTrainer(artifact, state, options.out, session);
   const loader = openLoader(sources, {
     batch: config.batch,
     seed: config.seed,
     shorterSide: config.shorterSide,
     cacheBytes: config.cacheMb * 2 ** 20,
     startStep: from,
-    warn: (line) => progress.note(`warning: ${line}`),
+    warn,
   });
-  const metrics = openMetrics(options.out, from);
   const { stepsPerEpoch } = loader;
-  const images = `${sources.files.length} images, ${stepsPerEpoch} steps of ${config.batch} an epoch`;
-  progress.end(
-    from > 0 ? `going on at step ${from} of ${config.steps}: ${images}` : `${manifest.name}: ${images}`,
-  );
+  const trainer = await openTrainer(artifact, state, options.out, session);
+  let metrics: MetricsLog | undefined;
   try {
-    const knn = config.knn && (await openKnn(config.knn, manifest, trainer, config.seed));
+    const { seed } = config;
+    const knn =
+      config.knn && (await openKnn(config.knn, manifest, trainer, { seed, threads: session.threads, warn }));
+    // Only now: what cannot start leaves no run behind.
+    await writeConfig(options.out, config);
+    metrics = openMetrics(options.out, from);
+    const images = `${sources.files.length} images, ${stepsPerEpoch} steps of ${config.batch} an epoch`;
+    progress.end(
+      from > 0 ? `going on at step ${from} of ${config.steps}: ${images}` : `${manifest.name}: ${images}`,
+    );
     const result = await runLoop({
       manifest,
       trainer,
       loader,
       schedules: schedulesOf(manifest, config),
-      seed: config.seed,
+      seed,
       from,
       steps: config.steps,
       batch: config.batch,
@@ -142,7 +149,7 @@ export async function train(
     return summary(options.out, result, stepsPerEpoch, started, encoder);
   } finally {
     progress.end();
-    metrics.close();
+    metrics?.close();
     await loader.close();
     await trainer.close();
   }
@@ -169,7 +176,7 @@ function summary(
   };
 }
 
-interface Opened {
+export interface Opened {
   readonly config: RunConfig;
   readonly artifact: Artifact;
   readonly sources: Sources;
@@ -182,7 +189,7 @@ async function create(options: TrainOptions): Promise<Opened> {
     throw expected(out, "a folder without a run", "one", "give another --out, or go on with --resume");
   }
   const sources = await findImages(options.data, limit === undefined ? { seed } : { limit, seed });
-  if (options.knnData !== undefined) await findImages(options.knnData);
+  if (options.knnData !== undefined) await findLabelledImages(options.knnData);
   const batch = options.batch ?? Math.min(256, sources.files.length);
   const stepsPerEpoch = Math.floor(sources.files.length / batch);
   if (graph !== undefined) await copyArtifact(await readArtifact(graph), out);
@@ -210,7 +217,6 @@ async function create(options: TrainOptions): Promise<Opened> {
     knn:
       options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
   };
-  await writeConfig(out, config);
   return { config, artifact, sources };
 }
 
@@ -222,25 +228,6 @@ function specOf({
   optimizer,
 }: TrainOptions): ArtifactSpec {
   return { method, encoder, imageSize, ...(config && { config }), ...(optimizer && { optimizer }) };
-}
-
-/** The run in `out`, as it was left. */
-async function reopen(options: TrainOptions): Promise<Opened> {
-  const stored = await readConfig(options.out);
-  const artifact = await readArtifact(options.out);
-  const config: RunConfig = {
-    ...stored,
-    data: options.data === undefined ? stored.data : resolve(options.data),
-    cacheMb: options.cacheMb ?? stored.cacheMb,
-    provider: options.provider ?? stored.provider,
-    threads: options.threads ?? stored.threads,
-  };
-  const { seed, limit, images } = config;
-  const sources = await findImages(config.data, limit === null ? { seed } : { limit, seed });
-  if (sources.files.length !== images) {
-    throw expected(config.data, `the ${images} images that the run began with`, `${sources.files.length}`);
-  }
-  return { config, artifact, sources };
 }
 
 /** The latest checkpoint, or the initial state if there is none. */

@@ -51,7 +51,6 @@ export const doctorCommand = () =>
         threads: availableParallelism(),
         memoryGb: totalmem() / 2 ** 30,
       };
-      ort.env.logLevel = "fatal"; // what is missing is said below, in our words
       const providers = [];
       for (const provider of PROVIDERS) providers.push(await check(provider));
       report(json, { versions, machine, providers }, [

@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { messageOf, UserError } from "../errors.ts";
+import { codeOf, writeFailed } from "../files/atomic.ts";
 import { doctorCommand } from "./doctor.ts";
 import { embedCommand } from "./embed.ts";
 import { exportCommand } from "./export.ts";
@@ -24,15 +25,24 @@ const program = new Command("ort-pretrain")
   .addCommand(doctorCommand());
 endQuietly(program);
 
+// A reader that leaves early (`| head`) ends what is written, not the work.
+process.stderr.on("error", () => {});
+process.stdout.on("error", (error) => {
+  if (codeOf(error) !== "EPIPE") process.exitCode = exitCodeOf(writeFailed("standard output", error));
+});
+
 try {
   await program.parseAsync();
 } catch (error) {
   process.exitCode = exitCodeOf(error);
 }
 
-/** Errors are thrown here, for the exit codes to be ours. */
+/** Errors are thrown here, for the exit codes to be ours, and told on one line, suggestions too. */
 function endQuietly(command: Command): void {
   command.exitOverride();
+  command.configureOutput({
+    outputError: (text, write) => write(`${text.trim().replace(/\s*\n\s*/g, " ")}\n`),
+  });
   for (const sub of command.commands) endQuietly(sub);
 }
 

@@ -40,8 +40,8 @@ export const probeCommand = () =>
       }
       const kind = probeKindNamed(flags.kind);
       const result = await probe({ ...flags, encoder, kind }, { output: outputOf() });
+      report(flags.json, result, [describe(result)]); // first, so that no fault of a file loses it
       if (flags.writeBaseline !== undefined) await writeBaseline(flags.writeBaseline, result);
-      report(flags.json, result, [describe(result)]);
       if (flags.baseline !== undefined) await checkBaseline(flags.baseline, result, flags.tolerance);
     });
 

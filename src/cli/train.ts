@@ -1,7 +1,7 @@
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { type TrainOptions, train } from "../api/train.ts";
 import { UserError } from "../errors.ts";
-import { PROVIDERS } from "../runtime/session.ts";
+import { PROVIDERS, providerNamed } from "../runtime/session.ts";
 import { duration } from "../train/progress.ts";
 import {
   integer,
@@ -44,7 +44,7 @@ export const trainCommand = () =>
     .option("--limit <n>", "train on a fixed, balanced sample of this many images", positiveInteger)
     .option("--checkpoint-every <n>", "steps between two checkpoints (default: an epoch)", positiveInteger)
     .option("--cache-mb <n>", "memory for decoded images (default: 2048)", nonNegative)
-    .addOption(new Option("--provider <name>", "(default: cpu)").choices(PROVIDERS))
+    .option("--provider <name>", `${PROVIDERS.join(", ")} (default: cpu)`, providerNamed)
     .option("--threads <n>", "(default: one for each core)", positiveInteger)
     .option("--knn <dir>", "labelled folder for kNN while training")
     .option("--knn-every <n>", "epochs between two kNN (default: 1)", positiveInteger)

@@ -52,12 +52,12 @@ export async function linearProbe(
   const settings = checkOptions(options);
   const { held, rest } = splitHeldOut(train, settings.heldOut, settings.seed);
 
-  const candidates = await trainAll(rest, settings.lrs, settings);
+  const candidates = await trainClassifiers(rest, settings.lrs, settings);
   const scores = await percentRight(candidates, held, held.labels, settings);
   const sweep = settings.lrs.map((lr, i) => ({ lr, heldOut: scores[i]! }));
   const lr = bestRate(sweep);
 
-  const final = await trainAll(train, [lr], settings);
+  const final = await trainClassifiers(train, [lr], settings);
   const [top1] = await percentRight(final, test, testLabels, settings);
   if (Number.isNaN(top1)) throw diverged([lr]);
   return { top1: top1!, lr, epochs: settings.epochs, train: train.n, test: test.n, sweep };
@@ -80,7 +80,10 @@ function checkOptions(options: LinearOptions) {
   return { epochs, batch, lrs, seed, threads, heldOut };
 }
 
-/** A share of each class, drawn, and the rest; of two images or more of a class, each gets one at least. */
+/**
+ * A share of each class, drawn, and the rest; of two images or more of a class, each gets one at least. Exported for
+ * its test.
+ */
 export function splitHeldOut(
   train: Features,
   share: number,
@@ -97,8 +100,7 @@ export function splitHeldOut(
   for (const [label, rows] of [...byClass].sort(([a], [b]) => a - b)) {
     const drawn = randomFor(seed, "linear probe, held out", label).shuffled(rows);
     const count = Math.min(Math.max(1, Math.round(share * rows.length)), rows.length - 1);
-    held.push(...drawn.slice(0, count));
-    rest.push(...drawn.slice(count));
+    for (const [i, row] of drawn.entries()) (i < count ? held : rest).push(row);
   }
   if (held.length === 0) {
     throw expected(
@@ -117,8 +119,12 @@ interface Classifiers {
   readonly feeds: Readonly<Record<"mean" | "scale" | "weight" | "bias", ort.Tensor>>;
 }
 
-/** Trains one classifier for each learning rate, all on the same batches. */
-async function trainAll(train: Features, lrs: readonly number[], settings: Settings): Promise<Classifiers> {
+/** Trains one classifier for each learning rate, all on the same batches; exported for its test. */
+export async function trainClassifiers(
+  train: Features,
+  lrs: readonly number[],
+  settings: Settings,
+): Promise<Classifiers> {
   const { epochs, batch, seed, threads } = settings;
   const { n, d } = train;
   const sizes = { d, candidates: lrs.length, classes: train.classes.length };
@@ -163,8 +169,8 @@ async function percentRight(
   const predicted = Array.from({ length: candidates }, () => new Int32Array(n));
   for (const [from, to] of blocks(n, 4 * Math.max(d, candidates * classes))) {
     const found = await predict.run({ ...feeds, features: rowsTensor(features, from, to) });
-    (found.predicted!.data as BigInt64Array).forEach((place, i) => {
-      // [to - from, candidates]
+    const places = found.predicted!.data as BigInt64Array; // [to - from, candidates]
+    places.forEach((place, i) => {
       predicted[i % candidates]![from + Math.floor(i / candidates)] = Number(place);
     });
   }

@@ -2,6 +2,8 @@
 import * as ort from "onnxruntime-node";
 import { messageOf, UserError, unknownName } from "../errors.ts";
 
+ort.env.logLevel = "fatal"; // errors are thrown as well
+
 export const PROVIDERS = ["cpu", "webgpu", "cuda"] as const;
 export type Provider = (typeof PROVIDERS)[number];
 

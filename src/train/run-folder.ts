@@ -2,7 +2,7 @@
  * A run's folder: the artifact it trains (manifest.json, step.onnx, encode.onnx), config.json with everything needed
  * to repeat it, metrics.jsonl, checkpoints/ and, at the end, encoder.onnx.
  */
-import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
+import { appendFileSync, closeSync, existsSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { expected, UserError } from "../errors.ts";
@@ -73,25 +73,31 @@ export interface MetricsLog {
 /** Opens metrics.jsonl to append; lines after `step`, left by a run that was cut off, are dropped. */
 export function openMetrics(run: string, step: number): MetricsLog {
   const path = runFiles(run).metrics;
-  const file = openSync(path, "a+");
-  try {
-    ftruncateSync(file, bytesUpTo(readFileSync(path), step));
-  } catch (error) {
-    closeSync(file);
-    throw writeFailed(path, error);
-  }
+  const file = openToAppend(path, step);
   return {
     // Synchronous, for asynchronous writes would queue behind hundreds of images to be decoded.
     write(record) {
       const line = `${JSON.stringify(record)}\n`;
       try {
-        writeSync(file, line);
+        appendFileSync(file, line);
       } catch (error) {
         throw writeFailed(path, error, line.length, "go on with --resume");
       }
     },
     close: () => closeSync(file),
   };
+}
+
+function openToAppend(path: string, step: number): number {
+  let file: number | undefined;
+  try {
+    file = openSync(path, "a+");
+    ftruncateSync(file, bytesUpTo(readFileSync(path), step));
+    return file;
+  } catch (error) {
+    if (file !== undefined) closeSync(file);
+    throw writeFailed(path, error);
+  }
 }
 
 /** Length of the whole lines of steps up to `step`. */

@@ -109,7 +109,9 @@ describe("encoders", () => {
   describe("have timm's state names and shapes", () => {
     it("resnet18", () => {
       expect(shapesOf("resnet18", 224)).to.deep.equal(timmBasic([2, 2, 2, 2], 7));
-      expect(shapesOf("resnet18", 32)).to.deep.equal(timmBasic([2, 2, 2, 2], 3));
+      for (const small of [32, 64])
+        expect(shapesOf("resnet18", small)).to.deep.equal(timmBasic([2, 2, 2, 2], 3));
+      expect(shapesOf("resnet18", 72)).to.deep.equal(timmBasic([2, 2, 2, 2], 7));
     });
     it("resnet34", () => expect(shapesOf("resnet34", 224)).to.deep.equal(timmBasic([3, 4, 6, 3], 7)));
     it("resnet50", () => expect(shapesOf("resnet50", 224)).to.deep.equal(timmBottleneck([3, 4, 6, 3], 7)));

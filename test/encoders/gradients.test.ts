@@ -79,7 +79,7 @@ function groupsOf(gradient: Tensors, label: (name: string) => string): Map<strin
 const partOfBlock = (name: string) => name.replace(/^(blocks\.\d+|layer\d+\.\d+)\./, "");
 /** Fewer groups, where a run of the encoder takes long. */
 const kindOfLayer = (name: string) =>
-  name.includes("downsample") ? "downsample" : name.replace(/^.*?(conv|bn)\d\.(weight|bias)$/, "$1 $2");
+  name.includes("downsample") ? "downsample" : name.replace(/^.*?(conv|bn)\d\..*$/, "$1");
 
 interface Case {
   readonly name: string;
@@ -91,11 +91,11 @@ interface Case {
   readonly tolerance: number;
 }
 const cases: Case[] = [
-  { name: "vit-tiny", size: 32, images: 4, label: partOfBlock, change: 5e-3, tolerance: 0.003 },
+  { name: "vit-tiny", size: 32, images: 2, label: partOfBlock, change: 5e-3, tolerance: 0.003 },
   { name: "resnet20", size: 32, images: 4, label: partOfBlock, change: 1e-3, tolerance: 0.01 },
   { name: "resnet18", size: 32, images: 2, label: partOfBlock, change: 1e-3, tolerance: 0.015 },
   // Above 64 px: the 7x7 stem and the max-pool.
-  { name: "resnet18", size: 72, images: 4, label: kindOfLayer, change: 1e-3, tolerance: 0.015 },
+  { name: "resnet18", size: 72, images: 2, label: kindOfLayer, change: 1e-3, tolerance: 0.015 },
   { name: "resnet50", size: 64, images: 2, label: kindOfLayer, change: 4e-4, tolerance: 0.015 },
 ];
 
@@ -130,7 +130,7 @@ describe("gradients of whole encoders", () => {
       const gradient = await model.gradient();
       expectEachReached(gradient);
       const groups = groupsOf(gradient, label);
-      expect(groups.size).to.be.within(4, 20);
+      expect(groups.size).to.be.within(3, 20);
       for (const [group, names] of groups) {
         const ratio = await slopeRatio(model, gradient, direction(gradient, names), change);
         expect(ratio, group).to.be.closeTo(1, tolerance);
@@ -149,7 +149,7 @@ describe("gradients of whole encoders", () => {
     let model: EncoderLoss;
     let gradient: Tensors;
     before(async () => {
-      model = await encoderLoss("vit-tiny", 32, 4);
+      model = await encoderLoss("vit-tiny", 32, 2);
       sharpenAttention(model);
       gradient = await model.gradient();
     });
@@ -186,7 +186,7 @@ describe("gradients of whole encoders", () => {
           mul(grad, mul(sub(x!, mean!), inverse!)),
           grad,
         ],
-        "mlp.fc2.weight",
+        "patch_embed.proj.weight",
       ],
     ];
     for (const [name, rule, group, at] of broken) {
@@ -195,12 +195,12 @@ describe("gradients of whole encoders", () => {
         const right = op.gradient;
         op.gradient = rule;
         try {
-          const other = await encoderLoss("vit-tiny", 32, 4);
+          const other = await encoderLoss("vit-tiny", 32, 2);
           sharpenAttention(other);
           const wrong = await other.gradient();
           const names = groupsOf(wrong, partOfBlock).get(group)!;
           const ratio = await slopeRatio(other, wrong, direction(wrong, names, at), 3e-3);
-          expect(Math.abs(ratio - 1)).to.be.above(0.02);
+          expect(Math.abs(ratio - 1)).to.be.above(0.05);
         } finally {
           op.gradient = right;
         }

@@ -2,7 +2,7 @@ import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { UserError } from "../../src/errors.ts";
 import { type Features, openGraph, rowsTensor } from "../../src/probe/features.ts";
-import { linearProbe, splitHeldOut } from "../../src/probe/linear.ts";
+import { linearProbe, splitHeldOut, trainClassifiers } from "../../src/probe/linear.ts";
 import { linearPredict, linearState, linearStep } from "../../src/probe/linear-step.ts";
 import { randomFor } from "../../src/random.ts";
 import { clusters, failure, featuresOf } from "./clusters.ts";
@@ -14,7 +14,7 @@ function naive(
   { data, n, d, labels, classes }: Features,
   mean: number[],
   scale: number[],
-  lr: number,
+  rate: (step: number) => number,
   steps: number,
 ) {
   const c = classes.length;
@@ -40,7 +40,7 @@ function naive(
     losses.push(loss);
     w.forEach((_, i) => {
       v[i] = 0.9 * v[i]! + g[i]!;
-      w[i]! -= lr * v[i]!;
+      w[i]! -= rate(step) * v[i]!;
     });
   }
   return { losses, weight: w.slice(0, d * c), bias: w.slice(d * c) };
@@ -53,7 +53,7 @@ async function byGraph(train: Features, mean: number[], scale: number[], lrs: nu
   const vector = (values: number[], shape: number[]) =>
     new ort.Tensor("float32", Float32Array.from(values), shape);
   const shapes = Object.entries(linearState(sizes));
-  let state = Object.fromEntries(
+  let state: Record<string, ort.Tensor> = Object.fromEntries(
     shapes.map(([name, shape]) => [name, vector(Array(shape.reduce((a, b) => a * b)).fill(0), [...shape])]),
   );
   const fixed = { features: rowsTensor(train, 0, n), mean: vector(mean, [d]), scale: vector(scale, [d]) };
@@ -79,7 +79,7 @@ async function byGraph(train: Features, mean: number[], scale: number[], lrs: nu
 
 function expectClose(found: readonly number[], wanted: readonly number[], tolerance: number) {
   expect(found.length).to.equal(wanted.length);
-  found.forEach((v, i) => expect(v, `value ${i}`).to.be.closeTo(wanted[i]!, tolerance));
+  for (const [i, v] of found.entries()) expect(v, `value ${i}`).to.be.closeTo(wanted[i]!, tolerance);
 }
 
 describe("probe/linear-step", () => {
@@ -91,7 +91,7 @@ describe("probe/linear-step", () => {
     const lrs = [0.01, 0.3, 2];
     const found = await byGraph(train, mean, scale, lrs, 6);
     lrs.forEach((lr, l) => {
-      const wanted = naive(train, mean, scale, lr, 6);
+      const wanted = naive(train, mean, scale, () => lr, 6);
       expectClose(
         found.losses.map((row) => row[l]!),
         wanted.losses,
@@ -133,6 +133,34 @@ function oblique(seed: number, n: number): Features {
 }
 
 describe("probe/linear", () => {
+  it("trains on standardised features with half a cosine from the rate to 0", async () => {
+    const train = clusters(1, 40, 3, 3, 1.5);
+    const column = (j: number) => Array.from({ length: 40 }, (_, i) => train.data[i * 3 + j]!);
+    const average = (values: number[]) => values.reduce((a, b) => a + b) / values.length;
+    const mean = [0, 1, 2].map((j) => average(column(j)));
+    const scale = mean.map((m, j) => 1 / Math.sqrt(average(column(j).map((v) => (v - m) ** 2))));
+    const [epochs, lrs] = [7, [0.5, 0.05]];
+    const settings = { epochs, batch: 64, lrs, seed: 0, threads, heldOut: 0.1 };
+    const { feeds } = await trainClassifiers(train, lrs, settings);
+    for (const [l, lr] of lrs.entries()) {
+      const rate = (step: number) => (lr * (1 + Math.cos((Math.PI * step) / epochs))) / 2;
+      const wanted = naive(train, mean, scale, rate, epochs);
+      const found = [...(feeds.weight.data as Float32Array)].filter((_, i) => Math.floor(i / 3) % 2 === l);
+      expectClose(found, wanted.weight, 5e-5);
+    }
+  });
+
+  it("ends with the same bytes for the same seed, other ones for another", async () => {
+    const train = clusters(1, 90, 6, 3, 2);
+    const bytes = async (seed: number) => {
+      const settings = { epochs: 3, batch: 16, lrs: [], seed, threads, heldOut: 0.1 };
+      const { weight } = (await trainClassifiers(train, [0.1, 0.01], settings)).feeds;
+      return Buffer.from((weight.data as Float32Array).slice().buffer);
+    };
+    expect((await bytes(1)).equals(await bytes(1))).to.equal(true);
+    expect((await bytes(1)).equals(await bytes(2))).to.equal(false);
+  });
+
   it("tells separable classes apart", async () => {
     const [train, test] = [clusters(1, 600, 16, 6, 0.3), clusters(2, 150, 16, 6, 0.3)];
     const result = await linearProbe(train, test, { epochs: 20, batch: 64, threads });
@@ -188,10 +216,11 @@ describe("probe/linear", () => {
     const [train, test] = [clusters(1, 200, 4, 3, 1.5), clusters(2, 100, 4, 3, 1.5)];
     const change = (set: Features): Features => ({
       ...set,
-      d: 5,
-      data: Float32Array.from({ length: set.n * 5 }, (_, i) => {
-        const [row, j] = [Math.floor(i / 5), i % 5];
-        return j === 4 ? 0.1 : set.data[row * 4 + j]! * 8 ** (j - 2) + j;
+      d: 6,
+      data: Float32Array.from({ length: set.n * 6 }, (_, i) => {
+        const [row, j] = [Math.floor(i / 6), i % 6];
+        if (j >= 4) return j === 4 ? 0 : 0.1; // 0: a dead ReLU
+        return set.data[row * 4 + j]! * 8 ** (j - 2) + j;
       }),
     });
     const probe = (a: Features, b: Features) => linearProbe(a, b, { epochs: 10, lrs: [0.03], threads });
