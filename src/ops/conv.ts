@@ -104,13 +104,42 @@ export function transposedConv(dy: Tensor, w: Tensor, window: Window, x: Tensor)
   return transposedOp([dy, w], { ...attributesOf(window), output_padding: extra })[0]!;
 }
 
-/**
- * Each tap of the kernel is the product of dy, [out, n h' w'], with the values that the tap saw, [n h' w', c]: one
- * matrix product a tap, on slices of x with the channels last. Few channels make thin products: there the taps are
- * put side by side first (im2col).
- */
 function weightGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tensor {
-  const { kernel, stride, pad: p, groups, dilation } = window;
+  const form = window.stride === 1 && window.groups === 1 ? shiftedProduct : tapProducts;
+  return form(dy, x, w, window);
+}
+
+/**
+ * All taps in one matrix product. Tap (r, s) pairs dy at column j with x at row i + r and column j + s; so shift x by
+ * rows and dy by columns, once for each r and s: the product of [kw out, n h' w] and [n h' w, kh c] holds every tap.
+ */
+function shiftedProduct(dy: Tensor, x: Tensor, _w: Tensor, { kernel, pad: p, dilation }: Window): Tensor {
+  const [n, out, outHeight] = dy.shape as [Dim, number, number];
+  const [, c, , width] = x.shape as [Dim, number, number, number];
+  const rows = (t: Tensor) => transpose(t, [1, 0, 2, 3]); // channels first: [channels, n, ...]
+  const shifts = (t: Tensor, count: number, axis: number, size: number, first: (tap: number) => number) =>
+    Array.from({ length: count }, (_, tap) => {
+      const before = first(tap);
+      const after = size - (t.shape[axis] as number) - before;
+      const on = (amount: number) => t.shape.map((_, i) => (i === axis ? amount : 0));
+      return pad(t, on(before), on(after));
+    });
+  const byColumn = shifts(rows(dy), kernel[1], 3, width, (s) => s * dilation - p); // [out, n, h', w] each
+  const byRow = shifts(rows(x), kernel[0], 2, outHeight, (r) => p - r * dilation); // [c, n, h', w] each
+  const positions = multiplyDims(n, outHeight * width);
+  const left = reshape(concat(byColumn, 0), [kernel[1] * out, positions]); // [kw out, n h' w]
+  const right = reshape(concat(byRow, 0), [kernel[0] * c, positions]); // [kh c, n h' w]
+  const taps = reshape(matmul(left, transpose(right)), [kernel[1], out, kernel[0], c]);
+  return transpose(taps, [1, 3, 2, 0]); // [out, c, kh, kw]
+}
+
+/** Each tap is the product of dy, [out, n h' w'], with the values that it saw, [n h' w', c]: slices of x. */
+function tapProducts(
+  dy: Tensor,
+  x: Tensor,
+  w: Tensor,
+  { kernel, stride, pad: p, groups, dilation }: Window,
+): Tensor {
   const [n, out, height, width] = dy.shape as [Dim, number, number, number];
   const perGroup = w.shape[1] as number;
   const positions = multiplyDims(n, height * width);
@@ -119,16 +148,9 @@ function weightGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tenso
   const last = pad(transpose(x, [0, 2, 3, 1]), [0, p, p, 0], [0, p, p, 0]); // [n, h + 2p, w + 2p, c]
   const ends = (at: number, count: number) =>
     [at * dilation, at * dilation + (count - 1) * stride + 1, stride] as const;
-  const taps = Array.from({ length: kernel[0] * kernel[1] }, (_, i) => {
+  const products = Array.from({ length: kernel[0] * kernel[1] }, (_, i) => {
     const [row, column] = [Math.floor(i / kernel[1]), i % kernel[1]];
-    return slice(last, { 1: ends(row, height), 2: ends(column, width) }); // [n, h', w', c]
-  });
-  if (groups === 1 && perGroup * taps.length <= IM2COL_WIDTH) {
-    const columns = reshape(concat(taps, 3), [positions, perGroup * taps.length]); // [n h' w', taps c]
-    const flat = matmul(left, columns); // [out, taps c]
-    return transpose(reshape(flat, [out, kernel[0], kernel[1], perGroup]), [0, 3, 1, 2]);
-  }
-  const products = taps.map((tap) => {
+    const tap = slice(last, { 1: ends(row, height), 2: ends(column, width) }); // [n, h', w', c]
     const right =
       groups === 1
         ? reshape(tap, [positions, perGroup])
@@ -137,6 +159,3 @@ function weightGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tenso
   });
   return reshape(concat(products, 2), w.shape); // [out, c / groups, kh, kw]
 }
-
-/** Widest im2col that still beats one product a tap. */
-const IM2COL_WIDTH = 64;

@@ -85,12 +85,11 @@ const sliceOp = operator({
     });
     return [{ dtype: x!.dtype, shape }];
   },
-  gradient: ({ inputs: [x, starts, ends, axes, steps], outputs: [y], grad }) => {
-    const [from, , at, by] = [starts!, ends!, axes!, steps!].map((t) => sizesIn(t) as number[]);
-    const rank = x!.shape.length;
+  gradient: ({ inputs: [x, starts, , axes, steps], outputs: [y], grad }) => {
+    const [from, at, by] = [starts!, axes!, steps!].map((t) => sizesIn(t) as number[]);
     let g = grad;
-    const before = Array<number>(rank).fill(0);
-    const after = Array<number>(rank).fill(0);
+    const before = x!.shape.map(() => 0);
+    const after = x!.shape.map(() => 0);
     at!.forEach((axis, i) => {
       const count = y!.shape[axis] as number;
       g = spread(g, axis, by![i]!);
@@ -105,16 +104,31 @@ const sliceOp = operator({
 function spread(x: Tensor, axis: number, step: number): Tensor {
   if (step === 1) return x;
   const size = fixed(x.shape[axis], "size");
-  const split = [...x.shape.slice(0, axis), size, 1, ...x.shape.slice(axis + 1)];
-  const after = split.map((_, i) => (i === axis + 1 ? step - 1 : 0));
+  if (axis === x.shape.length - 1) return spreadLast(x, size, step);
+  const rows = [...x.shape.slice(0, axis + 1), 1, ...x.shape.slice(axis + 1)]; // [..., size, 1, ...]
+  const after = rows.map((_, i) => (i === axis + 1 ? step - 1 : 0));
   const wide = pad(
-    reshape(x, split, x),
-    split.map(() => 0),
+    reshape(x, rows, x),
+    rows.map(() => 0),
     after,
   ); // [..., size, step, ...]
   const merged = [...x.shape.slice(0, axis), size * step, ...x.shape.slice(axis + 1)];
   return slice(reshape(wide, merged, x), { [axis]: [0, (size - 1) * step + 1] });
 }
+
+/** The last axis by a matrix of zeros and ones: copying single values one by one takes far longer. */
+function spreadLast(x: Tensor, size: number, step: number): Tensor {
+  const wide = (size - 1) * step + 1;
+  const ones = new Float32Array(size * wide);
+  for (let i = 0; i < size; i++) ones[i * wide + i * step] = 1;
+  return spreadProduct([x, constant(ones, [size, wide])])[0]!;
+}
+const spreadProduct = operator({
+  type: "MatMul",
+  name: "SpreadProduct",
+  infer: ([x, m]) => [{ dtype: x!.dtype, shape: [...x!.shape.slice(0, -1), m!.shape[1]!] }],
+  gradient: { none: "made only by the rule of Slice" },
+});
 
 /** x[first:end:step] for the axes named, counted from the front. Their sizes are fixed. */
 export function slice(
@@ -161,25 +175,20 @@ const padOp = operator({
   infer: ([x, pads]) => {
     const amounts = sizesIn(pads!) as number[];
     const rank = x!.shape.length;
-    if (amounts.length !== 2 * rank || amounts.some((p) => p < 0)) {
-      throw new ShapeError(`expected ${2 * rank} pads of 0 or more, found ${amounts.join(", ")}`);
-    }
-    return [
-      { dtype: x!.dtype, shape: x!.shape.map((size, i) => addDims(size, amounts[i]! + amounts[rank + i]!)) },
-    ];
+    if (amounts.length !== 2 * rank)
+      throw new ShapeError(`expected ${2 * rank} pads, found ${amounts.length}`);
+    const shape = x!.shape.map((size, i) => addDims(size, amounts[i]! + amounts[rank + i]!));
+    if (shape.some((size) => typeof size === "number" && size < 1))
+      throw new ShapeError(`pads ${amounts} leave nothing`);
+    return [{ dtype: x!.dtype, shape }];
   },
   gradient: ({ inputs: [x, pads], grad }) => {
-    const amounts = sizesIn(pads!) as number[];
-    const ranges = x!.shape.flatMap((size, i) =>
-      amounts[i] || amounts[x!.shape.length + i]
-        ? [[i, [amounts[i]!, amounts[i]! + fixed(size, "size")]] as const]
-        : [],
-    );
-    return [slice(grad, Object.fromEntries(ranges)), null, null];
+    const back = (sizesIn(pads!) as number[]).map((amount) => 0 - amount);
+    return [pad(grad, back.slice(0, x!.shape.length), back.slice(x!.shape.length)), null, null];
   },
 });
 
-/** `value` (0) put before and after along each axis. */
+/** `value` (0) put before and after along each axis; negative amounts cut off. */
 export function pad(x: Tensor, before: readonly number[], after: readonly number[], value = 0): Tensor {
   if ([...before, ...after].every((p) => p === 0)) return x;
   return padOp([x, integers([...before, ...after]), scalar(value)])[0]!;
