@@ -20,8 +20,8 @@ import { openKnn } from "./knn-during-training.ts";
 import { reopen } from "./resume.ts";
 
 export interface TrainOptions {
-  /** Folder of images, searched recursively; labels, if any, are ignored. */
-  readonly data: string;
+  /** Folder of images, searched recursively; labels, if any, are ignored. Needed unless `resume`. */
+  readonly data?: string | undefined;
   /** The run's folder; must not hold a run already, unless `resume`. */
   readonly out: string;
   /** @default "simclr" */
@@ -184,11 +184,12 @@ export interface Opened {
 
 /** A new run's folder, with its artifact and configuration. */
 async function create(options: TrainOptions): Promise<Opened> {
-  const { out, seed = 0, limit, graph, steps, epochs = 100 } = options;
+  const { data, out, seed = 0, limit, graph, steps, epochs = 100 } = options;
+  if (data === undefined) throw expected("train", "--data DIR", "none");
   if (existsSync(runFiles(out).config)) {
     throw expected(out, "a folder without a run", "one", "give another --out, or go on with --resume");
   }
-  const sources = await findImages(options.data, limit === undefined ? { seed } : { limit, seed });
+  const sources = await findImages(data, limit === undefined ? { seed } : { limit, seed });
   if (options.knnData !== undefined) await findLabelledImages(options.knnData);
   const batch = options.batch ?? Math.min(256, sources.files.length);
   const stepsPerEpoch = Math.floor(sources.files.length / batch);
@@ -199,7 +200,7 @@ async function create(options: TrainOptions): Promise<Opened> {
   const config: RunConfig = {
     format: 1,
     artifact: artifact.manifest.name,
-    data: resolve(options.data),
+    data: resolve(data),
     limit: limit ?? null,
     images: sources.files.length,
     batch,

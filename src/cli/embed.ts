@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { openEncoder, writeEmbedding } from "../api/encoder.ts";
 import { findImages } from "../data/sources.ts";
 import { UserError } from "../errors.ts";
-import { outputOf, positiveInteger, report } from "./options.ts";
+import { outputOf, positiveInteger, report, threadCount } from "./options.ts";
 
 interface Flags {
   readonly data: string;
@@ -20,7 +20,7 @@ export const embedCommand = () =>
     .requiredOption("--data <dir>", "folder of images, searched recursively")
     .requiredOption("--out <file>", "a .npy file; the list of paths goes beside it")
     .option("--limit <n>", "a fixed sample of this many images", positiveInteger)
-    .option("--threads <n>", "(default: one for each core)", positiveInteger)
+    .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--json", "end with one JSON object on standard output")
     .action(async (path: string, { data, out, limit, threads, json }: Flags) => {
       if (!out.endsWith(".npy"))

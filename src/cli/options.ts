@@ -12,6 +12,8 @@ const number = (fits: (x: number) => boolean, wanted: string) => (text: string) 
 };
 
 export const positiveInteger = number((x) => Number.isSafeInteger(x) && x > 0, "a whole number above 0");
+/** Far beyond any machine: each thread asked for is made at once. */
+export const threadCount = number((x) => Number.isInteger(x) && x > 0 && x <= 1024, "1 to 1024");
 export const wholeNumber = number((x) => Number.isSafeInteger(x) && x >= 0, "a whole number of 0 or more");
 export const integer = number(Number.isSafeInteger, "a whole number");
 export const positive = number((x) => x > 0, "a number above 0");

@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { checkBaseline, type ProbeResult, probe, probeKindNamed, writeBaseline } from "../api/probe.ts";
 import { UserError } from "../errors.ts";
-import { integer, nonNegative, outputOf, positive, positiveInteger, report } from "./options.ts";
+import { integer, nonNegative, outputOf, positive, positiveInteger, report, threadCount } from "./options.ts";
 
 interface Flags {
   readonly kind: string;
@@ -29,7 +29,7 @@ export const probeCommand = () =>
     .option("--k <n>", "neighbours of kNN (default: 200)", positiveInteger)
     .option("--temperature <t>", "of kNN's votes (default: 0.1)", positive)
     .option("--seed <n>", "(default: 0)", integer)
-    .option("--threads <n>", "(default: one for each core)", positiveInteger)
+    .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--baseline <file>", "end with 1 if top-1 fell below this file's")
     .option("--tolerance <points>", "by more than this", nonNegative, 0)
     .option("--write-baseline <file>", "write the result for later runs")

@@ -1,6 +1,5 @@
 import { Command } from "commander";
 import { type TrainOptions, train } from "../api/train.ts";
-import { UserError } from "../errors.ts";
 import { PROVIDERS, providerNamed } from "../runtime/session.ts";
 import { duration } from "../train/progress.ts";
 import {
@@ -11,6 +10,7 @@ import {
   positiveInteger,
   report,
   setting,
+  threadCount,
   wholeNumber,
 } from "./options.ts";
 
@@ -45,14 +45,12 @@ export const trainCommand = () =>
     .option("--checkpoint-every <n>", "steps between two checkpoints (default: an epoch)", positiveInteger)
     .option("--cache-mb <n>", "memory for decoded images (default: 2048)", nonNegative)
     .option("--provider <name>", `${PROVIDERS.join(", ")} (default: cpu)`, providerNamed)
-    .option("--threads <n>", "(default: one for each core)", positiveInteger)
+    .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--knn <dir>", "labelled folder for kNN while training")
     .option("--knn-every <n>", "epochs between two kNN (default: 1)", positiveInteger)
     .option("--resume", "go on with the run in --out")
     .option("--json", "end with one JSON object on standard output")
     .action(async ({ set, knn, json, ...flags }: Flags) => {
-      if (flags.data === undefined && !flags.resume)
-        throw new UserError("train: expected --data DIR, found none");
       const stop = new AbortController();
       const onInterrupt = () => stop.abort();
       process.once("SIGINT", onInterrupt).once("SIGTERM", onInterrupt);

@@ -1,9 +1,9 @@
 /** Convolution [n, c, h, w] and its two gradients, each in the form that its shape runs fastest in. */
 import { multiplyDims } from "../graph/dims.ts";
-import { type Attributes, fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
+import { type Attributes, constant, fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
 import type { Dim } from "../spec.ts";
 import { matmul } from "./matmul.ts";
-import { concat, pad, reshape, reverse, slice, transpose } from "./movement.ts";
+import { chunk, concat, pad, reshape, slice, transpose } from "./movement.ts";
 
 export interface ConvOptions {
   /** 1 by default. */
@@ -76,10 +76,19 @@ function inputGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tensor
   const { kernel, stride, pad: p, groups, dilation } = window;
   const reach = dilation * (kernel[0] - 1) - p;
   if (stride === 1 && groups === 1 && kernel[0] === kernel[1] && reach >= 0) {
-    const turned = kernel[0] === 1 ? w : reverse(w, [2, 3]);
-    return conv(dy, transpose(turned, [1, 0, 2, 3]), { pad: reach, dilation }); // [n, c, h, w]
+    return conv(dy, transpose(turned(w), [1, 0, 2, 3]), { pad: reach, dilation }); // [n, c, h, w]
   }
   return transposedConv(dy, w, window, x);
+}
+
+/** The kernel turned by half a circle, by a matrix of zeros and ones: copying value by value takes far longer. */
+function turned(w: Tensor): Tensor {
+  const [out, c, kh, kw] = w.shape as [number, number, number, number];
+  const taps = kh * kw;
+  if (taps === 1) return w;
+  const mirror = new Float32Array(taps * taps);
+  for (let i = 0; i < taps; i++) mirror[i * taps + (taps - 1 - i)] = 1;
+  return reshape(matmul(reshape(w, [out * c, taps]), constant(mirror, [taps, taps])), w.shape);
 }
 
 const transposedOp = operator({
@@ -105,32 +114,66 @@ export function transposedConv(dy: Tensor, w: Tensor, window: Window, x: Tensor)
 }
 
 function weightGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tensor {
-  const form = window.stride === 1 && window.groups === 1 ? shiftedProduct : tapProducts;
-  return form(dy, x, w, window);
+  const { groups, stride } = window;
+  const divides = [2, 3].every((axis) => (x.shape[axis] as number) % stride === 0);
+  return groups === 1 && divides ? shiftedProducts(dy, x, w, window) : tapProducts(dy, x, w, window);
 }
 
+/** Maps up to this wide are shifted with the batch as last axis, in long runs; wider ones have long rows anyway. */
+const NARROW = 16;
+
 /**
- * All taps in one matrix product. Tap (r, s) pairs dy at column j with x at row i + r and column j + s; so shift x by
- * rows and dy by columns, once for each r and s: the product of [kw out, n h' w] and [n h' w, kh c] holds every tap.
+ * Tap (r, s) pairs dy at (i, j) with x at row stride i + r and column stride j + s: shift x by rows, and dy by columns,
+ * once for each r and each s; the product of all column shifts of dy, one upon the other, with a row shift of x holds
+ * the taps of that row. A stride splits x by the remainders of rows and columns first.
  */
-function shiftedProduct(dy: Tensor, x: Tensor, _w: Tensor, { kernel, pad: p, dilation }: Window): Tensor {
-  const [n, out, outHeight] = dy.shape as [Dim, number, number];
+function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, { stride, pad: p, dilation }: Window): Tensor {
+  const [n, out, outHeight, outWidth] = dy.shape as [Dim, number, number, number];
   const [, c, , width] = x.shape as [Dim, number, number, number];
-  const rows = (t: Tensor) => transpose(t, [1, 0, 2, 3]); // channels first: [channels, n, ...]
-  const shifts = (t: Tensor, count: number, axis: number, size: number, first: (tap: number) => number) =>
-    Array.from({ length: count }, (_, tap) => {
-      const before = first(tap);
-      const after = size - (t.shape[axis] as number) - before;
-      const on = (amount: number) => t.shape.map((_, i) => (i === axis ? amount : 0));
-      return pad(t, on(before), on(after));
-    });
-  const byColumn = shifts(rows(dy), kernel[1], 3, width, (s) => s * dilation - p); // [out, n, h', w] each
-  const byRow = shifts(rows(x), kernel[0], 2, outHeight, (r) => p - r * dilation); // [c, n, h', w] each
-  const positions = multiplyDims(n, outHeight * width);
-  const left = reshape(concat(byColumn, 0), [kernel[1] * out, positions]); // [kw out, n h' w]
-  const right = reshape(concat(byRow, 0), [kernel[0] * c, positions]); // [kh c, n h' w]
-  const taps = reshape(matmul(left, transpose(right)), [kernel[1], out, kernel[0], c]);
-  return transpose(taps, [1, 3, 2, 0]); // [out, c, kh, kw]
+  const [kh, kw] = w.shape.slice(2) as [number, number];
+  const columns = width / stride;
+  const batchLast = outWidth <= NARROW;
+  const [rowAxis, columnAxis] = batchLast ? [1, 2] : [2, 3];
+  const positions = multiplyDims(n, outHeight * columns);
+  /** Remainder and shift of a tap's rows or columns: stride * shift + remainder. */
+  const tap = (at: number) => {
+    const offset = at * dilation - p;
+    const shift = Math.floor(offset / stride);
+    return { shift, remainder: offset - stride * shift };
+  };
+  /** t[i + by] for i below `size` along an axis, zeros from outside. */
+  const shifted = (t: Tensor, axis: number, by: number, size: number) => {
+    const on = (amount: number) => t.shape.map((_, i) => (i === axis ? amount : 0));
+    return pad(t, on(-by), on(size - (t.shape[axis] as number) + by));
+  };
+  const order = batchLast ? [1, 2, 3, 0] : [1, 0, 2, 3];
+  const gradient = transpose(dy, order); // [out, h', w', n] or [out, n, h', w']
+  const phases = stride === 1 ? [transpose(x, order)] : byRemainder(x, stride, batchLast); // as the gradient, of c
+  const taps: Tensor[] = []; // [out, c] each, at r kw + s
+  for (let b = 0; b < stride; b++) {
+    const mine = Array.from({ length: kw }, (_, s) => s).filter((s) => tap(s).remainder === b);
+    if (mine.length === 0) continue;
+    const byColumn = mine.map((s) => shifted(gradient, columnAxis, -tap(s).shift, columns));
+    const left = reshape(concat(byColumn, 0), [mine.length * out, positions]); // [taps out, n h' columns]
+    for (let r = 0; r < kh; r++) {
+      const { remainder: a, shift } = tap(r);
+      const right = reshape(shifted(phases[a * stride + b]!, rowAxis, shift, outHeight), [c, positions]);
+      const product = matmul(left, transpose(right)); // [taps out, c]
+      chunk(product, 0, mine.length).forEach((t, i) => {
+        taps[r * kw + mine[i]!] = t;
+      });
+    }
+  }
+  const flat = reshape(concat(taps, 0), [kh * kw, out * c]);
+  return reshape(transpose(flat), w.shape); // [out, c, kh, kw]
+}
+
+/** Every stride-th row and column from each remainder, at row remainder * stride + column remainder. */
+function byRemainder(x: Tensor, stride: number, batchLast: boolean): readonly Tensor[] {
+  const [n, c, height, width] = x.shape as [Dim, number, number, number];
+  const cells = reshape(x, [n, c, height / stride, stride, width / stride, stride], x);
+  const split = transpose(cells, batchLast ? [3, 5, 1, 2, 4, 0] : [3, 5, 1, 0, 2, 4]); // [stride, stride, c, ...]
+  return chunk(reshape(split, [stride * stride * c, ...split.shape.slice(3)], x), 0, stride * stride);
 }
 
 /** Each tap is the product of dy, [out, n h' w'], with the values that it saw, [n h' w', c]: slices of x. */

@@ -1,6 +1,7 @@
 /** Batch and layer normalisation. */
 import {
   axisOf,
+  constant,
   fixed,
   type GradientRule,
   operator,
@@ -35,7 +36,8 @@ const frozen = (name: string, gradient: GradientRule) =>
   });
 
 // Its mean and variance are those of x itself, so the rule is that of the whole (Ioffe and Szegedy 2015), gathered
-// per channel: dx = a (dy - b x - c), with three small vectors a, b and c: the fewest passes over dy and x.
+// per channel: dx = a (dy - (b x + c)), with three small vectors a, b and c: the fewest passes over dy and x. The
+// operator's inference form does b x + c in one of them.
 const trainOp = frozen("BatchNormTraining", ({ inputs: [x, scale, , mean, variance], grad }) => {
   const axes = channelAxes(x!);
   const inverse = reciprocal(sqrt(add(variance!, EPS))); // [c]
@@ -44,9 +46,16 @@ const trainOp = frozen("BatchNormTraining", ({ inputs: [x, scale, , mean, varian
   const a = mul(scale!, inverse); // [c]
   const b = divideByCount(mul(inverse, dScale), x!, axes); // [c]
   const c = sub(divideByCount(sumDy, x!, axes), mul(b, mean!)); // [c]
-  const dx = mul(sub(sub(grad, mul(x!, perChannel(b, x!))), perChannel(c, x!)), perChannel(a, x!)); // as x
+  const dx = mul(sub(grad, affine(x!, b, c)), perChannel(a, x!)); // as x
   return [dx, dScale, sumDy, null, null];
 });
+
+/** b x + c per channel. */
+function affine(x: Tensor, b: Tensor, c: Tensor): Tensor {
+  const size = fixed(x.shape[1], "number of channels");
+  const row = (value: number) => constant(new Float32Array(size).fill(value), [size]);
+  return frozenOp([x, b, c, row(0), row(1)], { epsilon: { float: 0 } })[0]!;
+}
 
 export interface BatchStatistics {
   readonly y: Tensor;

@@ -1,0 +1,154 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { expect } from "chai";
+import { openEncoder } from "../../src/api/encoder.ts";
+import { exportEncoder } from "../../src/api/export.ts";
+import { probe } from "../../src/api/probe.ts";
+import { type TrainOptions, train } from "../../src/api/train.ts";
+import { UserError } from "../../src/errors.ts";
+import { failure, temporaryFolder } from "../data/folder.ts";
+import { labelled, pictures, tinyArtifact } from "../support/pictures.ts";
+
+describe("api/train", () => {
+  const folder = temporaryFolder();
+  const at = (name: string) => join(folder.path, name);
+  let begun: TrainOptions;
+
+  before(async () => {
+    await pictures(at("photos"), 8);
+    await labelled(at("labelled"), ["a", "b"], 4);
+    const graph = await tinyArtifact(at("graph"));
+    begun = { data: at("photos"), out: at("run"), graph, batch: 4, steps: 3, lr: 0.1, limit: 8, threads: 1 };
+    await train({ ...begun, knnData: at("labelled") });
+  });
+
+  it("leaves a run folder as the design says, and nothing besides", async () => {
+    expect(await readdir(at("run"))).to.have.members([
+      "manifest.json",
+      "step.onnx",
+      "encode.onnx",
+      "config.json",
+      "metrics.jsonl",
+      "checkpoints",
+      "encoder.onnx",
+    ]);
+  });
+
+  const changes: readonly [Partial<TrainOptions>, says: RegExp][] = [
+    [{ method: "moco" }, /^--method: expected "simclr", as the run began, found "moco"; leave it out/],
+    [{ encoder: "resnet18" }, /^--encoder: expected "resnet20"/],
+    [{ imageSize: 32 }, /^--image-size: expected 16/],
+    [{ optimizer: "lars" }, /^--optimizer: expected "sgd"/],
+    [{ config: { temperature: 0.5, blur: 1 } }, /^--set blur: expected 0/],
+    [{ config: { sharpness: 1 } }, /^--set sharpness: expected none/],
+    [{ epochs: 100 }, /^--epochs: expected 1\.5/],
+    [{ steps: 4 }, /^--steps: expected 3/],
+    [{ batch: 8 }, /^--batch: expected 4/],
+    [{ lr: 0.2 }, /^--lr: expected 0\.1/],
+    [{ weightDecay: 0 }, /^--weight-decay: expected none/],
+    [{ warmupEpochs: 0 }, /^--warmup-epochs: expected none/],
+    [{ seed: 1 }, /^--seed: expected 0/],
+    [{ limit: 4 }, /^--limit: expected 8/],
+    [{ checkpointEvery: 1 }, /^--checkpoint-every: expected 2/],
+    [{ knnData: "other" }, /^--knn: expected ".*labelled"/],
+    [{ knnEvery: 2 }, /^--knn-every: expected 1/],
+  ];
+  for (const [change, says] of changes) {
+    it(`does not go on with another ${Object.keys(change)}`, async () => {
+      const resumed = train({ out: at("run"), resume: true, ...change });
+      expect(await resumed.catch((error: unknown) => error)).to.be.instanceOf(UserError);
+      expect(await failure(resumed)).to.match(says);
+    });
+  }
+
+  it("does not go on with another artifact", async () => {
+    await train({
+      ...begun,
+      out: at("other"),
+      graph: undefined,
+      encoder: "resnet20",
+      imageSize: 8,
+      steps: 0,
+    });
+    const resumed = train({ out: at("run"), resume: true, graph: at("other") });
+    expect(await failure(resumed)).to.match(
+      /^--graph: expected the artifact that the run began with, found another/,
+    );
+  });
+
+  it("goes on with the same options, and with none", async () => {
+    const options = {
+      ...begun,
+      config: { temperature: 0.5 },
+      epochs: 1.5,
+      knnData: at("labelled"),
+      knnEvery: 1,
+    };
+    expect(await train({ ...options, resume: true })).to.include({ steps: 3, loss: null });
+    expect(await train({ out: at("run"), resume: true })).to.include({
+      steps: 3,
+      encoder: at("run/encoder.onnx"),
+    });
+  });
+
+  it("may be tried again after it could not begin", async () => {
+    const out = at("retried");
+    expect(await failure(train({ ...begun, out, batch: 9 }))).to.match(
+      /batch: expected at most the number of images/,
+    );
+    expect(await failure(train({ ...begun, out, data: undefined }))).to.match(
+      /expected --data DIR, found none/,
+    );
+    const few = await labelled(at("few"), ["a", "b"], 1);
+    expect(await failure(train({ ...begun, out, knnData: few }))).to.match(
+      /few: expected several images of two classes/,
+    );
+    expect(await train({ ...begun, out })).to.include({ steps: 3 });
+  });
+
+  it("takes all images as one batch if there are fewer than 256", async () => {
+    const result = await train({ ...begun, out: at("whole"), batch: undefined, steps: undefined, epochs: 2 });
+    expect(result).to.include({ steps: 2, epochs: 2 });
+  });
+
+  it("warns on the stream it is given, and is quiet otherwise", async () => {
+    await labelled(at("broken"), ["a", "b"], 4);
+    await folder.write("broken/b/cut.png", "no image");
+    const stream = new PassThrough().setEncoding("utf8");
+    const output = { stream, quiet: true };
+    await train(
+      { ...begun, limit: undefined, out: at("noted"), data: at("broken"), knnData: at("broken") },
+      { output },
+    );
+    const said = String(stream.read()).split("\n").filter(Boolean);
+    expect(said).to.have.length(2);
+    for (const line of said)
+      expect(line).to.match(/^warning: .*b\/cut\.png: expected an image that can be decoded/);
+  });
+
+  it("is interrupted before its first step without harm", async () => {
+    const out = at("aborted");
+    const result = await train({ ...begun, out }, { signal: AbortSignal.abort() });
+    expect(result).to.include({ steps: 0, interrupted: true, encoder: null });
+    expect(await train({ out, resume: true })).to.include({ steps: 3, interrupted: false });
+  });
+
+  it("exports the state as it stands, and as initialised where there is no checkpoint", async () => {
+    const out = at("nothing-yet");
+    await train({ ...begun, out }, { signal: AbortSignal.abort() });
+    expect(await exportEncoder(out)).to.include({ steps: 0 });
+    const encoder = await openEncoder(out, { threads: 1 });
+    expect(encoder.metadata).to.include({ encoder: "resnet20", steps: 0, features: 64 });
+    const features = await encoder.encode(new Uint8Array(2 * 30 * 40 * 3).fill(100), [2, 30, 40, 3]);
+    expect(features).to.have.length(128);
+    expect(features.subarray(0, 64)).to.deep.equal(features.subarray(64));
+    await encoder.close();
+  });
+
+  it("gives an encoder that tells hues apart", async () => {
+    const folders = { train: at("labelled"), test: at("labelled") };
+    const { top1, k } = await probe({ encoder: at("run"), kind: "knn", k: 1, threads: 1, ...folders });
+    expect({ top1, k }).to.deep.equal({ top1: 100, k: 1 }); // each image's nearest is itself
+  });
+});

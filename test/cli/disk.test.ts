@@ -1,0 +1,66 @@
+import { execFileSync } from "node:child_process";
+import { mkdir, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { expect } from "chai";
+import { latestCheckpoint, loadCheckpoint } from "../../src/train/checkpoint.ts";
+import { temporaryFolder } from "../data/folder.ts";
+import { pictures, tinyArtifact } from "../support/pictures.ts";
+import { json, metricsOf, refusal, run } from "../support/program.ts";
+
+describe("cli: a disk", function () {
+  this.timeout(60_000);
+  const folder = temporaryFolder();
+  const at = (name: string) => join(folder.path, name);
+  const disk = () => at("disk");
+  const train = () => [
+    ...["train", "--data", at("photos"), "--out", join(disk(), "run"), "--graph", at("graph")],
+    ...["--batch", "4", "--steps", "6", "--checkpoint-every", "2", "--threads", "1"],
+  ];
+  let mounted = false;
+
+  /** A file system of its own in memory; only root may have it, and not in every container. */
+  function mount(test: Mocha.Context, options: string) {
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", options, "none", disk()], { stdio: "ignore" });
+      mounted = true;
+    } catch {
+      test.test!.title += " (skipped: mount is not allowed here)";
+      test.skip();
+    }
+  }
+  before(async () => {
+    await tinyArtifact(at("graph"));
+    await pictures(at("photos"), 8);
+    await mkdir(disk());
+  });
+  // Before the folder is removed with all that is in it.
+  afterEach(() => {
+    if (mounted) execFileSync("umount", [disk()]);
+    mounted = false;
+  });
+
+  it("that is full leaves the checkpoint before, to go on from once there is space", async function () {
+    mount(this, "size=4m"); // room for the artifact and one checkpoint of 2.3 MB
+    expect(refusal(await run(train()))).to.match(
+      /checkpoints: disk full, 2\.3 MB could not be written; free .* --resume/,
+    );
+    const checkpoints = join(disk(), "run/checkpoints");
+    expect(await readdir(checkpoints)).to.deep.equal(["step-00000002.safetensors"]);
+    expect((await loadCheckpoint((await latestCheckpoint(checkpoints))!)).step).to.equal(2);
+
+    execFileSync("mount", ["-o", "remount,size=16m", disk()]);
+    expect(await json(["train", "--resume", "--out", join(disk(), "run")])).to.include({ steps: 6 });
+    expect((await metricsOf(join(disk(), "run"))).map(({ step }) => step)).to.deep.equal([1, 2, 3, 4, 5, 6]);
+  });
+
+  it("that has no room for the run at all", async function () {
+    mount(this, "size=64k");
+    expect(refusal(await run(train()))).to.match(/disk full, .* could not be written/);
+    expect(await readdir(disk())).to.deep.equal([]);
+  });
+
+  it("that may not be written to", async function () {
+    mount(this, "ro");
+    expect(refusal(await run(train()))).to.match(/disk\/run: /);
+  });
+});

@@ -1,0 +1,175 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { expect } from "chai";
+import { openEncoder } from "../../src/api/encoder.ts";
+import { findImages } from "../../src/data/sources.ts";
+import { temporaryFolder } from "../data/folder.ts";
+import { labelled, pictures, tinyArtifact } from "../support/pictures.ts";
+import { errorsIn, json, metricsOf, run, start } from "../support/program.ts";
+
+/** Header and values of a .npy file, by the format's description. */
+function parseNpy(bytes: Buffer) {
+  expect(bytes.toString("latin1", 0, 8)).to.equal("\x93NUMPY\x01\x00");
+  const start = 10 + bytes.readUInt16LE(8);
+  expect(start % 64).to.equal(0);
+  const header = bytes.toString("latin1", 10, start);
+  const fields = /^\{'descr': '(.*)', 'fortran_order': (.*), 'shape': \((\d+), (\d+)\), \} *\n$/.exec(header);
+  expect(fields, header).not.to.equal(null);
+  const [, descr, fortran, n, d] = fields!;
+  expect([descr, fortran]).to.deep.equal(["<f4", "False"]);
+  const data = new Float32Array(
+    bytes.buffer.slice(bytes.byteOffset + start, bytes.byteOffset + bytes.length),
+  );
+  expect(data).to.have.length(Number(n) * Number(d));
+  return { shape: [Number(n), Number(d)], data };
+}
+
+describe("cli: --json", function () {
+  this.timeout(60_000);
+  const folder = temporaryFolder();
+  const at = (name: string) => join(folder.path, name);
+  const probe = (kind: string) => [
+    "probe",
+    at("run"),
+    "--kind",
+    kind,
+    "--train",
+    at("train"),
+    "--test",
+    at("test"),
+  ];
+  let trained: Record<string, unknown>;
+
+  before(async () => {
+    await tinyArtifact(at("graph"));
+    await pictures(at("photos"), 8);
+    await labelled(at("train"), ["blue", "green", "red"], 5);
+    await labelled(at("test"), ["green", "red"], 3);
+    await folder.write("train/red/broken.png", "no image");
+    const args = [
+      "train",
+      "--data",
+      at("photos"),
+      "--out",
+      at("run"),
+      "--graph",
+      at("graph"),
+      "--batch",
+      "4",
+    ];
+    trained = await json([...args, "--epochs", "2", "--knn", at("train"), "--threads", "1"]);
+  });
+
+  it("of train", async () => {
+    const numbers = ["loss", "imagesPerSecond", "waitShare", "peakRssBytes", "seconds"];
+    for (const name of numbers) expect(trained[name], name).to.be.a("number");
+    expect(trained).to.include({ steps: 4, epochs: 2, run: at("run"), encoder: at("run/encoder.onnx") });
+    expect(trained.interrupted).to.equal(false);
+    expect(Number(trained.peakRssBytes)).to.be.within(50e6, 10e9);
+    expect(trained).to.have.all.keys(["steps", "epochs", "run", "encoder", "interrupted", ...numbers]);
+  });
+
+  it("and its kNN at the end of each epoch, without the broken image", async () => {
+    const knn = (await metricsOf(at("run"))).map((line) => line.knn);
+    expect(knn.map((top1) => typeof top1)).to.deep.equal(["undefined", "number", "undefined", "number"]);
+    for (const top1 of [knn[1]!, knn[3]!]) expect(top1).to.be.within(0, 100);
+  });
+
+  it("of probe, kNN, held to its own baseline", async () => {
+    const baseline = at("baseline.json");
+    const result = await json([...probe("knn"), "--k", "3", "--write-baseline", baseline]);
+    expect(result).to.include({ kind: "knn", k: 3, temperature: 0.1, train: 15, test: 6, features: 64 });
+    expect(result.top1).to.be.within(0, 100);
+    expect(JSON.parse(await readFile(baseline, "utf8"))).to.deep.equal(result);
+
+    await folder.write("better.json", JSON.stringify({ kind: "knn", top1: Number(result.top1) + 2 }));
+    expect(
+      (await run([...probe("knn"), "--k", "3", "--baseline", at("better.json"), "--tolerance", "3"])).code,
+    ).to.equal(0);
+    const fell = await run([...probe("knn"), "--k", "3", "--baseline", at("better.json"), "--json"]);
+    expect(fell.code).to.equal(1);
+    expect(errorsIn(fell).join()).to.match(/^ort-pretrain: knn top-1 is .* %, below the baseline's/);
+    expect(JSON.parse(fell.stdout)).to.deep.equal(result);
+  });
+
+  it("of probe, linear", async () => {
+    const result = await json(probe("linear"));
+    expect(result).to.include({ kind: "linear", train: 15, test: 6, features: 64 });
+    expect(result.top1).to.be.within(0, 100);
+    expect(result.lr).to.be.above(0);
+  });
+
+  it("of embed, with features as .npy and their paths", async () => {
+    await folder.write("train/aside.jpg", "no image either");
+    const result = await json([
+      "embed",
+      at("run"),
+      "--data",
+      at("train"),
+      "--out",
+      at("f.npy"),
+      "--threads",
+      "1",
+    ]);
+    expect(result).to.deep.equal({ features: at("f.npy"), index: at("f.json"), images: 15, length: 64 });
+    const { shape, data } = parseNpy(await readFile(at("f.npy")));
+    const index = JSON.parse(await readFile(at("f.json"), "utf8"));
+    expect(shape).to.deep.equal([15, 64]);
+    expect(index).to.deep.include({ shape });
+    expect(index.encoder).to.include({ method: "simclr", steps: 4 });
+
+    const encoder = await openEncoder(at("run/encoder.onnx"), { threads: 1 });
+    const silent = { stream: new PassThrough(), quiet: true };
+    const embedded = await encoder.embed(await findImages(at("train")), { output: silent });
+    await encoder.close();
+    expect(index.files).to.deep.equal(embedded.files);
+    expect(index.files).to.include("blue/00.png").and.not.to.include("red/broken.png");
+    expect(data).to.deep.equal(embedded.features.data);
+  });
+
+  it("of export, the same encoder as the run's", async () => {
+    const result = await json(["export", at("run"), "--out", at("shipped")]);
+    expect(result).to.include({ encoder: at("shipped/encoder.onnx"), steps: 4 });
+    const [shipped, own] = [
+      await readFile(at("shipped/encoder.onnx")),
+      await readFile(at("run/encoder.onnx")),
+    ];
+    expect(result.bytes).to.equal(own.length);
+    expect(result.maxRelative).to.be.below(1e-3);
+    expect(shipped.equals(own)).to.equal(true);
+  });
+
+  it("of graphs build, list and inspect", async () => {
+    const spec = ["--method", "simclr", "--encoder", "resnet20", "--image-size", "8"];
+    const built = await json(["graphs", "build", ...spec, "--set", "temperature=0.2", "--out", at("built")]);
+    expect(built).to.deep.include({ artifact: at("built"), name: "simclr-resnet20-8", format: 1 });
+    const { manifest, graphs } = (await json(["graphs", "inspect", at("built")])) as {
+      manifest: { method: { config: object } };
+      graphs: { which: string; operators: Record<string, number> }[];
+    };
+    expect(manifest.method.config).to.include({ temperature: 0.2 });
+    expect(graphs.map(({ which }) => which)).to.deep.equal(["step", "encode"]);
+    expect(graphs[0]!.operators.Conv).to.be.above(0);
+
+    const known = (await json(["graphs", "list"])) as Record<string, { name: string }[]>;
+    expect(known).to.have.all.keys("prebuilt", "methods", "encoders");
+    expect(known.methods!.map(({ name }) => name)).to.include("simclr");
+    expect(known.encoders!.map(({ name }) => name)).to.include("resnet20");
+  });
+
+  it("of doctor, on whose word the CPU works", async () => {
+    const { versions, machine, providers } = (await json(["doctor"])) as Record<string, object[]>;
+    expect(versions).to.have.all.keys("ort-pretrain", "node", "onnxruntime", "sharp", "libvips");
+    expect(machine).to.include.keys("platform", "threads", "memoryGb");
+    expect(providers).to.deep.include({ provider: "cpu", works: true, detail: "works" });
+    expect(providers).to.have.length(3);
+  });
+
+  it("to a reader that has left is no crash", async () => {
+    const { child, ended } = start(["graphs", "list", "--json"]);
+    child.stdout!.destroy();
+    const { code, stderr } = await ended;
+    expect({ code, stderr }).to.deep.equal({ code: 0, stderr: "" });
+  });
+});

@@ -1,0 +1,101 @@
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect } from "chai";
+import { randomFor } from "../../src/random.ts";
+import { temporaryFolder } from "../data/folder.ts";
+import { pictures, tinyArtifact } from "../support/pictures.ts";
+import { metricsOf, reaches, run, start } from "../support/program.ts";
+
+const STEPS = 40;
+const KILLS = 5;
+
+/** The bytes that a run must end with, and what it computed on the way (not how fast). */
+async function outcome(out: string) {
+  const checkpoints = (await readdir(join(out, "checkpoints"))).sort();
+  const last = await readFile(join(out, "checkpoints", checkpoints.at(-1)!));
+  const encoder = await readFile(join(out, "encoder.onnx"));
+  const metrics = (await metricsOf(out)).map(({ imagesPerSecond, waitShare, ...computed }) => computed);
+  return { checkpoints, last, encoder, metrics };
+}
+
+describe("cli: a run that is cut off", function () {
+  this.timeout(120_000);
+  const folder = temporaryFolder();
+  const at = (name: string) => join(folder.path, name);
+  const begin = (data: string, out: string) => [
+    ...["train", "--data", at(data), "--out", at(out), "--graph", at("graph"), "--steps", `${STEPS}`],
+    ...["--batch", "4", "--threads", "1", "--checkpoint-every", "4"],
+  ];
+  const resume = (out: string) => ["train", "--resume", "--out", at(out)];
+
+  async function sameAs(reference: string, out: string) {
+    const [wanted, found] = [await outcome(at(reference)), await outcome(at(out))];
+    expect(found.metrics.map(({ step }) => step)).to.deep.equal(
+      Array.from({ length: STEPS }, (_, i) => i + 1),
+    );
+    expect(found.metrics).to.deep.equal(wanted.metrics);
+    expect(found.checkpoints).to.deep.equal(wanted.checkpoints);
+    expect(found.last.equals(wanted.last), "checkpoint").to.equal(true);
+    expect(found.encoder.equals(wanted.encoder), "encoder.onnx").to.equal(true);
+  }
+
+  /** The first kill comes before the first checkpoint, the others at random moments after it. */
+  async function killedOver(first: readonly string[], out: string) {
+    const random = randomFor("kill", out);
+    let args = first;
+    let kills = 0;
+    for (;;) {
+      const { child, ended } = start(args);
+      const from = (await metricsOf(at(out))).at(-1)?.step ?? 0;
+      if (kills < KILLS) {
+        await reaches(at(out), kills === 0 ? 1 : Math.max(0, from - 4) + 1 + random.integer(8), child);
+        await new Promise((resolve) => setTimeout(resolve, random.uniform(0, 25)));
+        if (child.kill("SIGKILL")) kills++;
+      }
+      const { code, stderr } = await ended;
+      if (code === 0) break;
+      expect(code, stderr).to.equal(null);
+      args = resume(out);
+    }
+    expect(kills).to.equal(KILLS);
+  }
+
+  before(async () => {
+    await tinyArtifact(at("graph"));
+    await pictures(at("good"), 25);
+    await pictures(at("some"), 22);
+    const png = await readFile(at("some/07.png"));
+    await folder.write("some/07.png", png.subarray(0, png.length / 2));
+    expect((await run(begin("good", "reference"))).code).to.equal(0);
+  });
+
+  it("ends with the same bytes when it was killed at any moment", async () => {
+    await killedOver(begin("good", "killed"), "killed");
+    await sameAs("reference", "killed");
+  });
+
+  it("and with a broken image, with nothing kept in memory", async () => {
+    const { code, stderr } = await run(begin("some", "reference-some"));
+    expect(code).to.equal(0);
+    expect(stderr.match(/^warning: .*some\/07\.png/gm)).to.have.length(1);
+    await killedOver([...begin("some", "killed-some"), "--cache-mb", "0"], "killed-some");
+    await sameAs("reference-some", "killed-some");
+  });
+
+  it("writes a checkpoint on Ctrl-C and goes on from it", async () => {
+    const { child, ended } = start([...begin("good", "interrupted"), "--json"]);
+    await reaches(at("interrupted"), 2, child);
+    child.kill("SIGINT");
+    const { code, stdout } = await ended;
+    expect(code).to.equal(130);
+    const { steps, interrupted, encoder } = JSON.parse(stdout);
+    expect({ interrupted, encoder }).to.deep.equal({ interrupted: true, encoder: null });
+    expect(steps).to.be.within(2, STEPS - 1);
+    const name = `step-${String(steps).padStart(8, "0")}.safetensors`;
+    expect(await readdir(at("interrupted/checkpoints"))).to.include(name);
+
+    const { stderr } = await run(resume("interrupted"));
+    expect(stderr).to.contain(`going on at step ${steps} of ${STEPS}`);
+    await sameAs("reference", "interrupted");
+  });
+});

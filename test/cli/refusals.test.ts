@@ -1,0 +1,225 @@
+import { cp, readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect } from "chai";
+import { mapInOrder } from "../../src/data/parallel.ts";
+import { temporaryFolder } from "../data/folder.ts";
+import { labelled, picture, pictures, tinyArtifact } from "../support/pictures.ts";
+import { type Ended, errorsIn, refusal, run } from "../support/program.ts";
+
+describe("cli: what cannot be done is refused in one line", function () {
+  this.timeout(120_000);
+  const folder = temporaryFolder();
+  const at = (name: string) => join(folder.path, name);
+  const train = (given: Record<string, string>) => {
+    const flags = {
+      data: at("photos"),
+      out: at("out"),
+      graph: at("graph"),
+      batch: "4",
+      steps: "2",
+      threads: "1",
+      ...given,
+    };
+    return ["train", ...Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value])];
+  };
+  /** By method and encoder, in place of an artifact. */
+  const named = (...more: string[]) => [
+    "train",
+    "--data",
+    at("photos"),
+    "--out",
+    at("out"),
+    "--encoder",
+    "resnet20",
+    "--image-size",
+    "16",
+    ...more,
+  ];
+  const probe = (encoder: string, train = "labelled", test = train) => [
+    "probe",
+    at(encoder),
+    "--kind",
+    "knn",
+    "--train",
+    at(train),
+    "--test",
+    at(test),
+  ];
+
+  /** Each command line, a pattern of what it says. */
+  const refused: Record<string, [args: () => string[], says: RegExp]> = {
+    "an unknown command": [() => ["trian"], /unknown command 'trian' \(Did you mean train\?\)/],
+    "an unknown command of graphs": [() => ["graphs", "lst"], /\(Did you mean list\?\)/],
+    "an unknown option": [() => [...train({}), "--bacth", "4"], /'--bacth' \(Did you mean --batch\?\)/],
+    "an unknown method": [() => named("--method", "simclrr"), /method "simclrr": did you mean "simclr"\?/],
+    "an unknown encoder": [() => named("--encoder", "resnet21"), /encoder "resnet21": did you mean "resnet/],
+    "an unknown optimizer": [() => named("--optimizer", "adam"), /optimizer "adam": did you mean "adamw"\?/],
+    "an unknown provider": [() => train({ provider: "cudda" }), /provider "cudda": did you mean "cuda"\?/],
+    "an unknown setting": [
+      () => named("--set", "temprature=1"),
+      /"temprature": did you mean "temperature"\?/,
+    ],
+    "an unknown kind of probe": [
+      () => [...probe("encoder.onnx"), "--kind", "knnn"],
+      /"knnn": did you mean "knn"\?/,
+    ],
+    "a batch of 0": [() => train({ batch: "0" }), /--batch .* '0' is invalid/],
+    "a rate that is no number": [() => train({ lr: "x" }), /--lr .* 'x' is invalid/],
+    "steps below 0": [() => train({ steps: "-1" }), /--steps .* '-1' is invalid/],
+    "threads beyond reason": [() => train({ threads: "100000" }), /--threads .* '100000' is invalid/],
+    "a setting out of range": [() => named("--set", "temperature=-1"), /setting "temperature": .*>0/],
+    "a setting without a value": [() => named("--set", "temperature"), /Expected key=value/],
+    "no data": [() => ["train", "--out", at("out")], /expected --data DIR/],
+    "no out": [() => ["train", "--data", at("photos")], /'--out <dir>' not specified/],
+
+    "a missing folder": [
+      () => train({ data: at("nothing") }),
+      /nothing: expected a folder of images, found nothing/,
+    ],
+    "a folder without images": [
+      () => train({ data: at("graph") }),
+      /graph: expected images \(jpg.*none in it/,
+    ],
+    "a file as folder": [
+      () => train({ data: at("text/a.jpg") }),
+      /expected a folder of images, found a file/,
+    ],
+    "nothing but text named .jpg": [
+      () => train({ data: at("text"), batch: "1" }),
+      /expected an image that can be decoded, found none/,
+    ],
+    "a batch larger than the folder": [
+      () => train({ batch: "100" }),
+      /expected at most the number of images \(6 in/,
+    ],
+    "a kNN folder of one class": [
+      () => train({ knn: at("one") }),
+      /one folder per class .* found one class "a"/,
+    ],
+
+    "an out that is a file": [
+      () => train({ out: at("text/a.jpg") }),
+      /a\.jpg: expected a folder, found a file/,
+    ],
+    "an out below a file": [
+      () => train({ out: at("text/a.jpg/run") }),
+      /run: expected a folder, found a file/,
+    ],
+    "an out with something else": [
+      () => train({ out: at("text") }),
+      /text: expected an artifact's folder or none, found "a.jpg"/,
+    ],
+    "to go on without a run": [() => ["train", "--resume", "--out", at("photos")], /expected a run folder/],
+
+    "no graph": [
+      () => train({ graph: at("photos") }),
+      /manifest\.json: expected a manifest, found no such file/,
+    ],
+    "a graph with a flipped byte": [
+      () => train({ graph: at("flipped") }),
+      /step\.onnx: expected the manifest's sha256/,
+    ],
+    "a graph cut off": [
+      () => train({ graph: at("cut") }),
+      /encode\.onnx: expected the manifest's \d+ bytes, found/,
+    ],
+    "a manifest that is no JSON": [() => train({ graph: at("no-json") }), /manifest\.json: expected JSON/],
+    "to inspect what is no artifact": [() => ["graphs", "inspect", at("photos")], /expected a manifest/],
+
+    "a missing encoder": [
+      () => probe("none.onnx"),
+      /none\.onnx: expected an encoder\.onnx, found no such file/,
+    ],
+    "an encoder that is no ONNX": [
+      () => probe("text/a.jpg"),
+      /a\.jpg: expected an encoder written by ort-pretrain/,
+    ],
+    "another ONNX": [
+      () => probe("graph/encode.onnx"),
+      /encode\.onnx: expected an encoder written by ort-pretrain/,
+    ],
+    "an encoder cut off": [() => probe("cut.onnx"), /cut\.onnx: expected/],
+    "one class": [() => probe("encoder.onnx", "one"), /expected one folder per class .* found one class "a"/],
+    "test classes that train lacks": [
+      () => probe("encoder.onnx", "labelled", "others"),
+      /class "x", which the training set lacks/,
+    ],
+
+    "to export what is no run": [() => ["export", at("photos"), "--out", at("out")], /expected a run folder/],
+    "features that are no .npy": [
+      () => ["embed", at("encoder.onnx"), "--data", at("photos"), "--out", at("f")],
+      /--out: expected .* \.npy/,
+    ],
+    "features into nowhere": [
+      () => ["embed", at("encoder.onnx"), "--data", at("photos"), "--out", at("no/f.npy")],
+      /no: expected a folder to write to/,
+    ],
+  };
+  const ended = new Map<string, Ended>();
+
+  before(async () => {
+    await tinyArtifact(at("graph"));
+    await pictures(at("photos"), 6);
+    await labelled(at("labelled"), ["a", "b"], 2);
+    await labelled(at("others"), ["a", "x"], 1);
+    await labelled(at("one"), ["a"], 2);
+    await folder.write("text/a.jpg", "no image");
+    const copy = async (name: string, file: string, changed: (bytes: Buffer) => Uint8Array) => {
+      await cp(at("graph"), at(name), { recursive: true });
+      await folder.write(`${name}/${file}`, changed(await readFile(at(`graph/${file}`))));
+    };
+    await copy("flipped", "step.onnx", (bytes) => bytes.map((byte, i) => (i === 5000 ? byte ^ 1 : byte)));
+    await copy("cut", "encode.onnx", (bytes) => bytes.subarray(0, 1000));
+    await copy("no-json", "manifest.json", (bytes) => bytes.subarray(1));
+    expect((await run(train({ out: at("run") }))).code).to.equal(0);
+    const encoder = await readFile(at("run/encoder.onnx"));
+    await folder.write("encoder.onnx", encoder);
+    await folder.write("cut.onnx", encoder.subarray(0, encoder.length - 5000));
+
+    // Two at a time: starting a process is most of the work.
+    const names = Object.keys(refused);
+    await mapInOrder(names, async (name, i) => ended.set(name, await run(own(refused[name]![0](), i))), 2);
+  });
+  /** Each with an --out of its own. */
+  const own = (args: string[], i: number) => args.map((arg) => (arg === at("out") ? at(`out${i}`) : arg));
+
+  for (const [i, [name, [, says]]] of Object.entries(refused).entries()) {
+    it(name, async () => {
+      expect(refusal(ended.get(name)!)).to.match(says);
+      const left = await readdir(at(`out${i}`)).catch(() => []);
+      // Images are decoded as they are needed, after the run has begun.
+      if (name !== "nothing but text named .jpg")
+        expect(left, "a run was begun").not.to.include("config.json");
+    });
+  }
+
+  it("and a run that is there already, which stays as it is", async () => {
+    const files = ["config.json", "metrics.jsonl", "encoder.onnx", "checkpoints/step-00000002.safetensors"];
+    const read = () => Promise.all(files.map((file) => readFile(at(`run/${file}`))));
+    const earlier = await read();
+    expect(refusal(await run(train({ out: at("run") })))).to.match(
+      /expected a folder without a run, found one/,
+    );
+    expect(await read()).to.deep.equal(earlier);
+  });
+
+  it("but odd images among good ones are none of it", async () => {
+    await pictures(at("odd"), 4);
+    await picture(at("odd/dot.png"), 0, 1, 1);
+    await picture(at("odd/wide.png"), 0, 20_000, 10);
+    await folder.write("odd/text.jpg", "no image");
+    await picture(at("whole.jpg"), 0, 200, 200);
+    const jpeg = await readFile(at("whole.jpg"));
+    await folder.write("odd/cut.jpg", jpeg.subarray(0, jpeg.length / 2));
+    const result = await run(train({ data: at("odd"), out: at("odd-run"), steps: "4" }));
+    expect(result.code, result.stderr).to.equal(0);
+    expect(errorsIn(result)).to.deep.equal([]);
+    const warned = result.stderr
+      .split("\n")
+      .filter((line) => line.startsWith("warning: "))
+      .sort();
+    expect(warned).to.have.length(2);
+    expect(warned[0]).to.contain(at("odd/cut.jpg"));
+    expect(warned[1]).to.contain(at("odd/text.jpg"));
+  });
+});

@@ -1,0 +1,38 @@
+import { expect } from "chai";
+import * as ort from "onnxruntime-node";
+import { UserError } from "../../src/errors.ts";
+import { buildModel, encodeModel } from "../../src/graph/model.ts";
+import { input } from "../../src/graph/tensor.ts";
+import { add } from "../../src/ops/elementwise.ts";
+import { openSession, providerNamed } from "../../src/runtime/session.ts";
+import { failure } from "../data/folder.ts";
+
+const x = input("x", "float32", ["n"]);
+const graph = encodeModel(buildModel({ one: add(x, 1), two: add(x, 2) }, { name: "test" }));
+const feeds = { x: new ort.Tensor("float32", Float32Array.of(1, 2), [2]) };
+
+describe("runtime/session", () => {
+  it("runs a graph, for all outputs or those named", async () => {
+    const session = await openSession(graph, "a graph", { threads: 1 });
+    expect(session.inputs).to.deep.equal(["x"]);
+    expect(session.outputs).to.have.members(["one", "two"]);
+    const all = await session.run(feeds);
+    expect([...(all.two!.data as Float32Array)]).to.deep.equal([3, 4]);
+    expect(Object.keys(await session.run(feeds, ["one"]))).to.deep.equal(["one"]);
+    await session.close();
+  });
+
+  it("names the graph that does not run", async () => {
+    const opened = openSession(graph.subarray(0, graph.length - 9), "some/step.onnx");
+    expect(await opened.catch((error: unknown) => error)).to.be.instanceOf(UserError);
+    expect(await failure(opened)).to.match(/^some\/step\.onnx: expected a graph that runs on cpu, found: /);
+  });
+
+  it("knows providers by name", () => {
+    expect(providerNamed("webgpu")).to.equal("webgpu");
+    expect(() => providerNamed("webgl")).to.throw(
+      UserError,
+      /"webgl": did you mean "webgpu"\? \(known: cpu, webgpu, cuda\)/,
+    );
+  });
+});

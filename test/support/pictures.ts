@@ -1,0 +1,36 @@
+/** Small folders of images and a small artifact, for tests of whole runs. */
+import { mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import sharp from "sharp";
+import { compile } from "../../src/artifact/compile.ts";
+import { writeArtifact } from "../../src/artifact/files.ts";
+import { randomFor } from "../../src/random.ts";
+
+/** Writes an image of noise about a hue of its own, the same for the same path name. */
+export async function picture(file: string, hue = 0, width = 24, height = 20): Promise<void> {
+  const random = randomFor("picture", file.slice(-12));
+  const pixels = Uint8Array.from({ length: width * height * 3 }, (_, i) =>
+    Math.min(255, random.uniform(0, 60) + (i % 3 === hue % 3 ? 190 : 10)),
+  );
+  await mkdir(dirname(file), { recursive: true });
+  await sharp(pixels, { raw: { width, height, channels: 3 } }).toFile(file);
+}
+
+/** 00.png, 01.png, ... in `dir`; its path. */
+export async function pictures(dir: string, count: number, hue?: number): Promise<string> {
+  for (let i = 0; i < count; i++) await picture(join(dir, `${String(i).padStart(2, "0")}.png`), hue ?? i);
+  return dir;
+}
+
+/** A folder for each class, whose images share a hue; its path. */
+export async function labelled(dir: string, classes: readonly string[], each: number): Promise<string> {
+  for (const [hue, name] of classes.entries()) await pictures(join(dir, name), each, hue);
+  return dir;
+}
+
+/** SimCLR on resnet20 at 16 px, a step of which takes some milliseconds; its path. */
+export async function tinyArtifact(dir: string): Promise<string> {
+  const { manifest, graphs } = compile({ method: "simclr", encoder: "resnet20", imageSize: 16 });
+  await writeArtifact(dir, manifest, graphs);
+  return dir;
+}

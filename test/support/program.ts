@@ -1,0 +1,76 @@
+/** Runs the command line as users do: as a process of its own. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect } from "chai";
+
+const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+const TSX = import.meta.resolve("tsx");
+
+export interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A process that runs, and what it ends with. */
+export function start(
+  args: readonly string[],
+  options: { cwd?: string; uid?: number } = {},
+): { child: ChildProcess; ended: Promise<Ended> } {
+  const child = spawn(process.execPath, ["--import", TSX, MAIN, ...args], options);
+  const [out, err]: [string[], string[]] = [[], []];
+  child.stdout.setEncoding("utf8").on("data", (text: string) => out.push(text));
+  child.stderr.setEncoding("utf8").on("data", (text: string) => err.push(text));
+  const ended = new Promise<Ended>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code) => resolve({ code, stdout: out.join(""), stderr: err.join("") }));
+  });
+  return { child, ended };
+}
+
+export const run = (args: readonly string[], cwd?: string): Promise<Ended> =>
+  start(args, cwd === undefined ? {} : { cwd }).ended;
+
+/** Runs to the end with exit code 0 and gives the one JSON object on standard output. */
+export async function json(args: readonly string[], cwd?: string): Promise<Record<string, unknown>> {
+  const { code, stdout, stderr } = await run([...args, "--json"], cwd);
+  expect(code, stderr).to.equal(0);
+  expect(stdout).to.match(/^\{.*\}\n$/);
+  return JSON.parse(stdout);
+}
+
+/** What is said on standard error besides progress and warnings. */
+export const errorsIn = ({ stderr }: Ended): string[] =>
+  stderr
+    .split("\n")
+    .filter((line) => line && !/^(warning: |epoch \d|features of |going on |.*: \d+ images, )/.test(line));
+
+/** The one line that a refusal says; nothing on standard output, no trace of a stack. */
+export function refusal(ended: Ended, code = 2): string {
+  const lines = errorsIn(ended);
+  expect(ended.code, ended.stderr).to.equal(code);
+  expect(lines, ended.stderr).to.have.length(1);
+  expect(lines[0]).to.match(/^(ort-pretrain|error): /);
+  expect(lines[0]).not.to.match(/a bug, please report/);
+  expect(ended.stdout).to.equal("");
+  return lines[0]!;
+}
+
+/** The lines of a run's metrics.jsonl that are whole. */
+export async function metricsOf(runDir: string): Promise<Record<string, number>[]> {
+  const text = await readFile(join(runDir, "metrics.jsonl"), "utf8").catch(() => "");
+  return text
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => JSON.parse(line));
+}
+
+/** Resolves once the run has logged `steps` steps, or has ended. */
+export async function reaches(runDir: string, steps: number, child: ChildProcess): Promise<void> {
+  while (child.exitCode === null && child.signalCode === null) {
+    if (((await metricsOf(runDir)).at(-1)?.step ?? 0) >= steps) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}

@@ -1,0 +1,211 @@
+import { expect } from "chai";
+import { compile } from "../../src/artifact/compile.ts";
+import type { Batch, Loader } from "../../src/data/loader.ts";
+import { UserError } from "../../src/errors.ts";
+import { randomFor } from "../../src/random.ts";
+import type { StepInput, StepOutput, Trainer } from "../../src/runtime/trainer.ts";
+import type { Manifest, Schedule } from "../../src/spec.ts";
+import { type LoopOptions, runLoop, type StepRecord } from "../../src/train/loop.ts";
+import { scheduleValue } from "../../src/train/schedules.ts";
+
+const { manifest } = compile({ method: "simclr", encoder: "resnet20", imageSize: 16 });
+const PER_EPOCH = 5;
+const BATCH = 2;
+const schedules: Record<string, Schedule> = {
+  ...Object.fromEntries(manifest.scalars.map(({ name, schedule }) => [name, schedule])),
+  lr: { kind: "cosine", from: 0.8, to: 0, warmupEpochs: 2 },
+};
+
+/** Images 0 to 9 in turn, backwards in odd epochs, each of a size of its own. */
+function fakeLoader(from: number, waited = 0): Loader {
+  let step = from;
+  const next = async (): Promise<Batch> => {
+    const epoch = Math.floor(step / PER_EPOCH);
+    const indices = [0, 1].map((i) => (step % PER_EPOCH) * BATCH + i).map((i) => (epoch % 2 ? 9 - i : i));
+    const sizes = indices.map((i) => ({ height: 20 + i, width: 30 - i }));
+    return {
+      images: new Uint8Array(BATCH * 30 * 30 * 3),
+      height: 30,
+      width: 30,
+      sizes,
+      indices,
+      epoch,
+      step: step++,
+    };
+  };
+  return { stepsPerEpoch: PER_EPOCH, next, waited, broken: [], close: async () => {} };
+}
+
+const SPREAD = { data: Float32Array.from({ length: 64 }, randomFor("spread").normal), rows: 8, d: 8 };
+const COLLAPSED = { data: new Float32Array(64).fill(1), rows: 8, d: 8 };
+
+/** Runs the loop with a trainer that only takes notes. */
+async function looped(
+  change: Partial<LoopOptions> = {},
+  output: (step: number) => Partial<StepOutput> = () => ({}),
+) {
+  const fed: StepInput[] = [];
+  const records: StepRecord[] = [];
+  const saved: number[] = [];
+  const from = change.from ?? 0;
+  const trainer: Trainer = {
+    step: async (input) => {
+      fed.push(input);
+      const step = from + fed.length;
+      return { metrics: { loss: 1 / step, accuracy: 0.5 }, embedding: SPREAD, ...output(step) };
+    },
+    encode: async () => new Float32Array(0),
+    state: new Map(),
+    close: async () => {},
+  };
+  const options: LoopOptions = {
+    manifest: manifest as Manifest,
+    trainer,
+    loader: fakeLoader(from),
+    schedules,
+    seed: 7,
+    from,
+    steps: 20,
+    batch: BATCH,
+    checkpointEvery: 1000,
+    checkpoint: async (step) => void saved.push(step),
+    log: (record) => void records.push(record),
+    progress: { show: () => {}, note: () => {}, end: () => {} },
+    ...change,
+  };
+  const result = await runLoop(options).catch((error: unknown) => error);
+  return { result, fed, records, saved };
+}
+
+describe("train/loop", () => {
+  it("feeds each scalar as its schedule says, the rate warmed up and then along a cosine", async () => {
+    const { fed } = await looped();
+    const rates = fed.map(({ scalars }) => scalars.lr!);
+    // 10 steps of warm-up, then 0.4 (1 + cos(pi s / 10)).
+    const wanted = Array.from({ length: 20 }, (_, s) =>
+      s < 10 ? 0.08 * (s + 1) : 0.4 * (1 + Math.cos((Math.PI * (s - 10)) / 10)),
+    );
+    for (const [s, rate] of rates.entries()) expect(rate, `step ${s}`).to.be.closeTo(wanted[s]!, 1e-12);
+    const names = manifest.scalars.map(({ name }) => name);
+    for (const [step, { scalars }] of fed.entries()) {
+      expect(Object.keys(scalars)).to.have.members(names);
+      for (const name of names) {
+        const at = { step, steps: 20, stepsPerEpoch: PER_EPOCH };
+        expect(scalars[name]).to.equal(scheduleValue(schedules[name]!, at));
+      }
+    }
+  });
+
+  it("draws views by seed, epoch and image alone", async () => {
+    const whole = (await looped()).fed;
+    const rest = (await looped({ from: 13, loader: fakeLoader(13) })).fed;
+    expect(rest.map(({ views }) => views)).to.deep.equal(whole.slice(13).map(({ views }) => views));
+    const other = (await looped({ seed: 8 })).fed;
+    expect(other[0]!.views).not.to.deep.equal(whole[0]!.views);
+    // The same images at other places of their batch.
+    const swapped = fakeLoader(0);
+    const next = async () => {
+      const batch = await swapped.next();
+      return { ...batch, indices: batch.indices.toReversed(), sizes: batch.sizes.toReversed() };
+    };
+    const turned = (await looped({ loader: { ...swapped, next } })).fed[0]!.views[0]!;
+    expect([...turned.subarray(14), ...turned.subarray(0, 14)]).to.deep.equal([...whole[0]!.views[0]!]);
+    // Image 0 leads the first epoch and ends the second.
+    const row = (step: number, view: number, slot: number) =>
+      whole[step]!.views[view]!.subarray(slot * 14, slot * 14 + 14);
+    expect(row(0, 0, 0)).not.to.deep.equal(row(9, 0, 1)); // another epoch
+    expect(row(0, 0, 0)).not.to.deep.equal(row(0, 1, 0)); // another view
+  });
+
+  it("draws boxes within each image, not its canvas", async () => {
+    for (const { views } of (await looped()).fed.slice(0, PER_EPOCH)) {
+      for (const view of views) expect(view).to.have.length(BATCH * 14);
+    }
+    const { fed } = await looped({ steps: 5 });
+    for (const [step, { views }] of fed.entries()) {
+      for (const view of views) {
+        for (const slot of [0, 1]) {
+          const [top, left, height, width] = view.subarray(slot * 14);
+          expect(top! + height!).to.be.at.most(20 + 2 * step + slot);
+          expect(left! + width!).to.be.at.most(30 - 2 * step - slot);
+        }
+      }
+    }
+  });
+
+  it("saves after every n steps and after the last", async () => {
+    expect((await looped({ checkpointEvery: 6 })).saved).to.deep.equal([6, 12, 18, 20]);
+    expect((await looped({ checkpointEvery: 10 })).saved).to.deep.equal([10, 20]);
+    expect((await looped({ from: 13, checkpointEvery: 6 })).saved).to.deep.equal([18, 20]);
+    const { saved, result } = await looped({ steps: 0 });
+    expect(saved).to.deep.equal([]);
+    expect(result).to.include({ step: 0, interrupted: false });
+  });
+
+  it("logs each step before its checkpoint, signs every ten, and what the end of an epoch gives", async () => {
+    const order: string[] = [];
+    const { records } = await looped({
+      checkpointEvery: 4,
+      checkpoint: async (step) => void order.push(`save ${step}`),
+      epochEnd: async (epoch) => {
+        order.push(`epoch ${epoch}`);
+        return { knn: 10 * epoch };
+      },
+    });
+    expect(records.map(({ step }) => step)).to.deep.equal(Array.from({ length: 20 }, (_, i) => i + 1));
+    expect(records.filter(({ knn }) => knn).map(({ step, epoch, knn }) => [step, epoch, knn])).to.deep.equal([
+      [5, 1, 10],
+      [10, 2, 20],
+      [15, 3, 30],
+      [20, 4, 40],
+    ]);
+    expect(records.filter((record) => "effectiveRank" in record).map(({ step }) => step)).to.deep.equal([
+      10, 20,
+    ]);
+    expect(records[0]).to.include({ step: 1, epoch: 1, loss: 1, accuracy: 0.5, lr: 0.08 });
+    expect(order.slice(-2)).to.deep.equal(["epoch 4", "save 20"]);
+  });
+
+  it("reports the share of time that steps waited for data", async () => {
+    expect((await looped()).result).to.include({ waitShare: 0 });
+    // All of the three seconds' waiting came first, so the share falls from step to step.
+    const { result, records } = await looped({ loader: fakeLoader(0, 3) });
+    const shares = records.map(({ waitShare }) => waitShare!);
+    expect(shares).to.deep.equal([...shares].sort((a, b) => b - a));
+    expect(result).to.have.property("waitShare").above(0).and.at.most(shares.at(-1)!);
+  });
+
+  it("stops after the step at hand when it is asked to, with a checkpoint", async () => {
+    const stop = new AbortController();
+    const { result, saved, records } = await looped({ signal: stop.signal }, (step) => {
+      if (step === 7) stop.abort();
+      return {};
+    });
+    expect(result).to.include({ step: 7, interrupted: true });
+    expect(saved).to.deep.equal([7]);
+    expect(records).to.have.length(7);
+  });
+
+  it("ends a run whose loss is no number, naming step and rate", async () => {
+    for (const loss of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      const { result, saved, records } = await looped({ checkpointEvery: 1 }, (step) =>
+        step === 3 ? { metrics: { loss } } : {},
+      );
+      expect(result).to.be.instanceOf(UserError).and.include({ exitCode: 1 });
+      expect((result as Error).message).to.match(
+        /^the loss is (NaN|Infinity) at step 3 \(learning rate 0\.240\)/,
+      );
+      expect(saved).to.deep.equal([1, 2]);
+      expect(records).to.have.length(2);
+    }
+  });
+
+  it("ends a run whose representation has collapsed", async () => {
+    const { result, records } = await looped({ steps: 300 }, (step) => ({
+      embedding: step > 50 ? COLLAPSED : SPREAD,
+    }));
+    expect(result).to.be.instanceOf(UserError).and.include({ exitCode: 1 });
+    expect((result as Error).message).to.match(/^the representation has collapsed at step 140: /);
+    expect(records).to.have.length(139);
+  });
+});
