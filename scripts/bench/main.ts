@@ -9,7 +9,9 @@ const { values } = parseArgs({ options: { json: { type: "boolean" } } });
 async function run(name: string): Promise<Record<string, number>> {
   process.stderr.write(`${name} ...\n`);
   const file = join(import.meta.dirname, `${name}.ts`);
-  const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", file], { maxBuffer: 2 ** 24 });
+  const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", file], {
+    maxBuffer: 2 ** 24,
+  });
   return JSON.parse(stdout.trim().split("\n").at(-1)!);
 }
 
@@ -19,7 +21,12 @@ const waiting = await run("waiting");
 if (values.json) {
   const { stepToMatmul, peakRssBytes } = step;
   console.log(
-    JSON.stringify({ stepToMatmul, peakRssBytes, viewsToSharp: views.viewsToSharp, waitShare: waiting.waitShare }),
+    JSON.stringify({
+      stepToMatmul,
+      peakRssBytes,
+      viewsToSharp: views.viewsToSharp,
+      waitShare: waiting.waitShare,
+    }),
   );
 } else {
   const f = (x: number | undefined, digits = 2) => (x ?? Number.NaN).toFixed(digits);

@@ -55,7 +55,10 @@ export function drawRows(recipe: ViewRecipe, n: number, size: number, view = 0):
 }
 
 /** A trainer of the spec at its initial state, and one step's input. */
-export async function openStep(spec: ArtifactSpec, n: number): Promise<{ trainer: Trainer; input: StepInput }> {
+export async function openStep(
+  spec: ArtifactSpec,
+  n: number,
+): Promise<{ trainer: Trainer; input: StepInput }> {
   const { manifest, graphs } = compile(spec);
   const artifact = {
     dir: manifest.name,
@@ -71,7 +74,9 @@ export async function openStep(spec: ArtifactSpec, n: number): Promise<{ trainer
       height: spec.imageSize,
       width: spec.imageSize,
       views: manifest.views.map(({ recipe }, v) => drawRows(recipe, n, spec.imageSize, v)),
-      scalars: Object.fromEntries(manifest.scalars.map(({ name, schedule }) => [name, scheduleValue(schedule, at)])),
+      scalars: Object.fromEntries(
+        manifest.scalars.map(({ name, schedule }) => [name, scheduleValue(schedule, at)]),
+      ),
     },
   };
 }

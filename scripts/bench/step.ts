@@ -9,7 +9,11 @@ const ROUNDS = 5;
 
 const matmul = await openMatmul();
 const { trainer, input } = await openStep(SPEC, IMAGES);
-const flops = flopsOf(Object.values(buildStep(SPEC).outputs), { n: IMAGES, h: SPEC.imageSize, w: SPEC.imageSize });
+const flops = flopsOf(Object.values(buildStep(SPEC).outputs), {
+  n: IMAGES,
+  h: SPEC.imageSize,
+  w: SPEC.imageSize,
+});
 await trainer.step(input); // the first step touches the memory
 const ours: number[] = [];
 const bare: number[] = [];

@@ -19,16 +19,22 @@ const ROUNDS = 7;
 const config = simclr.config(SIZE).parse({ strength: 1, blur: 0.5 });
 const recipes = simclr.views(config, SIZE);
 const images = input("images", "uint8", ["n", "h", "w", 3]);
-const views = recipes.map((recipe, v) => augment(images, input(`view${v}`, "float32", ["n", VIEW_COLUMNS.length]), recipe));
+const views = recipes.map((recipe, v) =>
+  augment(images, input(`view${v}`, "float32", ["n", VIEW_COLUMNS.length]), recipe),
+);
 // A number made of all views: in a training step they stay inside the graph as well.
-const graph = encodeModel(buildModel({ y: views.map((v) => reduceMean(v)).reduce((a, b) => add(a, b)) }, { name: "views" }));
+const graph = encodeModel(
+  buildModel({ y: views.map((v) => reduceMean(v)).reduce((a, b) => add(a, b)) }, { name: "views" }),
+);
 const session = await openSession(graph, "views");
 const pixels = randomImages(IMAGES, SIZE);
 const draw = () => recipes.map((recipe, v) => drawRows(recipe, IMAGES, SIZE, v));
 
 /** Parameters are drawn anew each time: that is part of the cost. */
 async function ours(): Promise<void> {
-  const feeds: Record<string, ort.Tensor> = { images: new ort.Tensor("uint8", pixels, [IMAGES, SIZE, SIZE, 3]) };
+  const feeds: Record<string, ort.Tensor> = {
+    images: new ort.Tensor("uint8", pixels, [IMAGES, SIZE, SIZE, 3]),
+  };
   draw().forEach((rows, v) => {
     feeds[`view${v}`] = new ort.Tensor("float32", rows, [IMAGES, VIEW_COLUMNS.length]);
   });

@@ -15,7 +15,9 @@ try {
   const pixels = randomImages(IMAGES, SIZE);
   for (let i = 0; i < IMAGES; i++) {
     const image = pixels.subarray(i * SIZE * SIZE * 3, (i + 1) * SIZE * SIZE * 3);
-    await sharp(image, { raw: { width: SIZE, height: SIZE, channels: 3 } }).jpeg().toFile(join(dir, `${i}.jpg`));
+    await sharp(image, { raw: { width: SIZE, height: SIZE, channels: 3 } })
+      .jpeg()
+      .toFile(join(dir, `${i}.jpg`));
   }
   // One epoch, so that every image is decoded from its file.
   const { waitShare, imagesPerSecond } = await train({
