@@ -1,5 +1,6 @@
 /** Vision transformers (Dosovitskiy et al. 2020, arXiv 2010.11929; tiny and small: Touvron et al. 2020), pre-norm. */
 
+import { expected } from "../errors.ts";
 import { elements } from "../graph/dims.ts";
 import { fixed, type Tensor } from "../graph/tensor.ts";
 import { layerNorm, linear, ZEROS } from "../nn/layers.ts";
@@ -20,7 +21,7 @@ export const patchSize = (imageSize: number): number => (imageSize >= 160 ? 16 :
 function patchEmbed(s: Scope, images: Tensor, width: number): Tensor {
   const size = fixed(images.shape[2], "image size");
   const patch = patchSize(size);
-  if (size % patch !== 0) throw new Error(`vit: expected an image size that ${patch} divides, found ${size}`);
+  if (size % patch !== 0) throw expected("vit", `an image size that ${patch} divides`, `${size}`);
   const [n, grid] = [images.shape[0]!, size / patch];
   return s.in("proj", () => {
     const w = s.param("weight", [width, 3, patch, patch], SMALL_NORMAL);

@@ -1,6 +1,7 @@
 /** Labelled features of a frozen encoder, and what all probes do with them: check them, run graphs on their rows. */
 import * as ort from "onnxruntime-node";
 import { expected, UserError } from "../errors.ts";
+import { openSession, type Session } from "../runtime/session.ts";
 
 export interface Features {
   /** float32 [n, d]. */
@@ -20,12 +21,8 @@ export function takeRows({ data, d, labels, classes }: Features, rows: ArrayLike
 }
 
 /** A session of one of the probes' own graphs, on the CPU; `threads` undefined is one for each core. */
-export const openGraph = (graph: Uint8Array, threads: number | undefined): Promise<ort.InferenceSession> =>
-  ort.InferenceSession.create(graph, {
-    enableMemPattern: false, // its plan holds every buffer at once
-    logSeverityLevel: 3,
-    ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
-  });
+export const openGraph = (graph: Uint8Array, threads: number | undefined): Promise<Session> =>
+  openSession(graph, "probe", { threads });
 
 /** Rows from..to as a float32 tensor [to - from, d], without a copy. */
 export const rowsTensor = ({ data, d }: Features, from: number, to: number): ort.Tensor =>

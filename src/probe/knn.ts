@@ -54,7 +54,7 @@ export async function knnPredict(train: Features, test: Features, options: KnnOp
   for (const [from, to] of blocks(train.n, 4 * d)) {
     bank.set((await unit.run({ rows: rowsTensor(train, from, to) })).unit!.data as Float32Array, from * d);
   }
-  await unit.release();
+  await unit.close();
 
   const nearest = await openGraph(nearestGraph(d, k), threads);
   const bankTensor = new ort.Tensor("float32", bank, [train.n, d]);
@@ -71,7 +71,7 @@ export async function knnPredict(train: Features, test: Features, options: KnnOp
       predicted[from + i] = vote(similarities.subarray(i * k, (i + 1) * k), classes, temperature);
     }
   }
-  await nearest.release();
+  await nearest.close();
   return { predicted, k, temperature };
 }
 

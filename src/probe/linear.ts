@@ -152,7 +152,7 @@ export async function trainClassifiers(
       state = Object.fromEntries(Object.keys(state).map((name) => [name, next[`${name}.next`]!]));
     }
   }
-  await step.release();
+  await step.close();
   return { sizes, feeds: { mean, scale, weight: state.weight!, bias: state.bias! } };
 }
 
@@ -174,7 +174,7 @@ async function percentRight(
       predicted[i % candidates]![from + Math.floor(i / candidates)] = Number(place);
     });
   }
-  await predict.release();
+  await predict.close();
   const lost = new Set<number>();
   for (const tensor of [feeds.weight, feeds.bias]) {
     (tensor.data as Float32Array).forEach((w, i) => {

@@ -1,0 +1,211 @@
+/** What a manifest may hold: messages say what was expected. */
+import { z } from "zod";
+import { expected } from "../errors.ts";
+import { parseJson } from "../files/safetensors.ts";
+import type { JsonObject, Manifest } from "../spec.ts";
+
+const FORMAT = 1;
+export const MAX_GRAPH = 512e6;
+export const REBUILD = 'rebuild it with "ort-pretrain graphs build"';
+
+const text = z.string().max(500);
+// Names become keys of objects and lines on a terminal.
+const name = z.string().regex(/^(?!__proto__$)\P{Cc}{1,200}$/u, "a printable name of at most 200 characters");
+const file = z.string().regex(/^(?!.*\.\.)\w[\w.-]{0,99}$/, "a plain file name");
+const count = z.int().positive();
+const share = z.number().min(0).max(1);
+const positive = z.number().positive();
+const nonNegative = z.number().nonnegative();
+const range = (bound: z.ZodNumber) =>
+  z.tuple([bound, bound]).refine(([low, high]) => low <= high, "the lower bound first");
+const json = z.custom<JsonObject>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+  "an object",
+);
+const shape = z
+  .array(count)
+  .max(8)
+  .refine((sizes) => sizes.reduce((a, b) => a * b, 1) <= 2 ** 31, "at most 2^31 elements");
+
+export const scheduleSchema = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("constant"), value: z.number() }),
+  z.strictObject({ kind: z.literal("step") }),
+  z.strictObject({ kind: z.literal("cosine"), from: z.number(), to: z.number(), warmupEpochs: nonNegative }),
+  z.strictObject({
+    kind: z.literal("steps"),
+    from: z.number(),
+    factor: nonNegative,
+    at: z.array(share).max(100),
+    warmupEpochs: nonNegative,
+  }),
+]);
+
+const initSchema = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("constant"), value: z.number() }),
+  z.strictObject({ kind: z.literal("normal"), std: nonNegative }),
+  z.strictObject({ kind: z.literal("truncated-normal"), std: nonNegative }),
+  z.strictObject({ kind: z.literal("uniform"), bound: nonNegative }),
+  z.strictObject({ kind: z.literal("copy"), of: name }),
+]);
+
+const recipeSchema = z.strictObject({
+  size: count.max(4096),
+  crop: z.strictObject({ scale: range(positive.max(1)), ratio: range(positive.max(100)) }),
+  flip: share,
+  jitter: z.strictObject({
+    p: share,
+    brightness: nonNegative.max(100),
+    contrast: nonNegative.max(100),
+    saturation: nonNegative.max(100),
+    hue: nonNegative.max(0.5),
+  }),
+  grayscale: share,
+  blur: z.strictObject({ p: share, sigma: range(nonNegative.max(1000)) }),
+  solarize: share,
+});
+
+const stateSchema = z.strictObject({
+  name,
+  role: z.enum(["param", "average", "buffer", "optimizer"]),
+  dtype: z.enum(["float32", "uint8", "int32", "int64", "bool"]),
+  shape,
+  init: initSchema,
+  next: name,
+});
+
+const graphFileSchema = z.strictObject({
+  file,
+  bytes: count.max(MAX_GRAPH),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/, "64 hexadecimal digits"),
+});
+
+export const manifestSchema = z
+  .strictObject({
+    format: z.literal(FORMAT),
+    name,
+    opset: count.max(100),
+    method: z.strictObject({ name, paper: text, config: json }),
+    encoder: z.strictObject({
+      name,
+      imageSize: count.max(4096),
+      side: count.max(8192),
+      features: count.max(2 ** 24),
+    }),
+    optimizer: z.strictObject({ name, config: json }),
+    files: z.strictObject({ step: graphFileSchema, encode: graphFileSchema }),
+    views: z
+      .array(z.strictObject({ input: name, recipe: recipeSchema }))
+      .min(1)
+      .max(100),
+    scalars: z
+      .array(z.strictObject({ name, schedule: scheduleSchema, batchScaling: z.enum(["none", "linear"]) }))
+      .max(100),
+    state: z.array(stateSchema).max(10_000),
+    metrics: z.array(name).min(1).max(100),
+    embedding: name,
+  })
+  .superRefine((manifest, context) => {
+    const { files, views, scalars, state, metrics, embedding } = manifest;
+    type Named = [path: (string | number)[], name: string];
+    const unique = (kind: string, named: readonly Named[], taken: readonly string[] = []) => {
+      const seen = new Set(taken);
+      for (const [path, value] of named) {
+        if (seen.has(value)) context.addIssue({ code: "custom", path, message: `a new name of ${kind}` });
+        seen.add(value);
+      }
+    };
+    unique("a file", [
+      [["files", "step", "file"], files.step.file],
+      [["files", "encode", "file"], files.encode.file],
+    ]);
+    unique(
+      "an input",
+      [
+        ...views.map(({ input }, i): Named => [["views", i, "input"], input]),
+        ...scalars.map((scalar, i): Named => [["scalars", i, "name"], scalar.name]),
+        ...state.map((entry, i): Named => [["state", i, "name"], entry.name]),
+      ],
+      ["images"],
+    );
+    unique("an output", [
+      ...state.map(({ next }, i): Named => [["state", i, "next"], next]),
+      ...metrics.map((metric, i): Named => [["metrics", i], metric]),
+      [["embedding"], embedding],
+    ]);
+
+    const byName = new Map(state.map((entry) => [entry.name, entry]));
+    for (const [i, { init, dtype, shape: sizes }] of state.entries()) {
+      if (init.kind !== "copy") continue;
+      const source = byName.get(init.of);
+      const fits = source && source.dtype === dtype && source.shape.join() === sizes.join();
+      if (!fits || source.init.kind === "copy") {
+        const message = `a state tensor with ${dtype} [${sizes}] that is not a copy itself`;
+        context.addIssue({ code: "custom", path: ["state", i, "init", "of"], message });
+      }
+    }
+  });
+
+// Stops at JsonObject, the only part with free keys, which is endless.
+type DeepReadonly<T> = T extends object
+  ? string extends keyof T
+    ? T
+    : { readonly [K in keyof T]: DeepReadonly<T[K]> }
+  : T;
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+type Parsed = DeepReadonly<z.infer<typeof manifestSchema>>;
+/** Does not compile where it is used unless the schema and `Manifest` say the same. */
+const asManifest = (parsed: Parsed): Same<Parsed, Manifest> extends true ? Manifest : never => parsed;
+
+/** A manifest from the bytes of manifest.json, whose path is for messages. */
+export function parseManifest(bytes: Uint8Array, path: string): Manifest {
+  const value = parseJson(bytes, path, REBUILD);
+  const format = lookUp(value, ["format"]);
+  if (typeof format === "number" && format > FORMAT) {
+    throw expected(path, `format ${FORMAT}`, `${format}`, "a newer ort-pretrain wrote it: update to read it");
+  }
+  const parsed = manifestSchema.safeParse(value, { error: wantedBy });
+  if (parsed.success) return asManifest(parsed.data);
+  const issue = parsed.error.issues[0]!;
+  const extra = issue.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
+  const at = [...issue.path, ...extra];
+  const where = at.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`)).join("");
+  throw expected(`${path}: ${where.slice(1)}`, issue.message, shown(lookUp(value, at)), REBUILD);
+}
+
+/** What an issue of zod expected, where the schema does not say it. */
+function wantedBy(issue: z.core.$ZodRawIssue): string {
+  switch (issue.code) {
+    case "invalid_type":
+      return issue.expected;
+    case "invalid_value":
+      return issue.values.map((value) => JSON.stringify(value)).join(" or ");
+    case "invalid_union":
+      return "a known one";
+    case "unrecognized_keys":
+      return "no such key";
+    case "too_small":
+      return `${issue.inclusive ? "at least" : "more than"} ${issue.minimum}${unitOf(issue.origin)}`;
+    case "too_big":
+      return `${issue.inclusive ? "at most" : "less than"} ${issue.maximum}${unitOf(issue.origin)}`;
+    default:
+      return "a valid value";
+  }
+}
+
+const unitOf = (origin: string): string =>
+  origin === "array" ? " entries" : origin === "string" ? " characters" : "";
+
+function lookUp(value: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>(
+    (part, key) =>
+      typeof part === "object" && part !== null && Object.hasOwn(part, key)
+        ? (part as Record<PropertyKey, unknown>)[key]
+        : undefined,
+    value,
+  );
+}
+
+function shown(value: unknown): string {
+  const json = JSON.stringify(value) ?? "nothing";
+  return json.length <= 80 ? json : `${json.slice(0, 77)}...`;
+}
