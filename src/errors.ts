@@ -24,6 +24,21 @@ export function unknownName(kind: string, name: string, known: readonly string[]
   );
 }
 
+/** The item of that name. @throws UserError with the nearest known name. */
+export function named<T extends { readonly name: string }>(
+  kind: string,
+  name: string,
+  items: readonly T[],
+): T {
+  const found = items.find((item) => item.name === name);
+  if (found) return found;
+  throw unknownName(
+    kind,
+    name,
+    items.map((item) => item.name),
+  );
+}
+
 /** The known name at the least edit distance, if it is near enough to be a slip of the hand. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   const scored = known.map((k) => ({ k, d: editDistance(name.toLowerCase(), k.toLowerCase()) }));

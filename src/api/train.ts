@@ -9,11 +9,12 @@ import { expected, UserError } from "../errors.ts";
 import type { Provider } from "../runtime/session.ts";
 import { initialState, type StateMap } from "../runtime/state.ts";
 import { openTrainer, type Trainer } from "../runtime/trainer.ts";
-import type { JsonObject, Manifest, Schedule } from "../spec.ts";
+import type { JsonObject, Manifest } from "../spec.ts";
 import { latestCheckpoint, loadCheckpoint, saveCheckpoint } from "../train/checkpoint.ts";
 import { type LoopResult, runLoop } from "../train/loop.ts";
 import { type Output, openProgress } from "../train/progress.ts";
 import { type MetricsLog, openMetrics, type RunConfig, runFiles, writeConfig } from "../train/run-folder.ts";
+import { runSchedules } from "../train/schedules.ts";
 import { copyArtifact, provideArtifact } from "./artifacts.ts";
 import { exportEncoder } from "./export.ts";
 import { openKnn } from "./knn-during-training.ts";
@@ -131,7 +132,7 @@ export async function train(
       manifest,
       trainer,
       loader,
-      schedules: schedulesOf(manifest, config),
+      schedules: runSchedules(manifest.scalars, config),
       seed,
       from,
       steps: config.steps,
@@ -254,35 +255,4 @@ async function save(dir: string, step: number, trainer: Trainer): Promise<void> 
     }
   }
   await saveCheckpoint(dir, { step, tensors: state, progress: {} });
-}
-
-/** The artifact's schedules, scaled by the batch and with the run's own rates in place. */
-function schedulesOf(
-  manifest: Manifest,
-  { batch, lr, weightDecay, warmupEpochs }: RunConfig,
-): Record<string, Schedule> {
-  const own: Readonly<Record<string, number | null>> = { lr, weightDecay };
-  return Object.fromEntries(
-    manifest.scalars.map(({ name, schedule, batchScaling }) => {
-      const given = own[name] ?? null;
-      const scale = given !== null ? 1 : batchScaling === "linear" ? batch / 256 : 1;
-      const warmed =
-        warmupEpochs !== null && "warmupEpochs" in schedule ? { ...schedule, warmupEpochs } : schedule;
-      return [name, scaled(warmed, scale, given)];
-    }),
-  );
-}
-
-/** Multiplied by `factor`, or with its peak moved to `peak`. */
-function scaled(schedule: Schedule, factor: number, peak: number | null): Schedule {
-  switch (schedule.kind) {
-    case "step":
-      return schedule;
-    case "constant":
-      return { ...schedule, value: peak ?? schedule.value * factor };
-    case "cosine":
-      return { ...schedule, from: peak ?? schedule.from * factor, to: schedule.to * factor };
-    case "steps":
-      return { ...schedule, from: peak ?? schedule.from * factor };
-  }
 }

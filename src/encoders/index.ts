@@ -1,5 +1,5 @@
 /** All encoders by name. */
-import { unknownName } from "../errors.ts";
+import { named } from "../errors.ts";
 import type { Encoder } from "./encoder.ts";
 import { resnets } from "./resnet.ts";
 import { vits } from "./vit.ts";
@@ -8,14 +8,4 @@ export type { Encoder } from "./encoder.ts";
 
 export const encoders: readonly Encoder[] = [...resnets, ...vits];
 
-export function encoderNamed(name: string): Encoder {
-  const found = encoders.find((e) => e.name === name);
-  if (!found) {
-    throw unknownName(
-      "encoder",
-      name,
-      encoders.map((e) => e.name),
-    );
-  }
-  return found;
-}
+export const encoderNamed = (name: string): Encoder => named("encoder", name, encoders);

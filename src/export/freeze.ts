@@ -1,28 +1,14 @@
 /** The training-time encode graph and its state as one model with the weights inside. */
 import { create } from "@bufbuild/protobuf";
-import {
-  type GraphProto,
-  StringStringEntryProtoSchema,
-  TensorProto_DataType,
-  type ValueInfoProto,
-} from "onnx-buf";
+import { type GraphProto, StringStringEntryProtoSchema, type ValueInfoProto } from "onnx-buf";
 import { expected } from "../errors.ts";
 import type { TensorData } from "../files/safetensors.ts";
-import { decodeModel, encodeModel, type ModelProto, tensorProto } from "../graph/model.ts";
-import type { DType } from "../spec.ts";
+import { DATA_TYPES, decodeModel, encodeModel, type ModelProto, tensorProto } from "../graph/model.ts";
 import { countUses, foldBatchNorms } from "./fold.ts";
 
 /** The input that stays one. */
 const IMAGES = "images";
 const WHERE = "encode.onnx";
-
-const DATA_TYPES: Readonly<Record<DType, TensorProto_DataType>> = {
-  float32: TensorProto_DataType.FLOAT,
-  uint8: TensorProto_DataType.UINT8,
-  int32: TensorProto_DataType.INT32,
-  int64: TensorProto_DataType.INT64,
-  bool: TensorProto_DataType.BOOL,
-};
 
 /**
  * The model with the state tensors that it reads as initializers, BatchNormalization folded away, and `metadata` in
@@ -71,9 +57,7 @@ function initializer(info: ValueInfoProto, tensor: TensorData | undefined) {
   const wanted = typeOf(info);
   const found = tensor && `${tensor.dtype} [${tensor.shape.join(", ")}]`;
   if (!tensor || found !== wanted) throw expected(`${WHERE}: state "${info.name}"`, wanted, found ?? "none");
-  const proto = tensorProto(info.name, tensor.data, tensor.shape);
-  proto.dataType = DATA_TYPES[tensor.dtype]; // bool and uint8 have one kind of array
-  return proto;
+  return tensorProto(info.name, tensor.data, tensor.shape, tensor.dtype); // bool and uint8 have one kind of array
 }
 
 /** Such as "float32 [64, 3, 3, 3]". */

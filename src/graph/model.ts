@@ -14,7 +14,7 @@ import {
   ValueInfoProtoSchema,
 } from "onnx-buf";
 import type { DType, Shape } from "../spec.ts";
-import type { Attribute, Node, Tensor, TensorData } from "./tensor.ts";
+import { type Attribute, dtypeOf, type Node, type Tensor, type TensorData } from "./tensor.ts";
 
 export type { ModelProto } from "onnx-buf";
 
@@ -22,7 +22,8 @@ export type { ModelProto } from "onnx-buf";
 export const OPSET = 17;
 const IR_VERSION = 8;
 
-const DATA_TYPES: Readonly<Record<DType, TensorProto_DataType>> = {
+/** ONNX's codes of our types. */
+export const DATA_TYPES: Readonly<Record<DType, TensorProto_DataType>> = {
   float32: TensorProto_DataType.FLOAT,
   uint8: TensorProto_DataType.UINT8,
   int32: TensorProto_DataType.INT32,
@@ -107,9 +108,12 @@ export const encodeModel = (model: ModelProto): Uint8Array => toBinary(ModelProt
 export const decodeModel = (bytes: Uint8Array): ModelProto => fromBinary(ModelProtoSchema, bytes);
 
 /** An initializer. */
-export function tensorProto(name: string, data: TensorData, shape: readonly number[]): TensorProto {
-  const type = data instanceof Float32Array ? "float32" : data instanceof Uint8Array ? "uint8" : null;
-  const dtype = type ?? (data instanceof Int32Array ? "int32" : "int64");
+export function tensorProto(
+  name: string,
+  data: TensorData,
+  shape: readonly number[],
+  dtype = dtypeOf(data),
+): TensorProto {
   return create(TensorProtoSchema, {
     name,
     dims: shape.map(BigInt),

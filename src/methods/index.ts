@@ -1,5 +1,5 @@
 /** All methods by name. */
-import { unknownName } from "../errors.ts";
+import { named } from "../errors.ts";
 import type { Method } from "./method.ts";
 import { simclr } from "./simclr.ts";
 
@@ -9,14 +9,4 @@ export type { Method } from "./method.ts";
 export const methods: readonly Method<any>[] = [simclr];
 
 // biome-ignore lint/suspicious/noExplicitAny: as above
-export function methodNamed(name: string): Method<any> {
-  const found = methods.find((m) => m.name === name);
-  if (!found) {
-    throw unknownName(
-      "method",
-      name,
-      methods.map((m) => m.name),
-    );
-  }
-  return found;
-}
+export const methodNamed = (name: string): Method<any> => named("method", name, methods);

@@ -11,7 +11,7 @@ import {
   type Tensor,
 } from "../graph/tensor.ts";
 import type { Dim, Shape } from "../spec.ts";
-import { reshaped, shapeOf, sizeOf, sizes, sizesIn } from "./shape.ts";
+import { reshaped, shapeOf, sizes, sizesIn } from "./shape.ts";
 
 const reshapeOp = operator({
   type: "Reshape",
@@ -148,26 +148,6 @@ export function slice(
     integers(kept.map(([axis]) => Number(axis))),
     column(([, , step]) => step ?? 1),
   ])[0]!;
-}
-
-const reverseOp = operator({
-  type: "Slice",
-  name: "Reverse",
-  infer: ([x]) => [{ dtype: x!.dtype, shape: x!.shape }],
-  gradient: ({ inputs: [, , , axes], grad }) => [
-    reverse(grad, sizesIn(axes!) as number[]),
-    null,
-    null,
-    null,
-    null,
-  ],
-});
-const BACKWARD_END = -(2 ** 31);
-
-/** The axes read from the end. */
-export function reverse(x: Tensor, axes: readonly number[]): Tensor {
-  const all = (value: number) => integers(axes.map(() => value));
-  return reverseOp([x, all(-1), all(BACKWARD_END), integers(axes), all(-1)])[0]!;
 }
 
 const padOp = operator({
@@ -352,9 +332,6 @@ const stopOp = operator({
 
 /** x, as a constant to the gradient. */
 export const stopGradient = (x: Tensor): Tensor => stopOp([x])[0]!;
-
-/** The size of an axis for use as a gather index and the like, int64 [1]. */
-export { sizeOf };
 
 /** A float32 constant from nested rows. */
 export function table(rows: readonly (readonly number[])[]): Tensor {

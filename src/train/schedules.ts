@@ -1,5 +1,5 @@
 /** Values of scalars over a run. */
-import type { Schedule } from "../spec.ts";
+import type { ScalarEntry, Schedule } from "../spec.ts";
 
 /**
  * The schedule's value for one step.
@@ -27,5 +27,44 @@ export function scheduleValue(
       const drops = schedule.at.filter((share) => at.step >= Math.round(share * at.steps)).length;
       return from * schedule.factor ** drops;
     }
+  }
+}
+
+/** What a run sets anew; null keeps the artifact's. */
+export interface Rates {
+  /** Images a step. */
+  readonly batch: number;
+  readonly lr: number | null;
+  readonly weightDecay: number | null;
+  readonly warmupEpochs: number | null;
+}
+
+/** The schedule of each scalar over a run: the artifact's, grown with the batch, with the run's own rates in place. */
+export function runSchedules(
+  scalars: readonly ScalarEntry[],
+  { batch, lr, weightDecay, warmupEpochs }: Rates,
+): Record<string, Schedule> {
+  const own: Readonly<Record<string, number | null>> = { lr, weightDecay };
+  return Object.fromEntries(
+    scalars.map(({ name, schedule, batchScaling }) => {
+      const factor = batchScaling === "linear" ? batch / 256 : 1;
+      const warmed =
+        warmupEpochs !== null && "warmupEpochs" in schedule ? { ...schedule, warmupEpochs } : schedule;
+      return [name, scaled(warmed, factor, own[name] ?? null)];
+    }),
+  );
+}
+
+/** Multiplied by `factor`, or with its peak moved to `peak`. */
+function scaled(schedule: Schedule, factor: number, peak: number | null): Schedule {
+  switch (schedule.kind) {
+    case "step":
+      return schedule;
+    case "constant":
+      return { ...schedule, value: peak ?? schedule.value * factor };
+    case "cosine":
+      return { ...schedule, from: peak ?? schedule.from * factor, to: schedule.to * factor };
+    case "steps":
+      return { ...schedule, from: peak ?? schedule.from * factor };
   }
 }

@@ -494,14 +494,6 @@ describe("operators compute what they say", () => {
       expectClose(y!, [3, 7, 11, 17, 21, 25], [2, 3, 1]);
     });
 
-    it("reverse", async () => {
-      for (const n of BATCHES) {
-        const { y } = await values((x) => m.reverse(x, [1, 2]), [counting(n, 2, 3)], [0]);
-        const wanted = Array.from({ length: n }, (_, i) => [5, 4, 3, 2, 1, 0].map((v) => 6 * i + v)).flat();
-        expectClose(y!, wanted, [n, 2, 3]);
-      }
-    });
-
     it("pad", async () => {
       const { y } = await values((x) => m.pad(x, [1, 0, 2], [0, 1, 0], 7), [counting(1, 1, 2)]);
       expectClose(y!, [...Array(10).fill(7), 0, 1, ...Array(4).fill(7)], [2, 2, 4]);
