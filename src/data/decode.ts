@@ -9,6 +9,12 @@ sharp.concurrency(1);
 /** Images with more pixels are refused: 2^28 take up to 1 GiB while they are decoded. */
 export const MAX_PIXELS = 2 ** 28;
 
+/**
+ * What shows behind transparent parts: the mean color of photos. Normalised it is about zero, like the padding of
+ * convolutions, so that what is not there says nothing; black or white would.
+ */
+const BEHIND = { r: 124, g: 116, b: 104 };
+
 export interface Source {
   readonly width: number;
   readonly height: number;
@@ -20,7 +26,7 @@ export interface Source {
  * An image for training views: the whole of it, with its aspect, scaled down (never up) so that the shorter side
  * is at most `shorterSide` pixels and the longer one at most twice that. At least one pixel a side.
  *
- * Its orientation (EXIF) is applied, transparent parts lie on white, and of several frames the first is taken.
+ * Its orientation (EXIF) is applied, transparent parts lie on a mean gray, and of several frames the first is taken.
  *
  * @throws UserError with the path if the file is no image, is broken or cut off, or exceeds `MAX_PIXELS`.
  */
@@ -51,7 +57,7 @@ async function pixelsOf(path: string, resize: (image: Sharp) => Sharp): Promise<
     sequentialRead: true,
     autoOrient: true,
   });
-  const raw = resize(image).flatten({ background: "white" }).toColourspace("srgb").raw();
+  const raw = resize(image).flatten({ background: BEHIND }).toColourspace("srgb").raw();
   const { data, info } = await raw.toBuffer({ resolveWithObject: true }).catch((error: unknown) => {
     throw expected(path, "an image that can be decoded", firstLine(error));
   });
