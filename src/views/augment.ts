@@ -52,7 +52,7 @@ export function centreView(images: Tensor, size: number, share: number): Tensor 
   const side = floor(add(mul(minimum(height!, width!), share), 0.5)); // [1]
   const box = (whole: Tensor) => ({ start: cell(floor(mul(sub(whole, side), 0.5))), length: cell(side) });
   const still = constant(new Float32Array([0]), [1, 1, 1]); // [1, 1, 1]
-  const rows = resampling(images, 1, size, box(height!), still); // [1, s, h]
+  const rows = resampling(images, 1, size, box(height!), still, BYTE); // [1, s, h]
   const columns = resampling(images, 2, size, box(width!), still); // [1, s, w]
   return normalise(resample(images, rows, columns, size));
 }
@@ -70,6 +70,9 @@ function columnsOf(params: Tensor): Columns {
 const cell = (t: Tensor) => reshape(t, [1, 1, 1]);
 const sizeOfAxis = (x: Tensor, axis: number): Tensor => cast(sizeOf(x, axis), "float32"); // [1]
 
+/** Takes bytes to [0, 1] on the way. */
+const BYTE = 1 / 255;
+
 interface Span {
   /** First pixel, [n, 1, 1]. */
   readonly start: Tensor;
@@ -79,7 +82,7 @@ interface Span {
 
 function cropAndResize(images: Tensor, p: Columns, size: number): Tensor {
   const still = mul(p.flip, 0); // [n, 1, 1]
-  const rows = resampling(images, 1, size, { start: p.top, length: p.height }, still); // [n, s, h]
+  const rows = resampling(images, 1, size, { start: p.top, length: p.height }, still, BYTE); // [n, s, h]
   const columns = resampling(images, 2, size, { start: p.left, length: p.width }, p.flip); // [n, s, w]
   return resample(images, rows, columns, size); // [n, 3, s, s]
 }
@@ -90,12 +93,12 @@ function resample(images: Tensor, rows: Tensor, columns: Tensor, size: number): 
   const lines = reshape(cast(images, "float32"), [n!, height!, multiplyDims(3, width!)], images); // [n, h, 3 w]
   const squeezed = reshape(matmul(rows, lines), [n!, size, width!, 3], images); // [n, s, w, 3]
   const planes = reshape(transpose(squeezed, [0, 3, 1, 2]), [n!, 3 * size, width!], images); // [n, 3 s, w]
-  return reshape(mul(matmul(planes, swap(columns)), 1 / 255), [n!, 3, size, size]);
+  return reshape(matmul(planes, swap(columns)), [n!, 3, size, size]);
 }
 
 /**
  * The matrix [n, size, pixels] that resamples a span of one axis to `size` values: bilinear with antialiasing, the
- * triangle as wide as the step between outputs (at least one pixel), rows that sum to 1, nothing from outside the
+ * triangle as wide as the step between outputs (at least one pixel), rows that sum to `total`, nothing from outside the
  * span; read backwards where `flip` is 1.
  */
 function resampling(
@@ -104,6 +107,7 @@ function resampling(
   size: number,
   { start, length }: Span,
   flip: Tensor,
+  total = 1,
 ): Tensor {
   const step = div(length, size); // [n, 1, 1]
   const output = constant(
@@ -115,12 +119,12 @@ function resampling(
   const centre = add(start, turned); // [n, s, 1]
   const pixel = add(indicesAlong(images, axis), 0.5); // [pixels]
   const support = maximum(step, 1); // [n, 1, 1]
-  const triangle = sub(1, mul(abs(sub(pixel, centre)), reciprocal(support))); // [n, s, pixels]
+  const triangle = sub(support, abs(sub(pixel, centre))); // [n, s, pixels], its height left to the rows' sums
   const half = mul(length, 0.5); // [n, 1, 1]
-  // At least 1 on the span's pixels and below 0 on all others.
-  const inside = mul(sub(half, abs(sub(pixel, add(start, half)))), 2); // [n, 1, pixels]
+  // At least the triangle's height on the span's pixels and below 0 on all others.
+  const inside = mul(sub(half, abs(sub(pixel, add(start, half)))), mul(support, 2)); // [n, 1, pixels]
   const weights = relu(minimum(triangle, inside)); // [n, s, pixels]
-  return mul(weights, reciprocal(reduceSum(weights, { axes: [2], keep: true })));
+  return mul(weights, reciprocal(mul(reduceSum(weights, { axes: [2], keep: true }), 1 / total)));
 }
 
 /** gain x + gray luma + mean average(luma), clipped to [0, 1]; [n, 3, s, s]. */

@@ -56,14 +56,14 @@ describe("data/decode", () => {
     });
 
     // Three quarters of the mean color, or of the first channel that libvips takes of it for gray.
-    const behind = { srgb: [93, 87, 78], rgb16: [93, 87, 78], "b-w": [92, 92, 92] } as const;
+    const behind: Record<string, number[]> = { srgb: [93, 87, 78], rgb16: [93, 87, 78], "b-w": [92, 92, 92] };
     for (const space of ["srgb", "rgb16", "b-w"] as const) {
       it(`transparent on the mean color, ${space}`, async () => {
         const black = { r: 0, g: 0, b: 0, alpha: 0.25 };
         const image = sharp({ create: { width: 4, height: 4, channels: 4, background: black } });
         const path = await save(`alpha-${space}.png`, image.toColourspace(space).png());
         expect((await sharp(path).metadata()).hasAlpha).to.equal(true);
-        expectPixel(await decodeSource(path, 64), [1, 1], behind[space]);
+        expectPixel(await decodeSource(path, 64), [1, 1], behind[space]!);
       });
     }
   });
