@@ -43,12 +43,20 @@ export function randomFor(...key: readonly (number | string)[]): Random {
 
 /** Four well-mixed words from a key (the finaliser of MurmurHash3, once per word and lane). */
 function stateOf(key: readonly (number | string)[]): [number, number, number, number] {
-  const lanes = [0x9e3779b9, 0x85ebca6b, 0xc2b2ae35, 0x27d4eb2f];
-  const words = key.flatMap((part) =>
-    typeof part === "number" ? [part | 0] : [part.length, ...Array.from(part, (c) => c.codePointAt(0)!)],
-  );
-  for (const word of words) for (let k = 0; k < 4; k++) lanes[k] = mix(lanes[k]! ^ mix(word + k));
-  return [lanes[0]!, lanes[1]!, lanes[2]!, lanes[3]! | 1];
+  const lanes: [number, number, number, number] = [0x9e3779b9, 0x85ebca6b, 0xc2b2ae35, 0x27d4eb2f];
+  const take = (word: number) => {
+    for (let k = 0; k < 4; k++) lanes[k] = mix(lanes[k]! ^ mix(word + k));
+  };
+  // No arrays on the way: this runs once for every view.
+  for (const part of key) {
+    if (typeof part === "number") take(part | 0);
+    else {
+      take(part.length);
+      for (let i = 0; i < part.length; i++) take(part.charCodeAt(i));
+    }
+  }
+  lanes[3] |= 1; // never all zero
+  return lanes;
 }
 
 function mix(word: number): number {

@@ -27,9 +27,7 @@ export function sampleView(recipe: ViewRecipe, image: Size, random: Random, row:
     sigma,
     solarize: random.chance(recipe.solarize) ? 1 : 0,
   };
-  VIEW_COLUMNS.forEach((column, i) => {
-    row[i] = values[column];
-  });
+  for (let i = 0; i < VIEW_COLUMNS.length; i++) row[i] = values[VIEW_COLUMNS[i]!];
 }
 
 /**
