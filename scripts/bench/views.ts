@@ -14,6 +14,7 @@ import { drawRows, median, randomImages, secondsOf } from "./measure.ts";
 const SIZE = 32;
 const IMAGES = 256;
 const ROUNDS = 7;
+const REPEATS = 12;
 
 // Everything that a view can have: hue and blur too.
 const config = simclr.config(SIZE).parse({ strength: 1, blur: 0.5 });
@@ -68,7 +69,11 @@ await sharps();
 const count = IMAGES * recipes.length;
 const rates: { ours: number; sharp: number }[] = [];
 for (let round = 0; round < ROUNDS; round++) {
-  rates.push({ ours: count / (await secondsOf(ours)), sharp: count / (await secondsOf(sharps)) });
+  // About as long as sharp takes, so that a hitch of the machine weighs the same on both sides.
+  const seconds = await secondsOf(async () => {
+    for (let i = 0; i < REPEATS; i++) await ours();
+  });
+  rates.push({ ours: (REPEATS * count) / seconds, sharp: count / (await secondsOf(sharps)) });
 }
 const ratios = rates.map((r) => r.ours / r.sharp);
 console.log(
