@@ -45,8 +45,12 @@ describe("prebuilt artifacts", () => {
     }
     const there = await session.run(feeds);
     expect(there.loss!.data[0]).to.be.closeTo(here.metrics.loss!, 1e-4);
-    const name = "encoder.conv1.weight.next";
-    const [ours, theirs] = [here.outputs[name]!.data, there[name]!.data] as [Float32Array, Float32Array];
-    ours.forEach((x, i) => void expect(theirs[i]).to.be.closeTo(x, 1e-4));
+    // Kernels sum in other orders and a ReLU near 0 may fall on either side: the update as a whole must agree.
+    const name = "encoder.conv1.weight";
+    const before = state.get(name)!.data as Float32Array;
+    const [ours, theirs] = [here.outputs, there].map((o) => o[`${name}.next`]!.data as Float32Array);
+    const length = (of: (i: number) => number) => Math.hypot(...before.map((_, i) => of(i)));
+    const apart = length((i) => ours![i]! - theirs![i]!) / length((i) => ours![i]! - before[i]!);
+    expect(apart).to.be.below(0.02);
   });
 });
