@@ -14,6 +14,8 @@ export type Init =
   | { readonly kind: "truncated-normal"; readonly std: number }
   /** Uniform in [-bound, bound). */
   | { readonly kind: "uniform"; readonly bound: number }
+  /** Each row (along the last axis) of length 1, its direction uniform. */
+  | { readonly kind: "directions" }
   /** Equal to another state tensor at the start (an average starts as its parameter). */
   | { readonly kind: "copy"; readonly of: string };
 
@@ -24,10 +26,24 @@ export interface StateEntry {
   readonly name: string;
   readonly role: Role;
   readonly dtype: DType;
+  /** Of one row, where there are rows. */
   readonly shape: readonly number[];
   readonly init: Init;
   /** The output that holds its next value. */
   readonly next: string;
+  /** Makes it a memory bank, kept on the host. */
+  readonly rows?: Rows | undefined;
+}
+
+/**
+ * A row for each image of the data. A step is fed those of its images (by the state's name, [n, ...shape]), whose next
+ * values it puts out, and `others`.
+ */
+export interface Rows {
+  /** Input [m, ...shape]: rows of images that are not in the batch, each image once at most, drawn for each step. */
+  readonly others: string;
+  /** m, or all that there are if they are fewer. */
+  readonly count: number;
 }
 
 /** The value of a scalar over a run. */
@@ -35,6 +51,12 @@ export type Schedule =
   | { readonly kind: "constant"; readonly value: number }
   /** The number of the step, counted from 1. */
   | { readonly kind: "step" }
+  /** The number of images that the run trains on. */
+  | { readonly kind: "images" }
+  /** 0, and 1 once that many steps and that many epochs are done. */
+  | { readonly kind: "start"; readonly steps: number; readonly epochs: number }
+  /** Linear from `from` to `to` over `epochs`, then `to`. */
+  | { readonly kind: "linear"; readonly from: number; readonly to: number; readonly epochs: number }
   /** Linear from 0 over `warmupEpochs`, then half a cosine from `from` to `to`, reached at the end of the run. */
   | { readonly kind: "cosine"; readonly from: number; readonly to: number; readonly warmupEpochs: number }
   /** `from`, multiplied by `factor` at each share of the run in `at`, after a linear warm-up. */
@@ -60,6 +82,12 @@ export interface ViewRecipe {
   /** Share of the image's area and width / height of the box (random resized crop). */
   readonly crop: { readonly scale: readonly [number, number]; readonly ratio: readonly [number, number] };
   readonly flip: number;
+  /** Views of an image with the same group share their crop, flip and choice, and (`color`) jitter and grayscale. */
+  readonly group?: { readonly name: string; readonly color: boolean } | undefined;
+  /** Takes a patch of the crop in place of the whole. */
+  readonly patch?: Patch | undefined;
+  /** Turned by 0 to 3 quarters, each as likely (the column "turn" tells). */
+  readonly turn?: boolean | undefined;
   /** Factors are drawn from [max(0, 1 - x), 1 + x], the hue's turn from [-hue, hue] of a full circle. */
   readonly jitter: {
     readonly p: number;
@@ -72,12 +100,26 @@ export interface ViewRecipe {
   /** Standard deviation in pixels, drawn uniformly; the kernel spans a tenth of the view's height. */
   readonly blur: { readonly p: number; readonly sigma: readonly [number, number] };
   readonly solarize: number;
+  /** Keeps one channel, puts faint noise in place of the other two. */
+  readonly dropChannels?: number | undefined;
+}
+
+export interface Patch {
+  /** The crop is cut into grid x grid cells. */
+  readonly grid: number;
+  /** Cells that it may come from, counted by rows; each choice is as likely (the column "choice" tells its place here). */
+  readonly cells: readonly number[];
+  /** Side of the patch over that of the cell; the rest is gap. */
+  readonly side: number;
+  /** Share of the gap that the patch may move in, about the cell's centre. */
+  readonly jitter: number;
 }
 
 /**
- * The columns of a view's parameters, float32 [n, 14]: what `views/sample` draws and `views/augment` applies.
+ * The columns of a view's parameters, float32 [n, 17]: what `views/sample` draws and `views/augment` applies.
  * Box in pixels of the source. Colour before and after the hue's turn is gain * x + gray * luma(x) + mean *
- * average(luma(x)). Sigma 0 leaves the view sharp.
+ * average(luma(x)). Sigma 0 leaves the view sharp. Channel 1 to 3 keeps that one alone, 0 all. Turn counts quarters,
+ * anticlockwise.
  */
 export const VIEW_COLUMNS = [
   "top",
@@ -94,6 +136,9 @@ export const VIEW_COLUMNS = [
   "meanAfter",
   "sigma",
   "solarize",
+  "channel",
+  "turn",
+  "choice",
 ] as const;
 export type ViewColumn = (typeof VIEW_COLUMNS)[number];
 
@@ -128,6 +173,10 @@ export interface Manifest {
   readonly optimizer: { readonly name: string; readonly config: JsonObject };
   readonly files: { readonly step: GraphFile; readonly encode: GraphFile };
   readonly views: readonly { readonly input: string; readonly recipe: ViewRecipe }[];
+  /** Inputs int64 [n]: for each step an order of the batch's rows, drawn at random. */
+  readonly permutations: readonly string[];
+  /** The number of images in a batch is a multiple of this. */
+  readonly batchMultiple: number;
   readonly scalars: readonly ScalarEntry[];
   readonly state: readonly StateEntry[];
   /** Scalar outputs of the step, the loss first. */

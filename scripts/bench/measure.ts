@@ -9,6 +9,7 @@ import { openSession, type Session } from "../../src/runtime/session.ts";
 import { initialState } from "../../src/runtime/state.ts";
 import { openTrainer, type StepInput, type Trainer } from "../../src/runtime/trainer.ts";
 import { type Manifest, VIEW_COLUMNS, type ViewRecipe } from "../../src/spec.ts";
+import { drawStep } from "../../src/train/draws.ts";
 import { scheduleValue } from "../../src/train/schedules.ts";
 import { sampleView } from "../../src/views/sample.ts";
 
@@ -54,6 +55,9 @@ export function drawRows(recipe: ViewRecipe, n: number, size: number, view = 0):
   return rows;
 }
 
+/** In the data that a step pretends to be of. */
+const IMAGES = 10_000;
+
 /** A trainer of the spec at its initial state, and one step's input. */
 export async function openStep(
   spec: ArtifactSpec,
@@ -65,15 +69,22 @@ export async function openStep(
     manifest: manifest as Manifest, // without the files' hashes, which only reading from disk needs
     graph: async (which: "step" | "encode") => graphs[which],
   };
-  const trainer = await openTrainer(artifact, initialState(artifact.manifest, 0), manifest.name);
-  const at = { step: 50, steps: 100, stepsPerEpoch: 50 };
+  const trainer = await openTrainer(artifact, initialState(artifact.manifest, { seed: 0, images: IMAGES }), {
+    where: manifest.name,
+    images: IMAGES,
+  });
+  const at = { step: 50, steps: 100, stepsPerEpoch: 50, images: IMAGES };
+  const { imageSize: side } = spec;
+  const indices = Array.from({ length: n }, (_, i) => i);
+  const sizes = indices.map(() => ({ height: side, width: side }));
   return {
     trainer,
     input: {
-      images: randomImages(n, spec.imageSize),
-      height: spec.imageSize,
-      width: spec.imageSize,
-      views: manifest.views.map(({ recipe }, v) => drawRows(recipe, n, spec.imageSize, v)),
+      images: randomImages(n, side),
+      height: side,
+      width: side,
+      indices,
+      ...drawStep(artifact.manifest, 0, { indices, sizes, epoch: 0, step: 0 }, IMAGES),
       scalars: Object.fromEntries(
         manifest.scalars.map(({ name, schedule }) => [name, scheduleValue(schedule, at)]),
       ),

@@ -40,7 +40,7 @@ export async function exportEncoder(
   const latest = await latestCheckpoint(runFiles(run).checkpoints);
   const { step, tensors } = latest
     ? await loadCheckpoint(latest)
-    : { step: 0, tensors: initialState(manifest, config.seed) };
+    : { step: 0, tensors: initialState(manifest, config) };
   const { method, encoder } = manifest;
   const out = options.out ?? run;
   await mkdir(out, { recursive: true }).catch((error) => {

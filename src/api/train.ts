@@ -115,7 +115,8 @@ export async function train(
     warn,
   });
   const { stepsPerEpoch } = loader;
-  const trainer = await openTrainer(artifact, state, options.out, session);
+  const { images } = config;
+  const trainer = await openTrainer(artifact, state, { ...session, where: options.out, images });
   let metrics: MetricsLog | undefined;
   try {
     const { seed } = config;
@@ -124,9 +125,9 @@ export async function train(
     // Only now: what cannot start leaves no run behind.
     await writeConfig(options.out, config);
     metrics = openMetrics(options.out, from);
-    const images = `${sources.files.length} images, ${stepsPerEpoch} steps of ${config.batch} an epoch`;
+    const plan = `${images} images, ${stepsPerEpoch} steps of ${config.batch} an epoch`;
     progress.end(
-      from > 0 ? `going on at step ${from} of ${config.steps}: ${images}` : `${manifest.name}: ${images}`,
+      from > 0 ? `going on at step ${from} of ${config.steps}: ${plan}` : `${manifest.name}: ${plan}`,
     );
     const result = await runLoop({
       manifest,
@@ -134,6 +135,7 @@ export async function train(
       loader,
       schedules: runSchedules(manifest.scalars, config),
       seed,
+      images,
       from,
       steps: config.steps,
       batch: config.batch,
@@ -192,12 +194,12 @@ async function create(options: TrainOptions): Promise<Opened> {
   }
   const sources = await findImages(data, limit === undefined ? { seed } : { limit, seed });
   if (options.knnData !== undefined) await findLabelledImages(options.knnData);
-  const batch = options.batch ?? Math.min(256, sources.files.length);
-  const stepsPerEpoch = Math.floor(sources.files.length / batch);
   if (graph !== undefined) await copyArtifact(await readArtifact(graph), out);
   else await provideArtifact(specOf(options), out);
   const artifact = await readArtifact(out);
   const { imageSize } = artifact.manifest.encoder;
+  const batch = batchOf(artifact.manifest, options.batch, sources.files.length);
+  const stepsPerEpoch = Math.floor(sources.files.length / batch);
   const config: RunConfig = {
     format: 1,
     artifact: artifact.manifest.name,
@@ -222,6 +224,14 @@ async function create(options: TrainOptions): Promise<Opened> {
   return { config, artifact, sources };
 }
 
+/** 256, or all images if they are fewer, unless told. */
+function batchOf({ name, batchMultiple: unit }: Manifest, given: number | undefined, images: number): number {
+  const batch = given ?? Math.min(256, Math.floor(images / unit) * unit);
+  if (batch % unit !== 0) throw expected(`batch for ${name}`, `a multiple of ${unit}`, `${batch}`);
+  if (batch === 0) throw expected(`images for ${name}`, `${unit} or more`, `${images}`);
+  return batch;
+}
+
 function specOf({
   method = "simclr",
   encoder = "resnet18",
@@ -239,7 +249,7 @@ async function startingPoint(
   checkpoints: string,
 ): Promise<{ step: number; state: StateMap }> {
   const path = await latestCheckpoint(checkpoints);
-  if (path === undefined) return { step: 0, state: initialState(manifest, config.seed) };
+  if (path === undefined) return { step: 0, state: initialState(manifest, config) };
   const { step, tensors } = await loadCheckpoint(path);
   return { step, state: tensors };
 }

@@ -1,17 +1,18 @@
 /** Method + encoder + optimizer -> the graphs and the manifest of a training artifact. */
 import type { z } from "zod";
-import { encoderNamed } from "../encoders/index.ts";
-import { UserError, unknownName } from "../errors.ts";
+import { encoderNamed, encoders } from "../encoders/index.ts";
+import { expected, UserError, unknownName } from "../errors.ts";
+import { multiplyDims } from "../graph/dims.ts";
 import { buildModel, encodeModel, OPSET } from "../graph/model.ts";
-import { input, inScope, type Tensor } from "../graph/tensor.ts";
+import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
 import { methodNamed } from "../methods/index.ts";
-import type { OptimizerChoice, StepScope } from "../methods/method.ts";
-import { applyOptimizer, optimizers } from "../nn/optimizers.ts";
-import { Scope, type State } from "../nn/scope.ts";
-import { gradients } from "../ops/gradients.ts";
-import type { JsonObject, Manifest } from "../spec.ts";
+import type { OptimizerChoice } from "../methods/method.ts";
+import { optimizers } from "../nn/optimizers.ts";
+import { Scope } from "../nn/scope.ts";
+import type { Dim, JsonObject, Manifest } from "../spec.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
 import { augment, centreView } from "../views/augment.ts";
+import { nextOf, TrainingScope, trainingStep } from "./step.ts";
 
 export interface ArtifactSpec {
   readonly method: string;
@@ -20,8 +21,8 @@ export interface ArtifactSpec {
   readonly imageSize: number;
   /** Of the method; what is left out takes its default. */
   readonly config?: JsonObject;
-  /** The method's choice by default. */
-  readonly optimizer?: string;
+  /** A name, or all its settings. @default the encoder's choice, else the method's */
+  readonly optimizer?: string | OptimizerChoice;
 }
 
 /** A spec with nothing left out: what the manifest says of it. */
@@ -41,7 +42,7 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
   const method = methodNamed(spec.method);
   const encoder = encoderNamed(spec.encoder);
   const schema = method.config(spec.imageSize) as unknown as z.ZodObject;
-  const optimizer = optimizerOf(spec);
+  const { name: optimizer, config: settings, ...hyperparameters } = optimizerOf(spec);
   return {
     method: {
       name: method.name,
@@ -55,12 +56,11 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
       features: encoder.features,
     },
     optimizer: {
-      name: optimizer.name,
-      config: parseConfig(
-        `optimizer ${optimizer.name}`,
-        optimizers[optimizer.name]!.config as unknown as z.ZodObject,
-        {},
-      ),
+      name: optimizer,
+      config: {
+        ...hyperparameters,
+        ...parseConfig(`optimizer ${optimizer}`, optimizers[optimizer]!.config as never, settings ?? {}),
+      },
     },
   };
 }
@@ -68,7 +68,7 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
 export function compile(spec: ArtifactSpec): CompiledArtifact {
   const resolved = resolveSpec(spec);
   const name = `${spec.method}-${spec.encoder}-${spec.imageSize}`;
-  const { scope, step, recipes, outputs, inputs } = buildStep(spec, resolved);
+  const { scope, step, recipes, batchMultiple, outputs, inputs } = buildStep(spec, resolved);
   const metrics = ["loss", ...Object.keys(step.metrics)];
   return {
     manifest: {
@@ -77,8 +77,18 @@ export function compile(spec: ArtifactSpec): CompiledArtifact {
       opset: OPSET,
       ...resolved,
       views: recipes.map((recipe, i) => ({ input: `view${i}`, recipe })),
+      permutations: [...scope.permutations.keys()],
+      batchMultiple,
       scalars: scope.scalars.map(({ tensor, ...entry }) => entry),
-      state: scope.all.map(({ tensor, next, decay, ...entry }) => ({ ...entry, next: nextOf(entry.name) })),
+      state: scope.all.map(({ name, role, dtype, shape, init, rows }) => ({
+        name,
+        role,
+        dtype,
+        shape,
+        init,
+        next: nextOf(name),
+        ...(rows && { rows }),
+      })),
       metrics,
       embedding: "embedding",
     },
@@ -89,70 +99,50 @@ export function compile(spec: ArtifactSpec): CompiledArtifact {
   };
 }
 
-const imagesInput = () => input("images", "uint8", ["n", "h", "w", 3]);
-const nextOf = (state: string) => `${state}.next`;
+const imagesInput = (n: Dim) => input("images", "uint8", [n, "h", "w", 3]);
 
 /** The tensors of a training step: views, forward, backward and update. */
 export function buildStep(spec: ArtifactSpec, resolved = resolveSpec(spec)) {
   const method = methodNamed(spec.method);
-  const choice = optimizerOf(spec);
   const config = resolved.method.config as never;
   const recipes = method.views(config, spec.imageSize);
-  const images = imagesInput(); // [n, h, w, 3]
-  const params = recipes.map((_, i) => input(`view${i}`, "float32", ["n", VIEW_COLUMNS.length]));
+  const batchMultiple = method.batchMultiple?.(config) ?? 1;
+  const n = multiplyDims(batchMultiple, "n");
+  const images = imagesInput(n); // [n, h, w, 3]
+  const params = recipes.map((_, i) => input(`view${i}`, "float32", [n, VIEW_COLUMNS.length]));
   const views = recipes.map((recipe, i) => inScope(`view${i}`, () => augment(images, params[i]!, recipe))); // [n, 3, s, s]
-  const scope = new Step(views, encodeWith(spec));
-  const step = method.build(scope, config);
-  const trained = scope.params;
-  const grads = gradients(
-    step.loss,
-    trained.map((p) => p.tensor),
-  );
-  const byParam = new Map<State, Tensor>(trained.map((p, i) => [p, grads[i]!]));
-  applyOptimizer(scope, optimizers[choice.name]!, resolved.optimizer.config, byParam, choice);
-  const outputs: Record<string, Tensor> = { loss: step.loss, ...step.metrics, embedding: step.embedding };
-  for (const s of scope.all) outputs[nextOf(s.name)] = s.next ?? s.tensor;
-  const inputs = [
-    images,
-    ...params,
-    ...scope.scalars.map((s) => s.tensor),
-    ...scope.all.map((s) => s.tensor),
-  ];
-  return { scope, step, recipes, outputs, inputs };
+  const scope = new TrainingScope({ views, params, encode: encoderOf(spec) });
+  const built = trainingStep(scope, method, config, optimizerOf(spec));
+  return { ...built, scope, recipes, batchMultiple, inputs: [images, ...params, ...built.inputs] };
 }
 
 /** Images uint8 [n, h, w, 3] of any size -> features [n, d], by running statistics. */
 function buildEncode(spec: ArtifactSpec, name: string) {
-  const images = imagesInput();
+  const images = imagesInput("n");
   const view = inScope("view", () => centreView(images, spec.imageSize, centreShare(spec.imageSize))); // [n, 3, s, s]
-  const features = encodeWith(spec)(new Scope("evaluation"), view); // [n, d]
-  return buildModel({ features }, { name, inputs: [images] });
+  const s = new Scope("evaluation");
+  const encode = () => s.in("encoder", () => encoderOf(spec)(s, view)); // [n, d]
+  const averaged = methodNamed(spec.method).exports === "average";
+  return buildModel(
+    { features: averaged ? s.with({ average: scalar(1) }, encode) : encode() },
+    { name, inputs: [images] },
+  );
 }
 
-type Encode = (s: Scope, views: Tensor) => Tensor;
-
-const encodeWith =
-  ({ encoder }: ArtifactSpec): Encode =>
-  (s, views) =>
-    s.in("encoder", () => encoderNamed(encoder).build(s, views)); // [rows, d]
+/** The encoder's own form for the image size, whatever the size of the views. */
+function encoderOf({ encoder: name, method, imageSize }: ArtifactSpec) {
+  const encoder = encoderNamed(name);
+  return (s: Scope, views: Tensor): Tensor => {
+    if (!encoder.anySize && views.shape[2] !== imageSize) {
+      const some = encoders.filter((e) => e.anySize).map((e) => e.name);
+      throw expected(`method ${method}`, `an encoder for views of any size (${some.join(", ")})`, name);
+    }
+    return encoder.build(s, views, imageSize); // [rows, d]
+  };
+}
 
 /** Evaluation sees the centre 7/8 of a photo (256 -> 224, say) and the whole of a small image. */
 const centreShare = (imageSize: number): number => (imageSize <= 64 ? 1 : 0.875);
-
-class Step extends Scope implements StepScope {
-  readonly views: readonly Tensor[];
-  private readonly encoder: Encode;
-
-  constructor(views: readonly Tensor[], encoder: Encode) {
-    super("training");
-    this.views = views;
-    this.encoder = encoder;
-  }
-
-  encode(views: Tensor): Tensor {
-    return this.encoder(this, views);
-  }
-}
 
 /** Rates for AdamW, where an encoder wants it whatever the method (Touvron et al. 2020). */
 const ADAMW: OptimizerChoice = { name: "adamw", lr: 5e-4, weightDecay: 0.05, warmupEpochs: 5 };
@@ -161,6 +151,7 @@ const LARS: OptimizerChoice = { name: "lars", lr: 0.3, weightDecay: 1e-6, warmup
 
 /** The optimizer asked for, else the encoder's, else the method's. */
 function optimizerOf(spec: ArtifactSpec): OptimizerChoice {
+  if (typeof spec.optimizer === "object") return spec.optimizer;
   const own = methodNamed(spec.method).optimizer(spec.imageSize);
   const name = spec.optimizer ?? encoderNamed(spec.encoder).optimizer ?? own.name;
   if (name === own.name) return own;

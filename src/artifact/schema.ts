@@ -30,6 +30,9 @@ const shape = z
 export const scheduleSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("constant"), value: z.number() }),
   z.strictObject({ kind: z.literal("step") }),
+  z.strictObject({ kind: z.literal("images") }),
+  z.strictObject({ kind: z.literal("start"), steps: nonNegative, epochs: nonNegative }),
+  z.strictObject({ kind: z.literal("linear"), from: z.number(), to: z.number(), epochs: nonNegative }),
   z.strictObject({ kind: z.literal("cosine"), from: z.number(), to: z.number(), warmupEpochs: nonNegative }),
   z.strictObject({
     kind: z.literal("steps"),
@@ -45,6 +48,7 @@ const initSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("normal"), std: nonNegative }),
   z.strictObject({ kind: z.literal("truncated-normal"), std: nonNegative }),
   z.strictObject({ kind: z.literal("uniform"), bound: nonNegative }),
+  z.strictObject({ kind: z.literal("directions") }),
   z.strictObject({ kind: z.literal("copy"), of: name }),
 ]);
 
@@ -52,6 +56,17 @@ const recipeSchema = z.strictObject({
   size: count.max(4096),
   crop: z.strictObject({ scale: range(positive.max(1)), ratio: range(positive.max(100)) }),
   flip: share,
+  group: z.strictObject({ name, color: z.boolean() }).optional(),
+  patch: z
+    .strictObject({
+      grid: count.max(100),
+      cells: z.array(z.int().min(0)).min(1).max(20_000),
+      side: positive.max(1),
+      jitter: share,
+    })
+    .refine(({ grid, cells }) => cells.every((cell) => cell < grid ** 2), "cells of the grid")
+    .optional(),
+  turn: z.boolean().optional(),
   jitter: z.strictObject({
     p: share,
     brightness: nonNegative.max(100),
@@ -62,6 +77,7 @@ const recipeSchema = z.strictObject({
   grayscale: share,
   blur: z.strictObject({ p: share, sigma: range(nonNegative.max(1000)) }),
   solarize: share,
+  dropChannels: share.optional(),
 });
 
 const stateSchema = z.strictObject({
@@ -71,6 +87,7 @@ const stateSchema = z.strictObject({
   shape,
   init: initSchema,
   next: name,
+  rows: z.strictObject({ others: name, count: count.max(2 ** 24) }).optional(),
 });
 
 const graphFileSchema = z.strictObject({
@@ -97,6 +114,8 @@ export const manifestSchema = z
       .array(z.strictObject({ input: name, recipe: recipeSchema }))
       .min(1)
       .max(100),
+    permutations: z.array(name).max(10),
+    batchMultiple: count.max(4096),
     scalars: z
       .array(z.strictObject({ name, schedule: scheduleSchema, batchScaling: z.enum(["none", "linear"]) }))
       .max(100),
@@ -105,7 +124,7 @@ export const manifestSchema = z
     embedding: name,
   })
   .superRefine((manifest, context) => {
-    const { files, views, scalars, state, metrics, embedding } = manifest;
+    const { files, views, permutations, scalars, state, metrics, embedding } = manifest;
     type Named = [path: (string | number)[], name: string];
     const unique = (kind: string, named: readonly Named[], taken: readonly string[] = []) => {
       const seen = new Set(taken);
@@ -123,7 +142,11 @@ export const manifestSchema = z
       [
         ...views.map(({ input }, i): Named => [["views", i, "input"], input]),
         ...scalars.map((scalar, i): Named => [["scalars", i, "name"], scalar.name]),
+        ...permutations.map((name, i): Named => [["permutations", i], name]),
         ...state.map((entry, i): Named => [["state", i, "name"], entry.name]),
+        ...state.flatMap(({ rows }, i): Named[] =>
+          rows ? [[["state", i, "rows", "others"], rows.others]] : [],
+        ),
       ],
       ["images"],
     );
@@ -134,10 +157,17 @@ export const manifestSchema = z
     ]);
 
     const byName = new Map(state.map((entry) => [entry.name, entry]));
-    for (const [i, { init, dtype, shape: sizes }] of state.entries()) {
+    for (const [i, { init, dtype, shape: sizes, rows }] of state.entries()) {
+      if (rows && dtype !== "float32")
+        context.addIssue({
+          code: "custom",
+          path: ["state", i, "dtype"],
+          message: "float32 for a memory bank",
+        });
       if (init.kind !== "copy") continue;
       const source = byName.get(init.of);
-      const fits = source && source.dtype === dtype && source.shape.join() === sizes.join();
+      const fits =
+        source && !rows && !source.rows && source.dtype === dtype && source.shape.join() === sizes.join();
       if (!fits || source.init.kind === "copy") {
         const message = `a state tensor with ${dtype} [${sizes}] that is not a copy itself`;
         context.addIssue({ code: "custom", path: ["state", i, "init", "of"], message });

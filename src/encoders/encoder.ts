@@ -8,8 +8,13 @@ export interface Encoder {
   readonly paper: string;
   /** Length of the feature vector. */
   readonly features: number;
-  /** Normalised images [n, 3, size, size] -> features [n, features]; state names as timm uses them. */
-  readonly build: (s: Scope, images: Tensor) => Tensor;
+  /** Whether it takes views of any size with the same weights, such as patches and small crops. */
+  readonly anySize: boolean;
+  /**
+   * Normalised views [n, 3, size, size] -> features [n, features], by the form that it has for `imageSize` pixels;
+   * state names as timm uses them.
+   */
+  readonly build: (s: Scope, views: Tensor, imageSize: number) => Tensor;
   /** The optimizer that trains it best, and its hyperparameters; the method's own where it is undefined. */
   readonly optimizer?: "adamw";
 }

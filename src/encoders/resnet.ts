@@ -2,7 +2,7 @@
  * Residual networks (He et al. 2015, arXiv 1512.03385). Images of up to 64 px get a 3x3 stem without max-pool, as
  * contrastive work on CIFAR has it; larger ones the 7x7 stem of the paper.
  */
-import { fixed, type Tensor } from "../graph/tensor.ts";
+import type { Tensor } from "../graph/tensor.ts";
 import { batchNorm, conv } from "../nn/layers.ts";
 import type { Scope } from "../nn/scope.ts";
 import { add, relu } from "../ops/elementwise.ts";
@@ -61,10 +61,11 @@ function resnet(name: string, { block, stages, width, expansion }: Plan): Encode
     name,
     paper: PAPER,
     features: width * 2 ** (stages.length - 1) * expansion,
-    build: (s, images) => {
-      const small = fixed(images.shape[2], "image size") <= 64;
+    anySize: true,
+    build: (s, views, imageSize) => {
+      const small = imageSize <= 64;
       const stem = small ? { kernel: 3, pad: 1 } : { kernel: 7, stride: 2, pad: 3 };
-      let x = relu(batchNorm(s, "bn1", conv(s, "conv1", images, { out: width, ...stem }))); // [n, width, h, w]
+      let x = relu(batchNorm(s, "bn1", conv(s, "conv1", views, { out: width, ...stem }))); // [n, width, h, w]
       if (!small) x = maxPool(x, { kernel: 3, stride: 2, pad: 1 }); // [n, width, h / 2, w / 2]
       stages.forEach((blocks, stage) => {
         for (let i = 0; i < blocks; i++) {

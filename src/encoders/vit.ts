@@ -66,12 +66,13 @@ function vit(name: string, width: number, heads: number, depth = 12): Encoder {
     paper: "An Image is Worth 16x16 Words, arXiv 2010.11929",
     features: width,
     optimizer: "adamw",
+    anySize: false,
     build: (s, images) => {
       const patches = s.in("patch_embed", () => patchEmbed(s, images, width)); // [n, t, width]
-      const token = s.param("cls_token", [1, 1, width], SMALL_NORMAL, false);
+      const token = s.param("cls_token", [1, 1, width], SMALL_NORMAL, { decay: false });
       const first = expand(token, [images.shape[0]!, 1, width], images); // [n, 1, width]
       const tokens = fixed(patches.shape[1], "number of patches") + 1;
-      const places = s.param("pos_embed", [1, tokens, width], SMALL_NORMAL, false);
+      const places = s.param("pos_embed", [1, tokens, width], SMALL_NORMAL, { decay: false });
       let x = add(concat([first, patches], 1), places); // [n, t + 1, width]
       for (let i = 0; i < depth; i++) x = s.in("blocks", () => s.in(`${i}`, () => block(s, x, heads)));
       const last = layerNorm(s, "norm", slice(x, { 1: [0, 1] })); // [n, 1, width]

@@ -51,6 +51,16 @@ export function divideDims(a: Dim, b: Dim): Dim | undefined {
 export const sameShape = (a: Shape, b: Shape): boolean =>
   a.length === b.length && a.every((size, i) => size === b[i]);
 
+/** The least that a size can be: each symbol stands for 1 or more. */
+export function atLeast(dim: Dim): number {
+  let total = 0;
+  for (const k of parse(dim).values()) {
+    if (k < 0) return 0;
+    total += k;
+  }
+  return total;
+}
+
 /** For messages: [2*n, 3, 32, 32]. */
 export const showShape = (shape: Shape): string => `[${shape.join(", ")}]`;
 

@@ -3,12 +3,16 @@ import type { z } from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Hyperparameters } from "../nn/optimizers.ts";
 import type { Scope } from "../nn/scope.ts";
-import type { ViewRecipe } from "../spec.ts";
+import type { JsonObject, ViewColumn, ViewRecipe } from "../spec.ts";
 
 /** What a method builds with. */
 export interface StepScope extends Scope {
   /** One tensor [n, 3, size, size] for each of the method's recipes, row i from image i. */
   readonly views: readonly Tensor[];
+  /** What was drawn for a view, float32 [n]. */
+  drawn(view: number, column: ViewColumn): Tensor;
+  /** An order of the batch's n rows, drawn at random for each step, int64 [n]. */
+  permutation(name: string): Tensor;
   /** Views [rows, 3, size, size] -> features [rows, d], with the weights that are trained and exported. */
   encode(views: Tensor): Tensor;
 }
@@ -24,6 +28,8 @@ export interface Step {
 
 export interface OptimizerChoice extends Hyperparameters {
   readonly name: "sgd" | "lars" | "adamw";
+  /** Settings of the optimizer itself, such as Nesterov's momentum; its defaults where left out. */
+  readonly config?: JsonObject;
 }
 
 export interface Method<C> {
@@ -33,5 +39,9 @@ export interface Method<C> {
   readonly config: (imageSize: number) => z.ZodType<C>;
   readonly views: (config: C, imageSize: number) => readonly ViewRecipe[];
   readonly optimizer: (imageSize: number) => OptimizerChoice;
+  /** The number of images in a batch must be a multiple of this. @default 1 */
+  readonly batchMultiple?: (config: C) => number;
+  /** Which weights are exported: those trained, or their moving average. @default "trained" */
+  readonly exports?: "trained" | "average";
   readonly build: (step: StepScope, config: C) => Step;
 }

@@ -8,10 +8,9 @@ import { ntXent } from "../nn/losses.ts";
 import { relu } from "../ops/elementwise.ts";
 import { concat, split } from "../ops/movement.ts";
 import type { Method } from "./method.ts";
+import { randomView, SMALL } from "./views.ts";
 
-/** Up to this many pixels the settings of the paper's appendix B.9 (CIFAR-10) hold: half the jitter, no blur. */
-const SMALL = 64;
-
+// Small images take the settings of the paper's appendix B.9 (CIFAR-10): half the jitter, no blur.
 const config = (imageSize: number) =>
   z.strictObject({
     /** Of NT-Xent; 0.5 for small images, else 0.1. */
@@ -43,22 +42,12 @@ export const simclr: Method<Config> = {
   name: "simclr",
   paper: "A Simple Framework for Contrastive Learning of Visual Representations, arXiv 2002.05709",
   config,
-  views: ({ strength, blur, cropScale }, size) => {
-    const view = {
-      size,
-      crop: { scale: [cropScale, 1], ratio: [3 / 4, 4 / 3] },
-      flip: 0.5,
-      jitter: {
-        p: 0.8,
-        brightness: 0.8 * strength,
-        contrast: 0.8 * strength,
-        saturation: 0.8 * strength,
-        hue: 0.2 * strength,
-      },
-      grayscale: 0.2,
-      blur: { p: blur, sigma: [0.1, 2] },
-      solarize: 0,
-    } as const;
+  views: ({ strength: s, blur, cropScale }, size) => {
+    const view = randomView(size, {
+      scale: [cropScale, 1],
+      jitter: [0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s],
+      blur,
+    });
     return [view, view];
   },
   // LARS and its rates are the paper's, for batches of thousands; SGD is what small batches on CIFAR train with.

@@ -1,13 +1,14 @@
 /** Layers: operators with their weights, named as PyTorch and timm name them. */
 
-import { elements } from "../graph/dims.ts";
-import { constant, fixed, type Tensor } from "../graph/tensor.ts";
+import { divideDims, elements } from "../graph/dims.ts";
+import { constant, fixed, ShapeError, type Tensor } from "../graph/tensor.ts";
 import * as ops from "../ops/conv.ts";
 import { add, mul } from "../ops/elementwise.ts";
 import { gemm } from "../ops/matmul.ts";
-import { reshape } from "../ops/movement.ts";
+import { concat, reshape } from "../ops/movement.ts";
 import * as norm from "../ops/normalization.ts";
-import type { Init } from "../spec.ts";
+import { reduceMean } from "../ops/reduce.ts";
+import type { Dim, Init, Shape } from "../spec.ts";
 import type { Scope } from "./scope.ts";
 
 export const ZEROS = { kind: "constant", value: 0 } as const satisfies Init;
@@ -40,7 +41,10 @@ export interface BatchNormOptions {
   readonly affine?: boolean;
 }
 
-/** Batch normalisation over all axes but the second; running averages hold the unbiased variance, as PyTorch's do. */
+/**
+ * Batch normalisation over all axes but the second; running averages hold the unbiased variance, as PyTorch's do.
+ * Where the batch is split in g parts, part i holds the rows i, i + g, ..., and running averages take the parts' mean.
+ */
 export const batchNorm = (
   s: Scope,
   name: string,
@@ -56,11 +60,24 @@ export const batchNorm = (
     const mean = s.buffer("running_mean", [c], ZEROS);
     const variance = s.buffer("running_var", [c], ONES);
     if (s.mode === "evaluation") return norm.batchNorm(x, scale, bias, mean, variance); // as x
-    const batch = norm.batchNormTraining(x, scale, bias); // as x
-    s.update(mean, add(mul(mean, KEPT), mul(batch.mean, 1 - KEPT)));
-    s.update(variance, add(mul(variance, KEPT), mul(norm.unbiased(batch.variance, x), 1 - KEPT)));
-    return batch.y;
+    const { splits = 1 } = s.traits;
+    const parts = (t: Tensor) => (splits === 1 ? t : concat(Array(splits).fill(t), 0)); // [g c]
+    const apart = splits === 1 ? x : reshape(x, partedShape(x, splits), x); // [n / g, g c, ...]
+    const batch = norm.batchNormTraining(apart, parts(scale), parts(bias));
+    const ofParts = (t: Tensor) => (splits === 1 ? t : reduceMean(reshape(t, [splits, c]), { axes: [0] })); // [c]
+    const keep = (old: Tensor, recent: Tensor) =>
+      s.advance(old, (latest) => add(mul(latest, KEPT), mul(ofParts(recent), 1 - KEPT)));
+    keep(mean, batch.mean);
+    keep(variance, norm.unbiased(batch.variance, apart));
+    return reshape(batch.y, x.shape, x);
   });
+
+function partedShape(x: Tensor, parts: number): Shape {
+  const [n, c, ...rest] = x.shape as [Dim, number, ...Dim[]];
+  const rows = divideDims(n, parts);
+  if (rows === undefined) throw new ShapeError(`${n} rows have no ${parts} equal parts`);
+  return [rows, parts * c, ...rest];
+}
 
 export interface LinearOptions {
   readonly out: number;

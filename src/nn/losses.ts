@@ -1,6 +1,6 @@
 /** Losses over embeddings. */
 import type { Tensor } from "../graph/tensor.ts";
-import { div, equal, greaterOrEqual, sub, where } from "../ops/elementwise.ts";
+import { div, equal, greaterOrEqual, mul, sub, where } from "../ops/elementwise.ts";
 import { matmul, swap } from "../ops/matmul.ts";
 import { cast, concat, reshape, split } from "../ops/movement.ts";
 import { logSumExp, normalize, reduceMax, reduceMean, reduceSum } from "../ops/reduce.ts";
@@ -11,6 +11,39 @@ export interface Contrast {
   readonly loss: Tensor;
   /** Share of the rows whose positive is the most similar of all, float32 []. */
   readonly accuracy: Tensor;
+}
+
+/**
+ * Cross-entropy of logits [n, classes] by labels float32 [n] (whole numbers from 0), averaged over the rows; the
+ * accuracy is that of the greatest logit.
+ */
+export function crossEntropy(logits: Tensor, labels: Tensor): Contrast {
+  const classes = indicesAlong(logits, 1); // [classes]
+  const own = equal(reshape(labels, [logits.shape[0]!, 1]), classes); // [n, classes]
+  const hit = reduceSum(where(own, logits, 0), { axes: [1], keep: true }); // [n, 1]
+  return ofHits(hit, logits);
+}
+
+/**
+ * InfoNCE (van den Oord et al. 2018) against negatives that all rows share: queries and positives [n, d], negatives
+ * [m, d], all of unit length; averaged over the rows.
+ */
+export function infoNce(
+  queries: Tensor,
+  positives: Tensor,
+  negatives: Tensor,
+  temperature: Tensor,
+): Contrast {
+  const hit = div(reduceSum(mul(queries, positives), { axes: [1], keep: true }), temperature); // [n, 1]
+  const rest = div(matmul(queries, swap(negatives)), temperature); // [n, m]
+  return ofHits(hit, concat([hit, rest], 1)); // [n, 1 + m]
+}
+
+/** Of logits [n, k], one of them each row's `hit` [n, 1]. */
+function ofHits(hit: Tensor, logits: Tensor): Contrast {
+  const best = reduceMax(logits, { axes: [1], keep: true }); // [n, 1]
+  const accuracy = reduceMean(cast(greaterOrEqual(hit, best), "float32")); // []
+  return { loss: reduceMean(sub(logSumExp(logits), hit)), accuracy };
 }
 
 /** Stands for minus infinity: far below any similarity, and exp of it is exactly 0. */
@@ -31,7 +64,5 @@ export function ntXent(a: Tensor, b: Tensor, temperature: Tensor): Contrast {
   const positive = equal(reshape(other, column), own); // [2n, 2n]
   const others = where(self, MASKED, similarity); // [2n, 2n]
   const hit = reduceSum(where(positive, similarity, 0), { axes: [1], keep: true }); // [2n, 1]
-  const loss = reduceMean(sub(logSumExp(others), hit)); // []
-  const best = reduceMax(others, { axes: [1], keep: true }); // [2n, 1]
-  return { loss, accuracy: reduceMean(cast(greaterOrEqual(hit, best), "float32")) };
+  return ofHits(hit, others);
 }

@@ -12,6 +12,12 @@ export interface Hyperparameters {
   /** Not applied to parameters of one axis (biases, normalisation). */
   readonly weightDecay: number;
   readonly warmupEpochs: number;
+  /** The learning rate at the end of its cosine, over the peak. @default 0 */
+  readonly finalLr?: number;
+  /** In place of the cosine: multiplied by `factor` at each share of the run in `at`. */
+  readonly drops?: { readonly factor: number; readonly at: readonly number[] };
+  /** The learning rate of parameters of one axis, over that of the others. @default 1 */
+  readonly biasLr?: number;
 }
 
 export interface Optimizer {
@@ -32,7 +38,7 @@ const define = <C extends Record<string, number | boolean>>(o: {
 }): Optimizer => o;
 
 const decayed = (param: State, grad: Tensor, weightDecay: Tensor): Tensor =>
-  param.decay ? add(grad, mul(param.tensor, weightDecay)) : grad;
+  param.decay ? add(grad, mul(param.value, weightDecay)) : grad;
 
 /** Momentum as PyTorch has it: v = momentum v + g, w = w - lr v; the learning rate lies outside the momentum. */
 const sgd = define({
@@ -45,7 +51,7 @@ const sgd = define({
     const slot = s.slot(param, "momentum");
     const v = add(mul(slot, momentum), g);
     s.update(slot, v);
-    return sub(param.tensor, mul(nesterov ? add(g, mul(v, momentum)) : v, lr));
+    return sub(param.value, mul(nesterov ? add(g, mul(v, momentum)) : v, lr));
   },
 });
 
@@ -61,12 +67,9 @@ const lars = define({
   step: (s, param, grad, { lr, weightDecay }, { momentum, trust }) => {
     const g = decayed(param, grad, weightDecay); // as the parameter, like all below
     const slot = s.slot(param, "momentum");
-    const v = add(
-      mul(slot, momentum),
-      mul(g, param.decay ? mul(lr, trustRatio(param.tensor, g, trust)) : lr),
-    );
+    const v = add(mul(slot, momentum), mul(g, param.decay ? mul(lr, trustRatio(param.value, g, trust)) : lr));
     s.update(slot, v);
-    return sub(param.tensor, v);
+    return sub(param.value, v);
   },
 });
 
@@ -93,7 +96,7 @@ const adamw = define({
     s.update(second, v);
     const corrected = (beta: number) => sub(1, exp(mul(step(), Math.log(beta)))); // []
     const root = add(sqrt(div(v, corrected(beta2))), eps);
-    const kept = param.decay ? mul(param.tensor, sub(1, mul(lr, weightDecay))) : param.tensor;
+    const kept = param.decay ? mul(param.value, sub(1, mul(lr, weightDecay))) : param.value;
     return sub(kept, div(mul(m, div(lr, corrected(beta1))), root));
   },
 });
@@ -106,19 +109,29 @@ export function applyOptimizer(
   optimizer: Optimizer,
   config: unknown,
   grads: ReadonlyMap<State, Tensor>,
-  { lr, weightDecay, warmupEpochs }: Hyperparameters,
+  choice: Hyperparameters,
 ): void {
-  const schedule: Schedule = { kind: "cosine", from: lr, to: 0, warmupEpochs };
-  const rates: Rates = {
-    lr: s.scalar("lr", schedule, "linear"),
-    weightDecay: s.scalar("weightDecay", { kind: "constant", value: weightDecay }),
-    step: () => s.scalar("step", { kind: "step" }),
-  };
+  const { lr, weightDecay, biasLr = 1 } = choice;
+  const rate = s.scalar("lr", lrSchedule(choice), "linear");
+  const constantRate = () => s.scalar("lr.constant", { kind: "constant", value: lr }, "linear");
+  const decay = s.scalar("weightDecay", { kind: "constant", value: weightDecay });
   for (const [param, grad] of grads) {
     inScope("update", () =>
-      inScope(param.name, () =>
-        s.update(param.tensor, optimizer.step(s, param, grad, rates, config as never)),
-      ),
+      inScope(param.name, () => {
+        const own = param.traits.constantRate ? constantRate() : rate;
+        const rates: Rates = {
+          lr: param.decay || biasLr === 1 ? own : mul(own, biasLr),
+          weightDecay: decay,
+          step: () => s.scalar("step", { kind: "step" }),
+        };
+        s.update(param.tensor, optimizer.step(s, param, grad, rates, config as never));
+      }),
     );
   }
+}
+
+function lrSchedule({ lr, warmupEpochs, finalLr = 0, drops }: Hyperparameters): Schedule {
+  return drops
+    ? { kind: "steps", from: lr, ...drops, warmupEpochs }
+    : { kind: "cosine", from: lr, to: lr * finalLr, warmupEpochs };
 }

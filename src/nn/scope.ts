@@ -1,19 +1,54 @@
 /** Where a graph's state is collected as its layers are built. */
 import { sameShape, showShape } from "../graph/dims.ts";
 import { currentScope, input, inScope, ShapeError, type Tensor } from "../graph/tensor.ts";
-import type { Init, Role, ScalarEntry, Schedule, StateEntry } from "../spec.ts";
+import { add, greater, mul, sub, where } from "../ops/elementwise.ts";
+import { stopGradient } from "../ops/movement.ts";
+import type { Init, Role, Rows, ScalarEntry, Schedule, StateEntry } from "../spec.ts";
 
 export interface State extends Omit<StateEntry, "next"> {
   /** Its value at the start of the step. */
   readonly tensor: Tensor;
+  /** What the graph computes with and the optimizer updates: the tensor, or its projection. */
+  readonly value: Tensor;
   /** Its value after the step, once `update` gave it. */
   next: Tensor | undefined;
   /** Whether weight decay and trust ratios apply (LARS and AdamW leave out what has one axis). */
   readonly decay: boolean;
+  readonly traits: Traits;
 }
 
 /** Training takes batch statistics and collects updates; evaluation reads running statistics. */
 export type Mode = "training" | "evaluation";
+
+/** How what is built within `Scope.with` differs from the rest. */
+export interface Traits {
+  /**
+   * In place of each parameter stands its moving average, first updated with this share of the old value, float32 [].
+   * No gradient passes. Buffers are its own, and not averaged.
+   */
+  readonly average?: Tensor;
+  /** Batch normalisation splits the batch into this many parts, each with statistics of its own. */
+  readonly splits?: number;
+  /** The learning rate of parameters stays at its peak. */
+  readonly constantRate?: boolean;
+  /** Parameters and their slots stand still while this is 0, float32 []. */
+  readonly trains?: Tensor;
+}
+
+export interface ParamOptions {
+  /** Whether weight decay applies. @default if it has more axes than one */
+  readonly decay?: boolean;
+  /** Applied before each step, outside of the gradient: the graph and the optimizer see the projected value. */
+  readonly project?: (x: Tensor) => Tensor;
+}
+
+interface Kept {
+  readonly init: Init;
+  readonly decay?: boolean;
+  readonly project?: ((x: Tensor) => Tensor) | undefined;
+  readonly rows?: Rows;
+  readonly traits?: Traits;
+}
 
 /**
  * Collects state by name. Names follow the name scope: `param("weight", ...)` in the scope "encoder.conv1" is
@@ -23,6 +58,8 @@ export class Scope {
   readonly mode: Mode;
   private readonly states = new Map<string, State>();
   private readonly fed = new Map<string, ScalarEntry & { tensor: Tensor }>();
+  private readonly others = new Map<string, Tensor>();
+  private present: Traits = {};
 
   constructor(mode: Mode) {
     this.mode = mode;
@@ -33,32 +70,79 @@ export class Scope {
     return inScope(name, body);
   }
 
-  /** A trained tensor. Weight decay leaves out tensors of one axis, unless told. */
-  param(name: string, shape: readonly number[], init: Init, decay = shape.length > 1): Tensor {
-    return this.state(name, "param", shape, init, decay);
+  /** Runs `body` with these traits added to the present ones. */
+  with<T>(traits: Traits, body: () => T): T {
+    const outer = this.present;
+    this.present = { ...outer, ...traits };
+    try {
+      return body();
+    } finally {
+      this.present = outer;
+    }
+  }
+
+  get traits(): Traits {
+    return this.present;
+  }
+
+  /** A trained tensor, or its moving average where the traits say so. */
+  param(name: string, shape: readonly number[], init: Init, options: ParamOptions = {}): Tensor {
+    const { decay = shape.length > 1, project } = options;
+    const { average, ...traits } = this.present;
+    const own = this.state(pathOf(name), "param", shape, { init, decay, project, traits });
+    return average === undefined ? own.value : this.averageOf(own, average, project);
   }
 
   /** A tensor that is kept but not trained: a running mean, a queue. */
   buffer(name: string, shape: readonly number[], init: Init): Tensor {
-    return this.state(name, "buffer", shape, init, false);
+    const path = this.present.average ? averageName(pathOf(name)) : pathOf(name);
+    return this.state(path, "buffer", shape, { init }).tensor;
+  }
+
+  /**
+   * A memory bank with a row for each image: the rows of the batch's images [n, ...shape], to be updated, and `count`
+   * others [m, ...shape].
+   */
+  rows(
+    name: string,
+    shape: readonly number[],
+    init: Init,
+    { of, count }: { readonly of: Tensor; readonly count: number },
+  ): { readonly own: Tensor; readonly others: Tensor } {
+    const path = pathOf(name);
+    const rows = { others: `${path}.others`, count };
+    const own = this.state(path, "buffer", shape, { init, rows }, [of.shape[0]!, ...shape]).tensor;
+    if (!this.others.has(path)) this.others.set(path, input(rows.others, "float32", ["m", ...shape]));
+    return { own, others: this.others.get(path)! };
   }
 
   /** What an optimizer keeps for a parameter. */
   slot(of: State, name: string): Tensor {
-    return this.state(`${name}.${of.name}`, "optimizer", of.shape, { kind: "constant", value: 0 }, false);
+    const { traits } = of;
+    const kept = { init: { kind: "constant", value: 0 }, traits } as const;
+    return this.state(`${name}.${of.name}`, "optimizer", of.shape, kept).tensor;
   }
 
   /** The value of a state tensor after the step: exactly once for each in training. */
   update(tensor: Tensor, next: Tensor): void {
-    const state = [...this.states.values()].find((s) => s.tensor === tensor);
+    const state = this.all.find((s) => s.tensor === tensor);
     if (!state) throw new Error(`update of a tensor that is no state of ${currentScope() || "the graph"}`);
     if (state.next) throw new Error(`state ${state.name} is updated twice`);
-    if (!sameShape(next.shape, state.shape)) {
+    if (!sameShape(next.shape, tensor.shape)) {
       throw new ShapeError(
-        `state ${state.name}: expected ${showShape(state.shape)}, found ${showShape(next.shape)}`,
+        `state ${state.name}: expected ${showShape(tensor.shape)}, found ${showShape(next.shape)}`,
       );
     }
-    state.next = next;
+    const { trains } = state.traits;
+    state.next = trains ? where(greater(trains, 0), next, tensor) : next;
+  }
+
+  /** As `update`, from the value that earlier calls gave it: for a layer that is built several times. */
+  advance(tensor: Tensor, next: (latest: Tensor) => Tensor): void {
+    const state = this.all.find((s) => s.tensor === tensor);
+    const latest = state?.next ?? tensor;
+    if (state) state.next = undefined;
+    this.update(tensor, next(latest));
   }
 
   /** A number that is fed each step, float32 []. */
@@ -82,24 +166,54 @@ export class Scope {
     return [...this.fed.values()];
   }
 
-  private state(name: string, role: Role, shape: readonly number[], init: Init, decay: boolean): Tensor {
-    const path = role === "optimizer" || !currentScope() ? name : `${currentScope()}.${name}`;
+  /** What is fed of the state: each tensor, and the other rows of the banks. */
+  get inputs(): readonly Tensor[] {
+    return [...this.all.map((s) => s.tensor), ...this.others.values()];
+  }
+
+  /** The average of a parameter, updated first; evaluation takes it as it is. */
+  private averageOf(own: State, decay: Tensor, project?: (x: Tensor) => Tensor): Tensor {
+    const init = { kind: "copy", of: own.name } as const;
+    const state = this.state(averageName(own.name), "average", own.shape, { init });
+    if (this.mode === "training" && !state.next) {
+      const recent = stopGradient(own.value);
+      this.update(state.tensor, add(mul(state.tensor, decay), mul(recent, sub(1, decay))));
+    }
+    const average = state.next ?? state.tensor;
+    return project ? project(average) : average;
+  }
+
+  private state(
+    path: string,
+    role: Role,
+    shape: readonly number[],
+    { init, decay = false, project, rows, traits = {} }: Kept,
+    fedShape: Tensor["shape"] = shape,
+  ): State {
     const before = this.states.get(path);
     if (before) {
-      if (sameShape(before.shape, shape) && before.role === role) return before.tensor;
+      if (sameShape(before.shape, shape) && before.role === role) return before;
       throw new ShapeError(`state ${path}: expected ${showShape(before.shape)}, found ${showShape(shape)}`);
     }
-    const tensor = input(path, "float32", shape);
-    this.states.set(path, {
+    const tensor = input(path, "float32", fedShape);
+    const value = project ? stopGradient(project(tensor)) : tensor;
+    const state: State = {
       name: path,
       role,
       dtype: "float32",
       shape,
       init,
+      ...(rows && { rows }),
       tensor,
+      value,
       next: undefined,
       decay,
-    });
-    return tensor;
+      traits,
+    };
+    this.states.set(path, state);
+    return state;
   }
 }
+
+const pathOf = (name: string): string => (currentScope() ? `${currentScope()}.${name}` : name);
+const averageName = (path: string): string => `average.${path}`;

@@ -1,5 +1,5 @@
 /** Operators that move values without changing them. */
-import { addDims, divideDims, sameShape, showShape } from "../graph/dims.ts";
+import { addDims, atLeast, divideDims, sameShape, showShape } from "../graph/dims.ts";
 import {
   axisOf,
   constant,
@@ -74,7 +74,10 @@ const sliceOp = operator({
     const [from, to, at, by] = [starts!, ends!, axes!, steps!].map((t) => sizesIn(t) as number[]);
     const shape = [...x!.shape];
     at!.forEach((axis, i) => {
-      const size = fixed(shape[axis], `size of axis ${axis}`);
+      // A symbolic size has room for a slice that ends within the least it can be.
+      const whole = shape[axis]!;
+      const least = atLeast(whole);
+      const size = to![i]! <= least ? least : fixed(whole, `size of axis ${axis}`);
       const first = from![i]!;
       const step = by![i]!;
       const last = Math.min(to![i]!, size);
@@ -94,7 +97,7 @@ const sliceOp = operator({
       const count = y!.shape[axis] as number;
       g = spread(g, axis, by![i]!);
       before[axis] = from![i]!;
-      after[axis] = (x!.shape[axis] as number) - from![i]! - ((count - 1) * by![i]! + 1);
+      after[axis] = fixed(x!.shape[axis], `size of axis ${axis}`) - from![i]! - ((count - 1) * by![i]! + 1);
     });
     return [pad(g, before, after), null, null, null, null];
   },
@@ -130,7 +133,7 @@ const spreadProduct = operator({
   gradient: { none: "made only by the rule of Slice" },
 });
 
-/** x[first:end:step] for the axes named, counted from the front. Their sizes are fixed. */
+/** x[first:end:step] for the axes named, counted from the front. Their sizes are fixed, or surely reach `end`. */
 export function slice(
   x: Tensor,
   ranges: Readonly<Record<number, readonly [first: number, end: number, step?: number]>>,
@@ -149,6 +152,31 @@ export function slice(
     column(([, , step]) => step ?? 1),
   ])[0]!;
 }
+
+const flipOp = operator({
+  type: "Slice",
+  name: "Flip",
+  infer: ([x]) => [x!],
+  gradient: ({ inputs: [, , , axes], grad }) => [
+    flip(grad, sizesIn(axes!)[0] as number),
+    null,
+    null,
+    null,
+    null,
+  ],
+});
+/** Before the first element of any axis. */
+const BEFORE_ALL = -(2 ** 31);
+
+/** The values of one axis in reverse order. */
+export const flip = (x: Tensor, axis: number): Tensor =>
+  flipOp([
+    x,
+    integers([-1]),
+    integers([BEFORE_ALL]),
+    integers([axisOf(axis, x.shape.length)]),
+    integers([-1]),
+  ])[0]!;
 
 const padOp = operator({
   type: "Pad",
@@ -283,8 +311,12 @@ export const gather = (x: Tensor, indices: Tensor, axis = 0): Tensor =>
 const scatterOp = operator({
   type: "ScatterND",
   infer: ([x]) => [x!],
-  gradient: { none: "made only by the rule of Gather" },
+  gradient: { none: "made by the rule of Gather, and for rows that take no gradient" },
 });
+
+/** Rows [n, ...] put at places int64 [n], each named once, in a tensor like them. */
+export const putRows = (rows: Tensor, places: Tensor): Tensor =>
+  scatterAdd(zerosLike(rows), reshape(places, [places.shape[0]!, 1]), rows);
 
 /** x with the rows of `updates` added at `indices` [..., 1]; a row named twice gets both. */
 const scatterAdd = (x: Tensor, indices: Tensor, updates: Tensor): Tensor =>

@@ -7,11 +7,18 @@ import type { Manifest, StateEntry } from "../spec.ts";
 
 export type StateMap = ReadonlyMap<string, TensorData>;
 
+/** The whole shape of a state tensor in a run with that many images. */
+export const shapeIn = ({ shape, rows }: StateEntry, images: number): readonly number[] =>
+  rows ? [images, ...shape] : shape;
+
 /** Each tensor as its initialiser says, drawn from the seed and its own name: the same whatever stands beside it. */
-export function initialState(manifest: Pick<Manifest, "state">, seed: number): Map<string, TensorData> {
+export function initialState(
+  manifest: Pick<Manifest, "state">,
+  { seed, images }: { readonly seed: number; readonly images: number },
+): Map<string, TensorData> {
   const state = new Map<string, TensorData>();
   for (const entry of manifest.state)
-    if (entry.init.kind !== "copy") state.set(entry.name, drawn(entry, seed));
+    if (entry.init.kind !== "copy") state.set(entry.name, drawn(entry, shapeIn(entry, images), seed));
   for (const { name, init } of manifest.state) {
     if (init.kind !== "copy") continue;
     const source = state.get(init.of)!;
@@ -21,8 +28,8 @@ export function initialState(manifest: Pick<Manifest, "state">, seed: number): M
   return new Map(manifest.state.map(({ name }) => [name, state.get(name)!]));
 }
 
-function drawn({ name, dtype, shape, init }: StateEntry, seed: number): TensorData {
-  if (dtype !== "float32") throw new Error(`state ${name}: no initialiser for ${dtype}`);
+function drawn({ name, dtype, init }: StateEntry, shape: readonly number[], seed: number): TensorData {
+  if (dtype !== "float32") throw expected(`state ${name}`, "float32", dtype, "rebuild the artifact");
   const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
   const random = randomFor(seed, "init", name);
   switch (init.kind) {
@@ -38,8 +45,20 @@ function drawn({ name, dtype, shape, init }: StateEntry, seed: number): TensorDa
     case "uniform":
       for (let i = 0; i < data.length; i++) data[i] = random.uniform(-init.bound, init.bound);
       break;
+    case "directions":
+      for (let i = 0; i < data.length; i++) data[i] = random.normal();
+      normalizeRows(data, shape.at(-1) ?? 1);
+      break;
   }
   return { dtype, shape, data };
+}
+
+function normalizeRows(data: Float32Array, d: number): void {
+  for (let at = 0; at < data.length; at += d) {
+    let squares = 0;
+    for (let j = at; j < at + d; j++) squares += data[j]! ** 2;
+    for (let j = at; j < at + d; j++) data[j]! /= Math.sqrt(squares);
+  }
 }
 
 function withinTwo(normal: () => number): number {
@@ -50,8 +69,10 @@ function withinTwo(normal: () => number): number {
 }
 
 /** @throws UserError if the state does not have exactly the manifest's tensors. */
-export function checkState(manifest: Manifest, state: StateMap, where: string): void {
-  for (const { name, shape, dtype } of manifest.state) {
+export function checkState(manifest: Manifest, state: StateMap, images: number, where: string): void {
+  for (const entry of manifest.state) {
+    const { name, dtype } = entry;
+    const shape = shapeIn(entry, images);
     const found = state.get(name);
     if (!found)
       throw new UserError(

@@ -2,6 +2,7 @@
 import * as ort from "onnxruntime-node";
 import type { Artifact } from "../artifact/files.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
+import { openBank } from "./bank.ts";
 import { openSession, type Session, type SessionOptions } from "./session.ts";
 import { checkState, fromRuntime, type StateMap, toRuntime } from "./state.ts";
 
@@ -10,8 +11,14 @@ export interface StepInput {
   readonly images: Uint8Array;
   readonly height: number;
   readonly width: number;
+  /** The images' places in the data: the rows of memory banks that are theirs. */
+  readonly indices: readonly number[];
   /** One for each of the manifest's views, float32 [n, columns]. */
   readonly views: readonly Float32Array[];
+  /** One for each of the manifest's permutations, int64 [n]. */
+  readonly permutations: readonly BigInt64Array[];
+  /** By the name of a memory bank, images whose rows are fed besides. */
+  readonly others: Readonly<Record<string, readonly number[]>>;
   /** A value for each of the manifest's scalars. */
   readonly scalars: Readonly<Record<string, number>>;
 }
@@ -32,22 +39,31 @@ export interface Trainer {
   close(): Promise<void>;
 }
 
-/** @throws UserError if the state does not fit the artifact (`where` names it) or the provider cannot run it. */
+export interface TrainerOptions extends SessionOptions {
+  /** Names the state in messages. */
+  readonly where: string;
+  /** In the data: the rows of a memory bank. */
+  readonly images: number;
+}
+
+/** @throws UserError if the state does not fit the artifact or the provider cannot run it. */
 export async function openTrainer(
   artifact: Artifact,
   initial: StateMap,
-  where: string,
-  options: SessionOptions = {},
+  { where, images, ...options }: TrainerOptions,
 ): Promise<Trainer> {
   const { manifest } = artifact;
-  checkState(manifest, initial, where);
+  checkState(manifest, initial, images, where);
   const step = await openSession(await artifact.graph("step"), `${artifact.dir}/step.onnx`, options);
   let encoder: Session | undefined;
-  let state: Record<string, ort.Tensor> = {};
-  for (const [name, tensor] of initial) state[name] = toRuntime(tensor);
+  const banks = manifest.state.flatMap(({ name, next, rows }) =>
+    rows ? [{ name, next, others: rows.others, bank: openBank(initial.get(name)!) }] : [],
+  );
+  const whole = manifest.state.filter(({ rows }) => !rows);
+  let state = Object.fromEntries(whole.map(({ name }) => [name, toRuntime(initial.get(name)!)]));
 
   return {
-    async step({ images, height, width, views, scalars }) {
+    async step({ images, height, width, indices, views, permutations, others, scalars }) {
       const rows = views[0]!.length / VIEW_COLUMNS.length;
       const feeds: Record<string, ort.Tensor> = {
         ...state,
@@ -56,11 +72,19 @@ export async function openTrainer(
       manifest.views.forEach(({ input }, i) => {
         feeds[input] = new ort.Tensor("float32", views[i]!, [rows, VIEW_COLUMNS.length]);
       });
+      manifest.permutations.forEach((name, i) => {
+        feeds[name] = new ort.Tensor("int64", permutations[i]!, [rows]);
+      });
+      for (const { name, others: input, bank } of banks) {
+        feeds[name] = bank.take(indices);
+        feeds[input] = bank.take(others[name]!);
+      }
       for (const { name } of manifest.scalars) {
         feeds[name] = new ort.Tensor("float32", Float32Array.of(scalars[name]!), []);
       }
       const results = await step.run(feeds);
-      state = Object.fromEntries(manifest.state.map(({ name, next }) => [name, results[next]!]));
+      state = Object.fromEntries(whole.map(({ name, next }) => [name, results[next]!]));
+      for (const { next, bank } of banks) bank.put(indices, results[next]!);
       const embedding = results[manifest.embedding]!;
       return {
         metrics: Object.fromEntries(manifest.metrics.map((name) => [name, Number(results[name]!.data[0])])),
@@ -74,12 +98,13 @@ export async function openTrainer(
     async encode(images, shape) {
       encoder ??= await openSession(await artifact.graph("encode"), `${artifact.dir}/encode.onnx`, options);
       const feeds: Record<string, ort.Tensor> = { images: new ort.Tensor("uint8", images, [...shape]) };
-      for (const { name } of manifest.state) if (encoder.inputs.includes(name)) feeds[name] = state[name]!;
+      for (const { name } of whole) if (encoder.inputs.includes(name)) feeds[name] = state[name]!;
       const { features } = await encoder.run(feeds);
       return features!.data as Float32Array;
     },
     get state() {
-      return new Map(manifest.state.map(({ name }) => [name, fromRuntime(state[name]!)]));
+      const kept = new Map(banks.map(({ name, bank }) => [name, bank.tensor]));
+      return new Map(manifest.state.map(({ name }) => [name, kept.get(name) ?? fromRuntime(state[name]!)]));
     },
     async close() {
       await step.close();

@@ -1,10 +1,9 @@
 /** The training loop: the same for every method, which it sees only as views, scalars and state with roles. */
 import type { Loader } from "../data/loader.ts";
 import { UserError } from "../errors.ts";
-import { randomFor } from "../random.ts";
 import type { StepOutput, Trainer } from "../runtime/trainer.ts";
-import { type Manifest, type Schedule, VIEW_COLUMNS } from "../spec.ts";
-import { type Size, sampleView } from "../views/sample.ts";
+import type { Manifest, Schedule } from "../spec.ts";
+import { drawStep } from "./draws.ts";
 import { duration, type Progress, recentRate } from "./progress.ts";
 import { scheduleValue } from "./schedules.ts";
 import { collapseGuard, signsOf } from "./signs.ts";
@@ -16,6 +15,8 @@ export interface LoopOptions {
   /** The schedule of each scalar over this run. */
   readonly schedules: Readonly<Record<string, Schedule>>;
   readonly seed: number;
+  /** That the run trains on. */
+  readonly images: number;
   /** The first step to run. */
   readonly from: number;
   /** Steps of the whole run. */
@@ -75,11 +76,11 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     const scalars = Object.fromEntries(
       manifest.scalars.map(({ name }) => [
         name,
-        scheduleValue(options.schedules[name]!, { step, steps, stepsPerEpoch }),
+        scheduleValue(options.schedules[name]!, { step, steps, stepsPerEpoch, images: options.images }),
       ]),
     );
-    const views = drawViews(manifest, options.seed, images);
-    const output = await trainer.step({ ...images, views, scalars });
+    const drawn = drawStep(manifest, options.seed, images, options.images);
+    const output = await trainer.step({ ...images, ...drawn, scalars });
     step++;
     loss = output.metrics.loss!;
     rate.add(batch, (performance.now() - before) / 1000);
@@ -107,23 +108,6 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   }
   const imagesPerSecond = ((step - options.from) * batch) / elapsed();
   return { step, loss, imagesPerSecond, waitShare: waitShare(), interrupted: step < steps };
-}
-
-/** A row of parameters for each image of the batch, for each of the manifest's views. */
-function drawViews(
-  manifest: Manifest,
-  seed: number,
-  { indices, sizes, epoch }: { indices: readonly number[]; sizes: readonly Size[]; epoch: number },
-): Float32Array[] {
-  const columns = VIEW_COLUMNS.length;
-  return manifest.views.map(({ recipe }, v) => {
-    const rows = new Float32Array(indices.length * columns);
-    indices.forEach((index, i) => {
-      const random = randomFor(seed, "view", v, epoch, index);
-      sampleView(recipe, sizes[i]!, random, rows.subarray(i * columns, (i + 1) * columns));
-    });
-    return rows;
-  });
 }
 
 /** Stops on a loss that is no number and, now and then, on a collapsed embedding. */

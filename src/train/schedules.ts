@@ -1,6 +1,15 @@
 /** Values of scalars over a run. */
 import type { ScalarEntry, Schedule } from "../spec.ts";
 
+export interface Moment {
+  readonly step: number;
+  /** Of the whole run. */
+  readonly steps: number;
+  readonly stepsPerEpoch: number;
+  /** That the run trains on. */
+  readonly images: number;
+}
+
 /**
  * The schedule's value for one step.
  *
@@ -8,12 +17,26 @@ import type { ScalarEntry, Schedule } from "../spec.ts";
  * `steps`: step s < W gets from * (s + 1) / W, so no step runs at 0 and step W - 1 is the first at `from`. The cosine
  * then starts at step W and would reach `to` at step `steps`, one after the last.
  */
-export function scheduleValue(
-  schedule: Schedule,
-  at: { readonly step: number; readonly steps: number; readonly stepsPerEpoch: number },
-): number {
-  if (schedule.kind === "constant") return schedule.value;
-  if (schedule.kind === "step") return at.step + 1;
+export function scheduleValue(schedule: Schedule, at: Moment): number {
+  switch (schedule.kind) {
+    case "constant":
+      return schedule.value;
+    case "step":
+      return at.step + 1;
+    case "images":
+      return at.images;
+    case "start":
+      return at.step >= schedule.steps && at.step >= Math.round(schedule.epochs * at.stepsPerEpoch) ? 1 : 0;
+    case "linear": {
+      const t = Math.min(1, at.step / Math.max(1, Math.round(schedule.epochs * at.stepsPerEpoch)));
+      return schedule.from + (schedule.to - schedule.from) * t;
+    }
+    default:
+      return warmed(schedule, at);
+  }
+}
+
+function warmed(schedule: Extract<Schedule, { warmupEpochs: number }>, at: Moment): number {
   const { from } = schedule;
   const warmup = Math.min(Math.round(schedule.warmupEpochs * at.stepsPerEpoch), at.steps);
   if (at.step < warmup) return (from * (at.step + 1)) / warmup;
@@ -44,7 +67,7 @@ export function runSchedules(
   scalars: readonly ScalarEntry[],
   { batch, lr, weightDecay, warmupEpochs }: Rates,
 ): Record<string, Schedule> {
-  const own: Readonly<Record<string, number | null>> = { lr, weightDecay };
+  const own: Readonly<Record<string, number | null>> = { lr, "lr.constant": lr, weightDecay };
   return Object.fromEntries(
     scalars.map(({ name, schedule, batchScaling }) => {
       const factor = batchScaling === "linear" ? batch / 256 : 1;
@@ -58,13 +81,19 @@ export function runSchedules(
 /** Multiplied by `factor`, or with its peak moved to `peak`. */
 function scaled(schedule: Schedule, factor: number, peak: number | null): Schedule {
   switch (schedule.kind) {
-    case "step":
-      return schedule;
     case "constant":
       return { ...schedule, value: peak ?? schedule.value * factor };
-    case "cosine":
-      return { ...schedule, from: peak ?? schedule.from * factor, to: schedule.to * factor };
+    case "cosine": {
+      const from = peak ?? schedule.from * factor;
+      return {
+        ...schedule,
+        from,
+        to: schedule.from === 0 ? schedule.to : schedule.to * (from / schedule.from),
+      };
+    }
     case "steps":
       return { ...schedule, from: peak ?? schedule.from * factor };
+    default:
+      return schedule;
   }
 }

@@ -12,6 +12,7 @@ import {
   equal,
   exp,
   floor,
+  greater,
   greaterOrEqual,
   maximum,
   minimum,
@@ -19,6 +20,7 @@ import {
   neg,
   reciprocal,
   relu,
+  sqrt,
   square,
   sub,
   where,
@@ -28,7 +30,9 @@ import { cast, chunk, reshape, slice, table, transpose } from "../ops/movement.t
 import { batchNorm } from "../ops/normalization.ts";
 import { reduceMax, reduceMean, reduceMin, reduceSum } from "../ops/reduce.ts";
 import { indicesAlong, sizeOf } from "../ops/shape.ts";
-import { VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
+import { randomFor } from "../random.ts";
+import { type Dim, VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
+import { turnBy } from "./turn.ts";
 
 /** Red, green and blue in the luma of ITU-R BT.601, as torchvision and Pillow weigh them. */
 const LUMA = [0.299, 0.587, 0.114] as const;
@@ -43,7 +47,9 @@ export function augment(images: Tensor, params: Tensor, recipe: ViewRecipe): Ten
   const jittered = recipe.jitter.p > 0 && recipe.jitter.hue > 0 ? turnHue(affine(x, p, "Before"), p.hue) : x;
   const coloured = recipe.jitter.p > 0 || recipe.grayscale > 0 ? affine(jittered, p, "After") : jittered;
   const blurred = recipe.blur.p > 0 ? blur(coloured, p.sigma, recipe.size) : coloured;
-  return normalise(recipe.solarize > 0 ? solarize(blurred, p.solarize) : blurred);
+  const solarized = recipe.solarize > 0 ? solarize(blurred, p.solarize) : blurred;
+  const dropped = recipe.dropChannels ? keepChannel(solarized, p.channel) : solarized;
+  return normalise(recipe.turn ? turnBy(dropped, p.turn) : dropped);
 }
 
 /** The centre square of each image, `share` of its shorter side, resized to `size` and normalised: [n, 3, s, s]. */
@@ -214,6 +220,29 @@ function mirrored(size: number, radius: number): Tensor {
 function solarize(x: Tensor, flag: Tensor): Tensor {
   const high = mul(cast(greaterOrEqual(x, 0.5), "float32"), reshape(flag, [x.shape[0]!, 1, 1, 1])); // [n, 3, s, s]
   return add(x, mul(high, sub(1, mul(x, 2))));
+}
+
+/** Standard deviation of the noise in place of a dropped channel, over that of the kept one. */
+const FAINT = 0.01;
+
+/**
+ * Keeps the channel 1 to 3 that [n, 1, 1] names (0 keeps all) and puts its mean and faint noise, one fixed draw, in
+ * place of the other two, as Doersch et al. 2015 (section 3.1) do against chromatic aberration.
+ */
+function keepChannel(x: Tensor, channel: Tensor): Tensor {
+  const [n, , height, width] = x.shape as [Dim, number, number, number];
+  const ids = constant(new Float32Array([1, 2, 3]), [1, 3, 1, 1]); // [1, 3, 1, 1]
+  const named = reshape(channel, [n, 1, 1, 1]); // [n, 1, 1, 1]
+  const kept = cast(equal(ids, named), "float32"); // [n, 3, 1, 1]
+  const only = reduceSum(mul(x, kept), { axes: [1], keep: true }); // [n, 1, s, s]
+  const mean = reduceMean(only, { axes: [2, 3], keep: true }); // [n, 1, 1, 1]
+  const std = sqrt(reduceMean(square(sub(only, mean)), { axes: [2, 3], keep: true })); // [n, 1, 1, 1]
+  const random = randomFor("views", "noise", height, width);
+  const draws = Float32Array.from({ length: 3 * height * width }, random.normal);
+  const noise = constant(draws, [1, 3, height, width]); // [1, 3, s, s]
+  const filled = add(mean, mul(noise, mul(std, FAINT))); // [n, 3, s, s]
+  const all = cast(equal(named, 0), "float32"); // [n, 1, 1, 1]
+  return where(greater(add(kept, all), 0), x, filled); // [n, 3, s, s]
 }
 
 /** (x - mean) / std per channel, in one pass. */

@@ -1,6 +1,6 @@
 /** Draws the parameters of views on the host: small rows of numbers that `augment` turns into pixels. */
 import type { Random } from "../random.ts";
-import { VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
+import { type Patch, VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
 
 export interface Size {
   readonly height: number;
@@ -12,14 +12,29 @@ const COLUMN = Object.fromEntries(VIEW_COLUMNS.map((name, i) => [name, i])) as R
   Record<ViewColumn, number>
 >;
 
-/** Writes the parameters of one view of an image of the given size into a row of `VIEW_COLUMNS`. */
-export function sampleView(recipe: ViewRecipe, image: Size, random: Random, row: Float32Array): void {
-  const box = randomResizedCrop(image, recipe.crop, random);
-  const flip = random.chance(recipe.flip) ? 1 : 0;
-  const jitter = sampleJitter(recipe, random);
-  if (random.chance(recipe.grayscale)) jitter.after = afterSaturation(jitter.after, 0);
+/**
+ * Writes the parameters of one view of an image of the given size into a row of `VIEW_COLUMNS`. What the recipe's
+ * group shares is drawn from `shared`, alike for all views of the group.
+ */
+export function sampleView(
+  recipe: ViewRecipe,
+  image: Size,
+  random: Random,
+  row: Float32Array,
+  shared: Random = random,
+): void {
+  const { patch, group } = recipe;
+  const crop = randomResizedCrop(image, recipe.crop, shared);
+  const flip = shared.chance(recipe.flip) ? 1 : 0;
+  const choice = patch && patch.cells.length > 1 ? shared.integer(patch.cells.length) : 0;
+  const box = patch ? patchOf(crop, patch, patch.cells[choice]!, flip === 1, random) : crop;
+  const colors = group?.color ? shared : random;
+  const jitter = sampleJitter(recipe, colors);
+  if (colors.chance(recipe.grayscale)) jitter.after = afterSaturation(jitter.after, 0);
   const sigma = random.chance(recipe.blur.p) ? random.uniform(...recipe.blur.sigma) : 0;
   const solarize = random.chance(recipe.solarize) ? 1 : 0;
+  const channel = recipe.dropChannels && random.chance(recipe.dropChannels) ? 1 + random.integer(3) : 0;
+  const turn = recipe.turn ? random.integer(4) : 0;
   const { before, hue, after } = jitter;
   // One by one: an object with these keys, made anew for each view, would take most of the time.
   row[COLUMN.top] = box.top;
@@ -36,13 +51,20 @@ export function sampleView(recipe: ViewRecipe, image: Size, random: Random, row:
   row[COLUMN.meanAfter] = after.mean;
   row[COLUMN.sigma] = sigma;
   row[COLUMN.solarize] = solarize;
+  row[COLUMN.channel] = channel;
+  row[COLUMN.turn] = turn;
+  row[COLUMN.choice] = choice;
 }
 
 /**
  * A box of random area and aspect ratio (Szegedy et al. 2015), whole pixels, drawn as torchvision does: ten tries,
  * then the largest centred box within the ratios.
  */
-function randomResizedCrop({ height, width }: Size, { scale, ratio }: ViewRecipe["crop"], random: Random) {
+function randomResizedCrop(
+  { height, width }: Size,
+  { scale, ratio }: ViewRecipe["crop"],
+  random: Random,
+): Box {
   for (let attempt = 0; attempt < 10; attempt++) {
     const area = height * width * random.uniform(...scale);
     const aspect = Math.exp(random.uniform(Math.log(ratio[0]), Math.log(ratio[1])));
@@ -61,6 +83,29 @@ function randomResizedCrop({ height, width }: Size, { scale, ratio }: ViewRecipe
   const h = whole < ratio[0] ? Math.max(1, Math.round(width / ratio[0])) : height;
   const w = whole > ratio[1] ? Math.max(1, Math.round(height * ratio[1])) : width;
   return { top: Math.floor((height - h) / 2), left: Math.floor((width - w) / 2), height: h, width: w };
+}
+
+interface Box extends Size {
+  readonly top: number;
+  readonly left: number;
+}
+
+/** A patch of one cell of the crop, whole pixels; of a flipped crop, the cell that lies there after the flip. */
+function patchOf(crop: Box, { grid, side, jitter }: Patch, cell: number, flip: boolean, random: Random): Box {
+  const [row, column] = [Math.floor(cell / grid), cell % grid];
+  const along = (start: number, length: number, at: number) => {
+    const step = length / grid;
+    const size = Math.max(1, Math.round(step * side));
+    const slack = Math.max(0, step - size);
+    const place = at * step + slack * (0.5 + jitter * (random.uniform() - 0.5));
+    return {
+      start: start + Math.min(Math.max(0, length - size), Math.round(place)),
+      size: Math.min(size, length),
+    };
+  };
+  const down = along(crop.top, crop.height, row);
+  const across = along(crop.left, crop.width, flip ? grid - 1 - column : column);
+  return { top: down.start, height: down.size, left: across.start, width: across.size };
 }
 
 /** gain * x + gray * luma(x) + mean * average(luma(x)). */

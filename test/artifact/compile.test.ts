@@ -141,7 +141,7 @@ describe("compile", () => {
   it("encodes images of any size, each to features of its own", async () => {
     const { manifest, graphs } = compile({ ...small, imageSize: 16 });
     const session = await openGraph(graphs.encode);
-    const state = [...initialState(manifest, 1)]
+    const state = [...initialState(manifest, { seed: 1, images: 1 })]
       .filter(([name]) => session.inputNames.includes(name))
       .map(
         ([name, { data, shape }]) =>
@@ -185,7 +185,8 @@ describe("compile", () => {
     const { method, encoder, optimizer } = resolveSpec({ ...small, config: { temperature: 0.2 } });
     expect(method.config).to.include({ temperature: 0.2, projection: 128 });
     expect(encoder).to.include({ name: "resnet20", imageSize: 16, features: 64 });
-    expect(optimizer).to.deep.equal({ name: "sgd", config: { momentum: 0.9, nesterov: false } });
+    const rates = { lr: 0.12, weightDecay: 5e-4, warmupEpochs: 1 };
+    expect(optimizer).to.deep.equal({ name: "sgd", config: { ...rates, momentum: 0.9, nesterov: false } });
     expect(resolveSpec({ ...small, encoder: "vit-tiny", imageSize: 32 }).optimizer.name).to.equal("adamw");
     expect(resolveSpec({ ...small, encoder: "resnet50", imageSize: 224 }).optimizer.name).to.equal("lars");
     const asked = { ...small, encoder: "vit-tiny", imageSize: 32, optimizer: "sgd" };

@@ -25,9 +25,15 @@ const manifest: Omit<Manifest, "files"> = {
         grayscale: 0.2,
         blur: { p: 0.5, sigma: [0.1, 2] },
         solarize: 0,
+        group: { name: "grid", color: true },
+        patch: { grid: 3, cells: [0, 8], side: 0.75, jitter: 0.5 },
+        turn: true,
+        dropChannels: 0.5,
       },
     },
   ],
+  permutations: ["shuffle"],
+  batchMultiple: 2,
   scalars: [
     { name: "lr", schedule: { kind: "cosine", from: 0.3, to: 0, warmupEpochs: 10 }, batchScaling: "linear" },
     {
@@ -52,6 +58,15 @@ const manifest: Omit<Manifest, "files"> = {
       shape: [3, 4],
       init: { kind: "copy", of: "w" },
       next: "e'",
+    },
+    {
+      name: "bank",
+      role: "buffer",
+      dtype: "float32",
+      shape: [4],
+      init: { kind: "directions" },
+      next: "bank'",
+      rows: { others: "bank.others", count: 4096 },
     },
     {
       name: "at",
@@ -158,7 +173,7 @@ describe("artifact/files", () => {
     expect(await messageOf(writeArtifact(dir, bad, graphs))).to.match(
       /state\[0\].shape\[0\]: expected more than 0/,
     );
-    expect((await readArtifact(dir)).manifest.state).to.have.length(3);
+    expect((await readArtifact(dir)).manifest.state).to.have.length(4);
   });
 
   it("says what is wrong with a graph", async () => {
@@ -252,6 +267,37 @@ describe("artifact/files", () => {
         ["views", 0, "recipe"],
         { ...recipe, blur: { p: 1, sigma: [2, 1] } },
         "views[0].recipe.blur.sigma: expected the lower bound first, found [2,1]",
+      ],
+      [
+        "a cell outside of its grid",
+        ["views", 0, "recipe", "patch", "cells"],
+        [0, 9],
+        "views[0].recipe.patch: expected cells of the grid",
+      ],
+      [
+        "a permutation named as a scalar",
+        ["permutations", 0],
+        "lr",
+        "permutations[0]: expected a new name of an input",
+      ],
+      ["a batch of no images", ["batchMultiple"], 0, "batchMultiple: expected more than 0, found 0"],
+      [
+        "other rows named as a state",
+        ["state", 2, "rows", "others"],
+        "w",
+        "state[2].rows.others: expected a new name of an input",
+      ],
+      [
+        "a bank of whole numbers",
+        ["state", 2, "dtype"],
+        "int64",
+        "state[2].dtype: expected float32 for a memory bank",
+      ],
+      [
+        "a copy of a bank",
+        ["state", 1],
+        { ...ema, shape: [4], init: { kind: "copy", of: "bank" } },
+        "state[1].init.of: expected a state tensor",
       ],
       [
         "an unknown dtype",

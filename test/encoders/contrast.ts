@@ -47,8 +47,7 @@ export function weightsOf(s: Scope): Record<string, Value> {
       const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
       if (init.kind === "constant") data.fill(init.value);
       else {
-        const bound =
-          init.kind === "uniform" ? init.bound : init.kind === "copy" ? 0 : init.std * Math.sqrt(3);
+        const bound = "bound" in init ? init.bound : "std" in init ? init.std * Math.sqrt(3) : 0;
         for (let i = 0; i < data.length; i++) data[i] = bound * centred();
       }
       return [name, { shape, data }];
@@ -60,7 +59,7 @@ export function weightsOf(s: Scope): Record<string, Value> {
 export async function encoderLoss(name: string, size: number, n: number): Promise<EncoderLoss> {
   const s = new Scope("training");
   const views = ["a", "b"].map((label) => input(label, "float32", ["n", 3, size, size]));
-  const features = encoderNamed(name).build(s, concat(views, 0)); // [2n, features]
+  const features = encoderNamed(name).build(s, concat(views, 0), size); // [2n, features]
   const [p, q] = split(features, 0, views);
   const { loss } = ntXent(p!, q!, input("temperature", "float32", []));
   const grads = gradients(

@@ -9,7 +9,7 @@ import { entriesOf, normals, weightsOf } from "./contrast.ts";
 
 function build(name: string, size: number, mode: Mode = "training") {
   const s = new Scope(mode);
-  const features = encoderNamed(name).build(s, input("images", "float32", ["n", 3, size, size]));
+  const features = encoderNamed(name).build(s, input("images", "float32", ["n", 3, size, size]), size);
   return { s, features };
 }
 const shapesOf = (name: string, size: number): Record<string, readonly number[]> =>

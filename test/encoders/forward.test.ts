@@ -14,7 +14,7 @@ const SIZE = 8;
 async function features(name: string, image: Value): Promise<{ found: number[]; weights: Weights }> {
   const s = new Scope("evaluation");
   const run = await compile({
-    y: encoderNamed(name).build(s, input("images", "float32", ["n", 3, SIZE, SIZE])),
+    y: encoderNamed(name).build(s, input("images", "float32", ["n", 3, SIZE, SIZE]), SIZE),
   });
   const weights = weightsOf(s);
   s.all.forEach(({ name: label, shape, init }) => {

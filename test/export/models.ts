@@ -21,7 +21,7 @@ export function encodeModelOf(name: string, imageSize: number): EncodeModel {
   const scope = new Scope("evaluation");
   const images = input("images", "uint8", ["n", "h", "w", 3]);
   const view = inScope("view", () => centreView(images, imageSize, 1)); // [n, 3, s, s]
-  const features = scope.in("encoder", () => encoder.build(scope, view)); // [n, d]
+  const features = scope.in("encoder", () => encoder.build(scope, view, imageSize)); // [n, d]
   const encode = encodeModel(buildModel({ features }, { name: `${name}-encode`, inputs: [images] }));
   const state = new Map(
     scope.all.map((entry) => [entry.name, randomTensor(entry.name, entry.shape as number[])] as const),

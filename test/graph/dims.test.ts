@@ -1,6 +1,7 @@
 import { expect } from "chai";
 import {
   addDims,
+  atLeast,
   divideDims,
   elements,
   evaluateDim,
@@ -81,6 +82,12 @@ describe("sizes with symbols", () => {
         dims.push(i % 2 ? product : addDims(a, b));
       }
     }
+  });
+
+  it("are at least what they are with ones for symbols", () => {
+    expect(["n", "8*n + 4096", "2*h*w + n", 7].map(atLeast)).to.deep.equal([1, 4104, 3, 7]);
+    expect(atLeast(addDims("n", -1))).to.equal(0);
+    expect(atLeast(addDims("h", multiplyDims(-1, "w")))).to.equal(0);
   });
 
   it("show as a shape", () => expect(showShape(["2*n", 3, 32])).to.equal("[2*n, 3, 32]"));

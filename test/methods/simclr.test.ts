@@ -163,7 +163,7 @@ describe("SimCLR", () => {
           seen.push(x);
           return encode(x);
         },
-      }) as StepScope;
+      }) as unknown as StepScope;
       return { scope, seen };
     };
 

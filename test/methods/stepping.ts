@@ -3,8 +3,11 @@ import * as ort from "onnxruntime-node";
 import type { CompiledArtifact } from "../../src/artifact/compile.ts";
 import { randomFor } from "../../src/random.ts";
 import { initialState } from "../../src/runtime/state.ts";
-import { VIEW_COLUMNS } from "../../src/spec.ts";
-import { sampleView } from "../../src/views/sample.ts";
+import { type Manifest, VIEW_COLUMNS } from "../../src/spec.ts";
+import { drawStep } from "../../src/train/draws.ts";
+
+/** Rows of a memory bank besides those of the batch. */
+const OTHERS = 24;
 
 export type State = ReadonlyMap<string, ort.Tensor>;
 export type Scalars = Readonly<Record<string, number>>;
@@ -16,11 +19,13 @@ export interface StepResult {
 }
 export interface Batch {
   readonly images: ort.Tensor;
+  /** Parameters of views, permutations and other rows of memory banks, by name. */
   readonly views: Readonly<Record<string, ort.Tensor>>;
 }
 export interface Stepper {
   readonly session: ort.InferenceSession;
-  state(seed: number): State;
+  /** Of a memory bank, the rows of `images` images. */
+  state(seed: number, images?: number): State;
   step(state: State, batch: Batch, scalars: Scalars): Promise<StepResult>;
 }
 
@@ -31,9 +36,9 @@ export async function stepperOf({ manifest, graphs }: CompiledArtifact): Promise
   const session = await openGraph(graphs.step);
   return {
     session,
-    state: (seed) =>
+    state: (seed, images = 16) =>
       new Map(
-        [...initialState(manifest, seed)].map(([name, { data, shape }]) => [
+        [...initialState(manifest, { seed, images })].map(([name, { data, shape }]) => [
           name,
           new ort.Tensor("float32", data as Float32Array, [...shape]),
         ]),
@@ -70,14 +75,28 @@ export function batchOf({ manifest }: CompiledArtifact, n: number, size: number,
       }
     }
   }
-  const width = VIEW_COLUMNS.length;
-  const views = manifest.views.map(({ input, recipe }) => {
-    const rows = new Float32Array(n * width);
-    for (let i = 0; i < n; i++) {
-      const row = rows.subarray(i * width, (i + 1) * width);
-      sampleView(recipe, { height: size, width: size }, randomFor(seed, "view", input, i), row);
-    }
-    return [input, new ort.Tensor("float32", rows, [n, width])] as const;
+  const indices = Array.from({ length: n }, (_, i) => i);
+  const sizes = indices.map(() => ({ height: size, width: size }));
+  const whole = manifest as Manifest;
+  const drawn = drawStep(whole, seed, { indices, sizes, epoch: 0, step: seed }, n);
+  const feeds: Record<string, ort.Tensor> = {};
+  whole.views.forEach(({ input }, i) => {
+    feeds[input] = new ort.Tensor("float32", drawn.views[i]!, [n, VIEW_COLUMNS.length]);
   });
-  return { images: new ort.Tensor("uint8", pixels, [n, size, size, 3]), views: Object.fromEntries(views) };
+  whole.permutations.forEach((name, i) => {
+    feeds[name] = new ort.Tensor("int64", drawn.permutations[i]!, [n]);
+  });
+  for (const { name, shape, init, rows } of whole.state) {
+    if (!rows) continue;
+    const others = {
+      name: rows.others,
+      role: "buffer",
+      dtype: "float32",
+      shape: [OTHERS, ...shape],
+      init,
+    } as const;
+    const value = initialState({ state: [{ ...others, next: name }] }, { seed, images: 1 }).get(rows.others)!;
+    feeds[rows.others] = new ort.Tensor("float32", value.data as Float32Array, [...value.shape]);
+  }
+  return { images: new ort.Tensor("uint8", pixels, [n, size, size, 3]), views: feeds };
 }

@@ -114,6 +114,58 @@ describe("layers", () => {
     expect(s.all.map(({ name }) => name)).to.deep.equal(["bn.running_mean", "bn.running_var"]);
   });
 
+  it("batchNorm of a split batch normalises rows i, i + g, ... apart and keeps the mean of their statistics", async () => {
+    const s = new Scope("training");
+    const x = input("x", "float32", ["2*n", 2, 3, 3]);
+    const y = s.with({ splits: 2 }, () => batchNorm(s, "bn", x));
+    expect(y.shape).to.deep.equal(x.shape);
+    const states = Object.fromEntries(s.all.map(({ name, next }) => [name, next]));
+    const run = await compile({
+      y,
+      mean: states["bn.running_mean"]!,
+      variance: states["bn.running_var"]!,
+    });
+    const values = normals([6, 2, 3, 3], "split");
+    const running = { "bn.running_mean": floats([0, 0], [2]), "bn.running_var": floats([1, 1], [2]) };
+    const found = await run({ x: values, ...weights, ...running });
+    const planes = rowsOf(values.data as Float32Array, 9); // row i, channel c at 2i + c
+    const part = (g: number, c: number) => [g, g + 2, g + 4].flatMap((i) => planes[2 * i + c]!);
+    const wanted = planes.flatMap((plane, at) => {
+      const [g, c] = [Math.floor(at / 2) % 2, at % 2];
+      const [scale, bias] = c === 0 ? [2, 1] : [0.5, -1];
+      const m = mean(part(g, c));
+      return plane.map((v) => ((v - m) / Math.sqrt(variance(part(g, c)) + 1e-5)) * scale + bias);
+    });
+    expectClose(found.y!.data, wanted, 1e-4);
+    const both = (of: (values: number[]) => number, c: number) => (of(part(0, c)) + of(part(1, c))) / 2;
+    expectClose(
+      found.mean!.data,
+      [0, 1].map((c) => 0.1 * both(mean, c)),
+    );
+    const unbiased = (values: number[]) => (variance(values) * 27) / 26;
+    expectClose(
+      found.variance!.data,
+      [0, 1].map((c) => 0.9 + 0.1 * both(unbiased, c)),
+      1e-4,
+    );
+    expect(() =>
+      s.with({ splits: 2 }, () => batchNorm(s, "odd", input("z", "float32", ["n", 2, 3, 3]))),
+    ).to.throw("n rows have no 2 equal parts");
+  });
+
+  it("batchNorm built twice keeps both batches, one after the other", async () => {
+    const s = new Scope("training");
+    const [a, b] = ["a", "b"].map((name) => input(name, "float32", ["n", 1]));
+    for (const x of [a!, b!]) batchNorm(s, "bn", x);
+    const run = await compile({ mean: s.all.find(({ name }) => name === "bn.running_mean")!.next! });
+    const found = await run({
+      a: floats([1, 3], [2, 1]),
+      b: floats([10, 30], [2, 1]),
+      "bn.running_mean": floats([100], [1]),
+    });
+    expectClose(found.mean!.data, [0.9 * (0.9 * 100 + 0.1 * 2) + 0.1 * 20], 1e-4);
+  });
+
   it("linear is x W' + b over the last axis", async () => {
     const s = new Scope("training");
     const y = linear(s, "fc", input("x", "float32", ["n", 2, 3]), { out: 2 });

@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { input, scalar } from "../../src/graph/tensor.ts";
-import { ntXent } from "../../src/nn/losses.ts";
+import { crossEntropy, infoNce, ntXent } from "../../src/nn/losses.ts";
 import { reshape } from "../../src/ops/movement.ts";
 import { randomFor } from "../../src/random.ts";
 import { checkGradient } from "../support/gradient.ts";
@@ -149,5 +149,60 @@ describe("NT-Xent", () => {
       },
       2,
     );
+  });
+});
+
+describe("cross-entropy", () => {
+  it("is that of the softmax, averaged over the rows, by labels fed as floats", async () => {
+    const logits = input("logits", "float32", ["n", 3]);
+    const { loss, accuracy } = crossEntropy(logits, input("labels", "float32", ["n"]));
+    const run = await compile({ loss, accuracy });
+    const rows = [
+      [1, 2, 0.5],
+      [300, -300, 10],
+      [0, 0, -1],
+      [4, 1, 2],
+    ];
+    const labels = [1, 0, 2, 2];
+    const naive = rows.map((row, i) => {
+      const top = Math.max(...row);
+      return top + Math.log(row.reduce((sum, v) => sum + Math.exp(v - top), 0)) - row[labels[i]!]!;
+    });
+    const found = await run({ logits: floats(rows.flat(), [4, 3]), labels: floats(labels, [4]) });
+    expect(Number(found.loss!.data[0])).to.be.closeTo(naive.reduce((a, b) => a + b, 0) / 4, 1e-5);
+    expect(Number(found.accuracy!.data[0])).to.equal(0.5);
+  });
+
+  it("has a gradient that central differences confirm", async () => {
+    const labels = reshape(scalar(1), [1]);
+    await checkGradient({ shapes: [[1, 4]], build: (logits) => crossEntropy(logits, labels).loss }, 1);
+  });
+});
+
+describe("InfoNCE", () => {
+  it("finds the positive among shared negatives", async () => {
+    const [q, k] = ["q", "k"].map((name) => input(name, "float32", ["n", 2]));
+    const negatives = input("negatives", "float32", ["m", 2]);
+    const { loss, accuracy } = infoNce(q!, k!, negatives, input("temperature", "float32", []));
+    const run = await compile({ loss, accuracy });
+    const unit = (turn: number) => [Math.cos(turn), Math.sin(turn)];
+    const [queries, positives, others] = [
+      [unit(0), unit(1)],
+      [unit(0.1), unit(2.5)],
+      [unit(0.5), unit(3), unit(1.2)],
+    ];
+    const dot = (a: readonly number[], b: readonly number[]) => a[0]! * b[0]! + a[1]! * b[1]!;
+    const terms = queries!.map((row, i) => {
+      const logits = [positives![i]!, ...others!].map((other) => dot(row, other) / 0.2);
+      return Math.log(logits.reduce((sum, v) => sum + Math.exp(v), 0)) - logits[0]!;
+    });
+    const found = await run({
+      q: floats(queries!.flat(), [2, 2]),
+      k: floats(positives!.flat(), [2, 2]),
+      negatives: floats(others!.flat(), [3, 2]),
+      temperature: floats([0.2], []),
+    });
+    expect(Number(found.loss!.data[0])).to.be.closeTo((terms[0]! + terms[1]!) / 2, 1e-5);
+    expect(Number(found.accuracy!.data[0])).to.equal(0.5);
   });
 });

@@ -2,8 +2,8 @@ import { expect } from "chai";
 import type { z } from "zod";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { ZEROS } from "../../src/nn/layers.ts";
-import { applyOptimizer, optimizers } from "../../src/nn/optimizers.ts";
-import { Scope, type State } from "../../src/nn/scope.ts";
+import { applyOptimizer, type Hyperparameters, optimizers } from "../../src/nn/optimizers.ts";
+import { Scope, type State, type Traits } from "../../src/nn/scope.ts";
 import { randomFor } from "../../src/random.ts";
 import { compile, floats, type Value } from "../support/run.ts";
 
@@ -195,5 +195,56 @@ describe("optimizers", () => {
     ] as const) {
       expect(optimizers[name]!.config.safeParse(config).success, JSON.stringify(config)).to.equal(false);
     }
+  });
+});
+
+describe("rates of an optimizer", () => {
+  const optimizer = optimizers.sgd!;
+  const apply = (choice: Hyperparameters, traits: Traits = {}) => {
+    const s = new Scope("training");
+    s.with(traits, () => NAMES.map((label) => s.param(label, SHAPES[label], ZEROS)));
+    const grads = new Map(s.params.map((p) => [p, p.tensor]));
+    applyOptimizer(s, optimizer, (optimizer.config as z.ZodType).parse({}), grads, choice);
+    return s;
+  };
+  const scalarsOf = (s: Scope) =>
+    Object.fromEntries(s.scalars.map(({ tensor, name, ...rest }) => [name, rest]));
+  const base = { lr: 0.5, weightDecay: 0.1, warmupEpochs: 2 };
+
+  it("end at a share of the peak, or drop at shares of the run", () => {
+    expect(scalarsOf(apply({ ...base, finalLr: 0.01 })).lr).to.deep.equal({
+      schedule: { kind: "cosine", from: 0.5, to: 0.005, warmupEpochs: 2 },
+      batchScaling: "linear",
+    });
+    const drops = { factor: 0.1, at: [0.6, 0.8] };
+    expect(scalarsOf(apply({ ...base, drops })).lr!.schedule).to.deep.equal({
+      kind: "steps",
+      from: 0.5,
+      ...drops,
+      warmupEpochs: 2,
+    });
+  });
+
+  it("stay at the peak for parameters of a constant rate", () => {
+    expect(scalarsOf(apply(base, { constantRate: true }))["lr.constant"]).to.deep.equal({
+      schedule: { kind: "constant", value: 0.5 },
+      batchScaling: "linear",
+    });
+    expect(scalarsOf(apply(base))).not.to.have.property("lr.constant");
+  });
+
+  it("are another share for parameters of one axis", async () => {
+    const s = apply({ ...base, weightDecay: 0, biasLr: 0.25 });
+    const run = await compile(Object.fromEntries(s.params.map((p) => [`${p.name}.next`, p.next!])));
+    const ones = Object.fromEntries(
+      s.all.map(({ name, role, shape }) => [
+        name,
+        floats(Array(shape.reduce((a, b) => a * b, 1)).fill(role === "param" ? 1 : 0), shape),
+      ]),
+    );
+    const found = await run({ ...ones, lr: floats([0.5], []), weightDecay: floats([0], []) });
+    // The gradient is the parameter itself.
+    expect(found["matrix.next"]!.data[0]).to.be.closeTo(0.5, 1e-6);
+    expect(found["vector.next"]!.data[0]).to.be.closeTo(1 - 0.5 * 0.25, 1e-6);
   });
 });

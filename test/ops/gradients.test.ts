@@ -167,6 +167,10 @@ const checks: Record<string, Check[]> = {
     { shapes: [[5, 4]], build: (x) => m.slice(x, { 0: [0, 5, 3], 1: [2, 4] }) },
     { shapes: [[2, 1]], build: (x) => m.slice(x, { 0: [1, 2] }) },
   ],
+  Flip: [
+    ...both({ shapes: [[2, 3]], build: (x) => m.flip(x, 1) }),
+    { shapes: [[4, 1, 2]], build: (x) => m.flip(x, 0) },
+  ],
   Pad: both({ shapes: [[2, 3]], build: (x) => m.pad(x, [0, 2], [0, 1], 0.5) }),
   Concat: [
     ...both({

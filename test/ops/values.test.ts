@@ -489,6 +489,35 @@ describe("operators compute what they say", () => {
       }
     });
 
+    it("flip reverses an axis", async () => {
+      const { y } = await values((x) => m.flip(x, 1), [counting(2, 3)], [0]);
+      expect([...y!.data]).to.deep.equal([2, 1, 0, 5, 4, 3]);
+    });
+
+    it("slices a symbolic axis as far as it surely reaches", async () => {
+      const queue = constant(new Float32Array([10, 11, 12]), [3]);
+      const first = (x: Tensor) => m.slice(m.concat([x, queue], 0), { 0: [0, 3] });
+      expect(first(input("x", "float32", ["n"])).shape).to.deep.equal([3]);
+      for (const [x, wanted] of [
+        [[1], [1, 10, 11]],
+        [
+          [1, 2, 3, 4],
+          [1, 2, 3],
+        ],
+      ] as const) {
+        const { y } = await values(first, [floats(x, [x.length])], [0]);
+        expect([...y!.data]).to.deep.equal(wanted);
+      }
+      const beyond = () => m.slice(input("x", "float32", ["n"]), { 0: [0, 2] });
+      expect(beyond).to.throw("expected a fixed size of axis 0, found n");
+    });
+
+    it("puts rows at their places", async () => {
+      const places = constant(new BigInt64Array([2n, 0n, 1n]), [3]);
+      const { y } = await values((x) => m.putRows(x, places), [counting(3, 2)]);
+      expect([...y!.data]).to.deep.equal([2, 3, 4, 5, 0, 1]);
+    });
+
     it("slice with steps", async () => {
       const { y } = await values((x) => m.slice(x, { 1: [1, 6, 2], 2: [1, 2] }), [counting(2, 7, 2)], [0]);
       expectClose(y!, [3, 7, 11, 17, 21, 25], [2, 3, 1]);

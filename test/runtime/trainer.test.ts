@@ -11,6 +11,7 @@ import { tinyArtifact } from "../support/pictures.ts";
 
 const N = 4;
 const SIDE = 20;
+const RUN = { seed: 0, images: 10 };
 
 describe("runtime/trainer", () => {
   const folder = temporaryFolder();
@@ -30,10 +31,12 @@ describe("runtime/trainer", () => {
       return rows;
     });
     const images = Uint8Array.from({ length: N * SIDE * SIDE * 3 }, () => random.integer(256));
-    return { images, height: SIDE, width: SIDE, views, scalars: { lr, weightDecay: 1e-4, temperature: 0.5 } };
+    const scalars = { lr, weightDecay: 1e-4, temperature: 0.5 };
+    const indices = Array.from({ length: N }, (_, i) => i);
+    return { images, height: SIDE, width: SIDE, indices, views, permutations: [], others: {}, scalars };
   }
-  const open = (state = initialState(artifact.manifest, 0)) =>
-    openTrainer(artifact, state, "test", { threads: 1 });
+  const open = (state = initialState(artifact.manifest, RUN)) =>
+    openTrainer(artifact, state, { where: "test", images: RUN.images, threads: 1 });
   const using = async <T>(trainer: Trainer, work: (trainer: Trainer) => Promise<T>) => {
     try {
       return await work(trainer);
@@ -52,7 +55,7 @@ describe("runtime/trainer", () => {
 
   it("replaces each state tensor by its next value, weights at rate 0 by themselves", async () => {
     const { manifest } = artifact;
-    const initial = initialState(manifest, 0);
+    const initial = initialState(manifest, RUN);
     const [still, moved] = await using(await open(), async (trainer) => {
       await trainer.step(stepOf(0, 0));
       const still = trainer.state;
@@ -96,7 +99,7 @@ describe("runtime/trainer", () => {
   });
 
   it("refuses the state of another artifact", async () => {
-    const other = initialState({ state: artifact.manifest.state.slice(1) }, 0);
+    const other = initialState({ state: artifact.manifest.state.slice(1) }, RUN);
     expect(await failure(open(other))).to.match(/^test: tensor .* of simclr-resnet20-16 is missing/);
   });
 });

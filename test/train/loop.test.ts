@@ -4,11 +4,12 @@ import type { Batch, Loader } from "../../src/data/loader.ts";
 import { UserError } from "../../src/errors.ts";
 import { randomFor } from "../../src/random.ts";
 import type { StepInput, StepOutput, Trainer } from "../../src/runtime/trainer.ts";
-import type { Manifest, Schedule } from "../../src/spec.ts";
+import { type Manifest, type Schedule, VIEW_COLUMNS } from "../../src/spec.ts";
 import { type LoopOptions, runLoop, type StepRecord } from "../../src/train/loop.ts";
 import { scheduleValue } from "../../src/train/schedules.ts";
 
 const { manifest } = compile({ method: "simclr", encoder: "resnet20", imageSize: 16 });
+const COLUMNS = VIEW_COLUMNS.length;
 const PER_EPOCH = 5;
 const BATCH = 2;
 const schedules: Record<string, Schedule> = {
@@ -64,6 +65,7 @@ async function looped(
     loader: fakeLoader(from),
     schedules,
     seed: 7,
+    images: BATCH * PER_EPOCH,
     from,
     steps: 20,
     batch: BATCH,
@@ -90,7 +92,7 @@ describe("train/loop", () => {
     for (const [step, { scalars }] of fed.entries()) {
       expect(Object.keys(scalars)).to.have.members(names);
       for (const name of names) {
-        const at = { step, steps: 20, stepsPerEpoch: PER_EPOCH };
+        const at = { step, steps: 20, stepsPerEpoch: PER_EPOCH, images: BATCH * PER_EPOCH };
         expect(scalars[name]).to.equal(scheduleValue(schedules[name]!, at));
       }
     }
@@ -109,23 +111,25 @@ describe("train/loop", () => {
       return { ...batch, indices: batch.indices.toReversed(), sizes: batch.sizes.toReversed() };
     };
     const turned = (await looped({ loader: { ...swapped, next } })).fed[0]!.views[0]!;
-    expect([...turned.subarray(14), ...turned.subarray(0, 14)]).to.deep.equal([...whole[0]!.views[0]!]);
+    expect([...turned.subarray(COLUMNS), ...turned.subarray(0, COLUMNS)]).to.deep.equal([
+      ...whole[0]!.views[0]!,
+    ]);
     // Image 0 leads the first epoch and ends the second.
     const row = (step: number, view: number, slot: number) =>
-      whole[step]!.views[view]!.subarray(slot * 14, slot * 14 + 14);
+      whole[step]!.views[view]!.subarray(slot * COLUMNS, (slot + 1) * COLUMNS);
     expect(row(0, 0, 0)).not.to.deep.equal(row(9, 0, 1)); // another epoch
     expect(row(0, 0, 0)).not.to.deep.equal(row(0, 1, 0)); // another view
   });
 
   it("draws boxes within each image, not its canvas", async () => {
     for (const { views } of (await looped()).fed.slice(0, PER_EPOCH)) {
-      for (const view of views) expect(view).to.have.length(BATCH * 14);
+      for (const view of views) expect(view).to.have.length(BATCH * COLUMNS);
     }
     const { fed } = await looped({ steps: 5 });
     for (const [step, { views }] of fed.entries()) {
       for (const view of views) {
         for (const slot of [0, 1]) {
-          const [top, left, height, width] = view.subarray(slot * 14);
+          const [top, left, height, width] = view.subarray(slot * COLUMNS);
           expect(top! + height!).to.be.at.most(20 + 2 * step + slot);
           expect(left! + width!).to.be.at.most(30 - 2 * step - slot);
         }

@@ -3,7 +3,9 @@ import type { Schedule } from "../../src/spec.ts";
 import { scheduleValue } from "../../src/train/schedules.ts";
 
 const over = (schedule: Schedule, steps: number, stepsPerEpoch: number) =>
-  Array.from({ length: steps }, (_, step) => scheduleValue(schedule, { step, steps, stepsPerEpoch }));
+  Array.from({ length: steps }, (_, step) =>
+    scheduleValue(schedule, { step, steps, stepsPerEpoch, images: 1000 }),
+  );
 
 function near(found: readonly number[], wanted: readonly number[]) {
   expect(found).to.have.length(wanted.length);
@@ -26,8 +28,8 @@ describe("train/schedules", () => {
     const schedule = { kind: "cosine", from: 0.996, to: 1, warmupEpochs: 0 } as const;
     // 1 - 0.002 (1 + cos(pi t)) at t = 0, 1/3, 2/3.
     near(over(schedule, 3, 1), [0.996, 0.997, 0.999]);
-    expect(scheduleValue(schedule, { step: 3, steps: 3, stepsPerEpoch: 1 })).to.equal(1);
-    expect(scheduleValue(schedule, { step: 9, steps: 3, stepsPerEpoch: 1 })).to.equal(1);
+    expect(scheduleValue(schedule, { step: 3, steps: 3, stepsPerEpoch: 1, images: 9 })).to.equal(1);
+    expect(scheduleValue(schedule, { step: 9, steps: 3, stepsPerEpoch: 1, images: 9 })).to.equal(1);
   });
 
   it("bounds the warm-up by the run and rounds it to whole steps", () => {
@@ -42,6 +44,23 @@ describe("train/schedules", () => {
     const schedule = { kind: "steps", from: 1, factor: 0.1, at: [0.6, 0.8], warmupEpochs: 0 } as const;
     near(over(schedule, 10, 1), [1, 1, 1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]);
     near(over({ ...schedule, warmupEpochs: 2 }, 5, 1), [0.5, 1, 1, 0.1, 0.01]);
+  });
+
+  it("counts steps, and knows the number of images", () => {
+    near(over({ kind: "step" }, 3, 1), [1, 2, 3]);
+    near(over({ kind: "images" }, 2, 1), [1000, 1000]);
+  });
+
+  it("starts once both its steps and its epochs are done", () => {
+    near(over({ kind: "start", steps: 3, epochs: 0 }, 5, 2), [0, 0, 0, 1, 1]);
+    near(over({ kind: "start", steps: 0, epochs: 2 }, 6, 2), [0, 0, 0, 0, 1, 1]);
+    near(over({ kind: "start", steps: 5, epochs: 1 }, 6, 2), [0, 0, 0, 0, 0, 1]);
+    near(over({ kind: "start", steps: 0, epochs: 0 }, 1, 2), [1]);
+  });
+
+  it("goes in a line and stays", () => {
+    near(over({ kind: "linear", from: 4, to: 8, epochs: 2 }, 6, 2), [4, 5, 6, 7, 8, 8]);
+    near(over({ kind: "linear", from: 4, to: 8, epochs: 0 }, 2, 2), [4, 8]);
   });
 
   it("drops at a share's step although 0.07 * 100 lies above 7", () => {

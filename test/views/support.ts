@@ -33,7 +33,7 @@ export const jitterOf = (strength: number): ViewRecipe["jitter"] => ({
 });
 
 export type Row = Readonly<Record<ViewColumn, number>>;
-const unchanged = { flip: 0, hue: 0, sigma: 0, solarize: 0 };
+const unchanged = { flip: 0, hue: 0, sigma: 0, solarize: 0, channel: 0, turn: 0, choice: 0 };
 const identity = { gainBefore: 1, grayBefore: 0, meanBefore: 0, gainAfter: 1, grayAfter: 0, meanAfter: 0 };
 
 /** The parameters that take the box and change nothing but what is named. */

@@ -1,0 +1,38 @@
+/** Recipes of views, from what methods say of theirs. */
+import type { ViewRecipe } from "../spec.ts";
+
+/** Up to this many pixels the settings that the papers and their followers give for CIFAR hold. */
+export const SMALL = 64;
+
+export interface RandomView {
+  /** Share of the image's area in a crop. @default [0.08, 1] */
+  readonly scale?: readonly [number, number];
+  /** Brightness, contrast, saturation, hue. @default [0.4, 0.4, 0.4, 0.1] */
+  readonly jitter?: readonly [number, number, number, number];
+  /** Probability of jitter. @default 0.8 */
+  readonly jitterP?: number;
+  /** Probability of grayscale. @default 0.2 */
+  readonly grayscale?: number;
+  /** Probability of blur. @default 0 */
+  readonly blur?: number;
+  /** Probability of solarize. @default 0 */
+  readonly solarize?: number;
+  /** Probability of a flip. @default 0.5 */
+  readonly flip?: number;
+}
+
+/** A random resized crop, flipped, with jittered colours: what contrastive methods take. */
+export function randomView(size: number, view: RandomView = {}): ViewRecipe {
+  const { scale = [0.08, 1], jitter = [0.4, 0.4, 0.4, 0.1], jitterP = 0.8 } = view;
+  const { grayscale = 0.2, blur = 0, solarize = 0, flip = 0.5 } = view;
+  const [brightness, contrast, saturation, hue] = jitter;
+  return {
+    size,
+    crop: { scale, ratio: [3 / 4, 4 / 3] },
+    flip,
+    jitter: { p: jitterP, brightness, contrast, saturation, hue },
+    grayscale,
+    blur: { p: blur, sigma: [0.1, 2] },
+    solarize,
+  };
+}

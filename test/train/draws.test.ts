@@ -1,0 +1,73 @@
+import { expect } from "chai";
+import { compile } from "../../src/artifact/compile.ts";
+import type { Manifest } from "../../src/spec.ts";
+import { drawStep } from "../../src/train/draws.ts";
+
+const { manifest } = compile({ method: "simclr", encoder: "resnet20", imageSize: 16 });
+const bank = {
+  ...manifest.state[0]!,
+  name: "bank",
+  shape: [4],
+  rows: { others: "bank.others", count: 5 },
+};
+const withDraws = { ...manifest, permutations: ["shuffle", "again"], state: [bank] } as unknown as Manifest;
+const batchOf = (indices: readonly number[], step = 0) => ({
+  indices,
+  sizes: indices.map(() => ({ height: 20, width: 20 })),
+  epoch: 0,
+  step,
+});
+const othersOf = (indices: readonly number[], images: number, step = 0) =>
+  drawStep(withDraws, 1, batchOf(indices, step), images).others.bank!;
+
+describe("train/draws", () => {
+  it("orders the batch's rows anew for each permutation and step", () => {
+    const indices = Array.from({ length: 16 }, (_, i) => 3 * i);
+    const [first, second] = drawStep(withDraws, 1, batchOf(indices), 100).permutations;
+    const rows = indices.map((_, i) => BigInt(i));
+    for (const order of [first!, second!])
+      expect([...order].sort((a, b) => Number(a - b))).to.deep.equal(rows);
+    expect(first).not.to.deep.equal(second);
+    expect([...first!]).not.to.deep.equal(rows);
+    const again = drawStep(withDraws, 1, batchOf(indices), 100).permutations[0];
+    expect(again).to.deep.equal(first);
+    const later = drawStep(withDraws, 1, batchOf(indices, 1), 100).permutations[0];
+    expect(later).not.to.deep.equal(first);
+  });
+
+  it("draws other images for a bank, each once and never one of the batch", () => {
+    const batch = [7, 0, 3, 11, 11];
+    for (let step = 0; step < 200; step++) {
+      const others = othersOf(batch, 12, step);
+      expect(others).to.have.length(5);
+      expect(new Set(others).size).to.equal(5);
+      for (const image of others) {
+        expect(image).to.be.within(0, 11);
+        expect(batch).not.to.include(image);
+      }
+    }
+    expect(othersOf(batch, 12, 1)).to.deep.equal(othersOf(batch, 12, 1));
+  });
+
+  it("draws every other image as often", () => {
+    const counts = new Map<number, number>();
+    const trials = 4000;
+    for (let step = 0; step < trials; step++)
+      for (const image of othersOf([2, 5], 22, step)) counts.set(image, (counts.get(image) ?? 0) + 1);
+    expect(counts.size).to.equal(20);
+    // 5 of 20: each with probability 1/4.
+    const error = Math.sqrt(trials * 0.25 * 0.75);
+    for (const [image, count] of counts) expect(count, `image ${image}`).to.be.closeTo(trials / 4, 5 * error);
+  });
+
+  it("takes all that there are where they are fewer", () => {
+    expect([...othersOf([0, 2], 5)].sort()).to.deep.equal([1, 3, 4]);
+    expect(othersOf([0, 1], 2)).to.deep.equal([]);
+  });
+
+  it("costs no time that grows with the data", () => {
+    // A list of so many images would not fit into memory.
+    const others = othersOf([5, 2 ** 30], 2 ** 31);
+    expect(others).to.have.length(5);
+  });
+});
