@@ -10,6 +10,7 @@ export {
   probe,
   writeBaseline,
 } from "./api/probe.ts";
+export { type Recipe, recipes } from "./api/recipes.ts";
 export { type Surroundings, type TrainOptions, type TrainResult, train } from "./api/train.ts";
 export { type ArtifactSpec, type CompiledArtifact, compile } from "./artifact/compile.ts";
 export { type Artifact, readArtifact, writeArtifact } from "./artifact/files.ts";

@@ -146,6 +146,16 @@ export type ViewColumn = (typeof VIEW_COLUMNS)[number];
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 export type JsonObject = { readonly [key: string]: Json };
 
+/**
+ * The graph of a step, or the four of a step in parts, for batches larger than memory (Gao et al. 2021, arXiv
+ * 2101.06983). In parts, `embed` gives the tensors `cuts` of some of the batch's images; `contrast` the metrics, the
+ * gradients by the cuts ("gradient.cut0", ...) and state that does not depend on the images otherwise, of the cuts of
+ * all; `backward` adds to the gradients by the parameters ("gradient.NAME") those of some images, and gives the other
+ * state; `update` what the parameters and the optimizer's state become.
+ */
+export const STEP_GRAPHS = ["step", "embed", "contrast", "backward", "update"] as const;
+export type StepGraph = (typeof STEP_GRAPHS)[number];
+
 export interface GraphFile {
   readonly file: string;
   readonly bytes: number;
@@ -171,7 +181,15 @@ export interface Manifest {
     readonly features: number;
   };
   readonly optimizer: { readonly name: string; readonly config: JsonObject };
-  readonly files: { readonly step: GraphFile; readonly encode: GraphFile };
+  /** `encode`, and either `step` or the four parts of one. */
+  readonly files: {
+    readonly encode: GraphFile;
+    readonly step?: GraphFile | undefined;
+    readonly embed?: GraphFile | undefined;
+    readonly contrast?: GraphFile | undefined;
+    readonly backward?: GraphFile | undefined;
+    readonly update?: GraphFile | undefined;
+  };
   readonly views: readonly { readonly input: string; readonly recipe: ViewRecipe }[];
   /** Inputs int64 [n]: for each step an order of the batch's rows, drawn at random. */
   readonly permutations: readonly string[];

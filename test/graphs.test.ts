@@ -19,7 +19,7 @@ describe("prebuilt artifacts", () => {
       const advice = `${manifest.name} has changed: run npm run graphs`;
       expect(stored, advice).to.deep.equal(JSON.parse(JSON.stringify(manifest)));
       for (const which of ["step", "encode"] as const) {
-        const bytes = await readFile(join(GRAPHS, manifest.name, files[which].file));
+        const bytes = await readFile(join(GRAPHS, manifest.name, files[which]!.file));
         expect(bytes.equals(graphs[which]), advice).to.equal(true);
       }
     }

@@ -3,8 +3,14 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
-import { type ArtifactSpec, compile, resolveSpec } from "../artifact/compile.ts";
-import { type Artifact, readArtifact, writeArtifact } from "../artifact/files.ts";
+import { type ArtifactSpec, compile, compileInParts, resolveSpec } from "../artifact/compile.ts";
+import {
+  type Artifact,
+  type GraphName,
+  type Graphs,
+  readArtifact,
+  writeArtifact,
+} from "../artifact/files.ts";
 
 /** The prebuilt artifacts that come with the package. */
 export const GRAPHS = fileURLToPath(new URL("../../graphs", import.meta.url));
@@ -18,11 +24,15 @@ export function prebuiltFolders(root = GRAPHS): string[] {
     .filter((dir) => existsSync(join(dir, "manifest.json")));
 }
 
-/** Puts the artifact into `dir` and says whether it was prebuilt. */
-export async function provideArtifact(spec: ArtifactSpec, dir: string): Promise<{ prebuilt: boolean }> {
+/** Puts the artifact into `dir`, its step in parts if wanted, and says whether it was prebuilt. */
+export async function provideArtifact(
+  spec: ArtifactSpec,
+  dir: string,
+  { inParts = false } = {},
+): Promise<{ prebuilt: boolean }> {
   const wanted = resolveSpec(spec);
   const source = join(GRAPHS, `${spec.method}-${spec.encoder}-${spec.imageSize}`);
-  if (existsSync(join(source, "manifest.json"))) {
+  if (!inParts && existsSync(join(source, "manifest.json"))) {
     const artifact = await readArtifact(source);
     const { method, encoder, optimizer } = artifact.manifest;
     if (isDeepStrictEqual({ method, encoder, optimizer }, wanted)) {
@@ -30,16 +40,15 @@ export async function provideArtifact(spec: ArtifactSpec, dir: string): Promise<
       return { prebuilt: true };
     }
   }
-  const { manifest, graphs } = compile(spec);
+  const { manifest, graphs } = inParts ? compileInParts(spec) : compile(spec);
   await writeArtifact(dir, manifest, graphs);
   return { prebuilt: false };
 }
 
 /** Writes an artifact, checked, into another folder. */
 export async function copyArtifact(artifact: Artifact, dir: string): Promise<void> {
-  const { files: _, ...manifest } = artifact.manifest;
-  await writeArtifact(dir, manifest, {
-    step: await artifact.graph("step"),
-    encode: await artifact.graph("encode"),
-  });
+  const { files, ...manifest } = artifact.manifest;
+  const names = Object.keys(files) as GraphName[];
+  const graphs = await Promise.all(names.map(async (which) => [which, await artifact.graph(which)]));
+  await writeArtifact(dir, manifest, Object.fromEntries(graphs) as Graphs);
 }

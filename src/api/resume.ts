@@ -38,13 +38,14 @@ async function refuseChanges(options: TrainOptions, run: RunConfig, manifest: Ma
     ["--method", options.method, method.name],
     ["--encoder", options.encoder, encoder.name],
     ["--image-size", options.imageSize, encoder.imageSize],
-    ["--optimizer", options.optimizer, optimizer.name],
+    ["--optimizer", nameOf(options.optimizer), optimizer.name],
     ...Object.entries(options.config ?? {}).map(
       ([key, value]) => [`--set ${key}`, value, method.config[key]] as const,
     ),
     ["--steps", options.steps, run.steps],
     ["--epochs", options.steps === undefined && !sameLength ? epochs : undefined, run.steps / stepsPerEpoch],
     ["--batch", options.batch, run.batch],
+    ["--micro-batch", options.microBatch, run.microBatch],
     ["--lr", options.lr, run.lr],
     ["--weight-decay", options.weightDecay, run.weightDecay],
     ["--warmup-epochs", options.warmupEpochs, run.warmupEpochs],
@@ -63,5 +64,8 @@ async function refuseChanges(options: TrainOptions, run: RunConfig, manifest: Ma
     throw expected("--graph", "the artifact that the run began with", "another", ADVICE);
   }
 }
+
+const nameOf = (optimizer: TrainOptions["optimizer"]) =>
+  typeof optimizer === "object" ? optimizer.name : optimizer;
 
 const ADVICE = "leave it out, or train anew with another --out";

@@ -18,6 +18,7 @@ import { runSchedules } from "../train/schedules.ts";
 import { copyArtifact, provideArtifact } from "./artifacts.ts";
 import { exportEncoder } from "./export.ts";
 import { openKnn } from "./knn-during-training.ts";
+import { recipeNamed } from "./recipes.ts";
 import { reopen } from "./resume.ts";
 
 export interface TrainOptions {
@@ -25,6 +26,8 @@ export interface TrainOptions {
   readonly data?: string | undefined;
   /** The run's folder; must not hold a run already, unless `resume`. */
   readonly out: string;
+  /** Published settings by name; what else is given here goes before them. */
+  readonly recipe?: string | undefined;
   /** @default "simclr" */
   readonly method?: string | undefined;
   /** @default "resnet18" */
@@ -33,8 +36,8 @@ export interface TrainOptions {
   readonly imageSize?: number | undefined;
   /** Settings of the method. */
   readonly config?: JsonObject | undefined;
-  /** "sgd", "lars" or "adamw". @default the encoder's or the method's */
-  readonly optimizer?: string | undefined;
+  /** "sgd", "lars" or "adamw", or all settings of one. @default the encoder's or the method's */
+  readonly optimizer?: ArtifactSpec["optimizer"];
   /** Folder of an artifact to train, in place of method, encoder, imageSize, config and optimizer. */
   readonly graph?: string | undefined;
   /** @default 100 */
@@ -43,6 +46,8 @@ export interface TrainOptions {
   readonly steps?: number | undefined;
   /** Images a step. @default 256, or all if there are fewer */
   readonly batch?: number | undefined;
+  /** Images at a time, for a batch larger than memory; the loss stays that of the whole batch. @default all */
+  readonly microBatch?: number | undefined;
   /** Peak learning rate. @default the artifact's, times batch / 256 */
   readonly lr?: number | undefined;
   readonly weightDecay?: number | undefined;
@@ -116,7 +121,12 @@ export async function train(
   });
   const { stepsPerEpoch } = loader;
   const { images } = config;
-  const trainer = await openTrainer(artifact, state, { ...session, where: options.out, images });
+  const trainer = await openTrainer(artifact, state, {
+    ...session,
+    where: options.out,
+    images,
+    microBatch: config.microBatch ?? undefined,
+  });
   let metrics: MetricsLog | undefined;
   try {
     const { seed } = config;
@@ -186,7 +196,9 @@ export interface Opened {
 }
 
 /** A new run's folder, with its artifact and configuration. */
-async function create(options: TrainOptions): Promise<Opened> {
+async function create(given: TrainOptions): Promise<Opened> {
+  const recipe = given.recipe === undefined ? undefined : recipeNamed(given.recipe);
+  const options = { ...recipe, ...given, config: { ...recipe?.config, ...given.config } };
   const { data, out, seed = 0, limit, graph, steps, epochs = 100 } = options;
   if (data === undefined) throw expected("train", "--data DIR", "none");
   if (existsSync(runFiles(out).config)) {
@@ -195,7 +207,7 @@ async function create(options: TrainOptions): Promise<Opened> {
   const sources = await findImages(data, limit === undefined ? { seed } : { limit, seed });
   if (options.knnData !== undefined) await findLabelledImages(options.knnData);
   if (graph !== undefined) await copyArtifact(await readArtifact(graph), out);
-  else await provideArtifact(specOf(options), out);
+  else await provideArtifact(specOf(options), out, { inParts: options.microBatch !== undefined });
   const artifact = await readArtifact(out);
   const { imageSize } = artifact.manifest.encoder;
   const batch = batchOf(artifact.manifest, options.batch, sources.files.length);
@@ -207,6 +219,7 @@ async function create(options: TrainOptions): Promise<Opened> {
     limit: limit ?? null,
     images: sources.files.length,
     batch,
+    microBatch: options.microBatch ?? null,
     steps: steps ?? Math.ceil(epochs * stepsPerEpoch),
     seed,
     lr: options.lr ?? null,
@@ -239,7 +252,13 @@ function specOf({
   config,
   optimizer,
 }: TrainOptions): ArtifactSpec {
-  return { method, encoder, imageSize, ...(config && { config }), ...(optimizer && { optimizer }) };
+  return {
+    method,
+    encoder,
+    imageSize,
+    ...(config && { config }),
+    ...(optimizer && { optimizer }),
+  };
 }
 
 /** The latest checkpoint, or the initial state if there is none. */

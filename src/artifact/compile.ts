@@ -6,13 +6,15 @@ import { multiplyDims } from "../graph/dims.ts";
 import { buildModel, encodeModel, OPSET } from "../graph/model.ts";
 import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
 import { methodNamed } from "../methods/index.ts";
-import type { OptimizerChoice } from "../methods/method.ts";
+import type { OptimizerChoice, Step } from "../methods/method.ts";
 import { optimizers } from "../nn/optimizers.ts";
 import { Scope } from "../nn/scope.ts";
 import type { Dim, JsonObject, Manifest } from "../spec.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
 import { augment, centreView } from "../views/augment.ts";
-import { nextOf, TrainingScope, trainingStep } from "./step.ts";
+import type { Graphs } from "./files.ts";
+import { TrainingScope } from "./scope.ts";
+import { encodeParts, nextOf, stepInParts, trainingStep } from "./step.ts";
 
 export interface ArtifactSpec {
   readonly method: string;
@@ -32,9 +34,9 @@ export interface ResolvedSpec {
   readonly optimizer: Manifest["optimizer"];
 }
 
-export interface CompiledArtifact {
+export interface CompiledArtifact<G = { readonly step: Uint8Array; readonly encode: Uint8Array }> {
   readonly manifest: Omit<Manifest, "files">;
-  readonly graphs: { readonly step: Uint8Array; readonly encode: Uint8Array };
+  readonly graphs: G;
 }
 
 /** Fills in every default; throws on unknown names and on values that do not fit. */
@@ -65,68 +67,88 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
   };
 }
 
+/** The step as one graph. */
 export function compile(spec: ArtifactSpec): CompiledArtifact {
-  const resolved = resolveSpec(spec);
-  const name = `${spec.method}-${spec.encoder}-${spec.imageSize}`;
-  const { scope, step, recipes, batchMultiple, outputs, inputs } = buildStep(spec, resolved);
-  const metrics = ["loss", ...Object.keys(step.metrics)];
+  const opened = openStep(spec);
+  const name = nameOf(spec);
+  const { step, outputs, inputs } = buildStep(spec, opened);
+  const graph = encodeModel(buildModel(outputs, { name: `${name}-step`, inputs }));
   return {
-    manifest: {
-      format: 1,
-      name,
-      opset: OPSET,
-      ...resolved,
-      views: recipes.map((recipe, i) => ({ input: `view${i}`, recipe })),
-      permutations: [...scope.permutations.keys()],
-      batchMultiple,
-      scalars: scope.scalars.map(({ tensor, ...entry }) => entry),
-      state: scope.all.map(({ name, role, dtype, shape, init, rows }) => ({
-        name,
-        role,
-        dtype,
-        shape,
-        init,
-        next: nextOf(name),
-        ...(rows && { rows }),
-      })),
-      metrics,
-      embedding: "embedding",
-    },
-    graphs: {
-      step: encodeModel(buildModel(outputs, { name: `${name}-step`, inputs })),
-      encode: encodeModel(buildEncode(spec, `${name}-encode`)),
-    },
+    manifest: manifestOf(name, opened, step),
+    graphs: { step: graph, encode: encodeGraph(spec, name) },
   };
 }
 
+/** The step in parts, for batches larger than memory. @throws UserError if the method does not allow it. */
+export function compileInParts(spec: ArtifactSpec): CompiledArtifact<Graphs> {
+  const opened = openStep(spec);
+  const { scope, method, config, perImage } = opened;
+  const name = `${nameOf(spec)}-parts`;
+  const { step, parts } = stepInParts(scope, method, config, optimizerOf(spec), perImage);
+  const graphs = { ...encodeParts(parts, name), encode: encodeGraph(spec, name) };
+  return { manifest: manifestOf(name, opened, step), graphs };
+}
+
+const nameOf = ({ method, encoder, imageSize }: ArtifactSpec): string => `${method}-${encoder}-${imageSize}`;
+
+function manifestOf(
+  name: string,
+  { resolved, scope, recipes, batchMultiple }: Opened,
+  step: Step,
+): Omit<Manifest, "files"> {
+  return {
+    format: 1,
+    name,
+    opset: OPSET,
+    ...resolved,
+    views: recipes.map((recipe, i) => ({ input: viewInput(i), recipe })),
+    permutations: [...scope.permutations.keys()],
+    batchMultiple,
+    scalars: scope.scalars.map(({ tensor, ...entry }) => entry),
+    state: scope.all.map(({ name, role, dtype, shape, init, rows }) => {
+      const kept = { name, role, dtype, shape, init, next: nextOf(name) };
+      return rows ? { ...kept, rows } : kept;
+    }),
+    metrics: ["loss", ...Object.keys(step.metrics)],
+    embedding: "embedding",
+  };
+}
+
+const viewInput = (i: number): string => `view${i}`;
 const imagesInput = (n: Dim) => input("images", "uint8", [n, "h", "w", 3]);
 
-/** The tensors of a training step: views, forward, backward and update. */
-export function buildStep(spec: ArtifactSpec, resolved = resolveSpec(spec)) {
+/** The views of a step, and the scope that its method builds in. */
+function openStep(spec: ArtifactSpec) {
+  const resolved = resolveSpec(spec);
   const method = methodNamed(spec.method);
   const config = resolved.method.config as never;
   const recipes = method.views(config, spec.imageSize);
   const batchMultiple = method.batchMultiple?.(config) ?? 1;
   const n = multiplyDims(batchMultiple, "n");
   const images = imagesInput(n); // [n, h, w, 3]
-  const params = recipes.map((_, i) => input(`view${i}`, "float32", [n, VIEW_COLUMNS.length]));
-  const views = recipes.map((recipe, i) => inScope(`view${i}`, () => augment(images, params[i]!, recipe))); // [n, 3, s, s]
+  const params = recipes.map((_, i) => input(viewInput(i), "float32", [n, VIEW_COLUMNS.length]));
+  const views = recipes.map((recipe, i) => inScope(viewInput(i), () => augment(images, params[i]!, recipe))); // [n, 3, s, s]
   const scope = new TrainingScope({ views, params, encode: encoderOf(spec) });
-  const built = trainingStep(scope, method, config, optimizerOf(spec));
-  return { ...built, scope, recipes, batchMultiple, inputs: [images, ...params, ...built.inputs] };
+  return { resolved, method, config, scope, recipes, batchMultiple, perImage: [images, ...params] };
+}
+type Opened = ReturnType<typeof openStep>;
+
+/** The tensors of a training step: views, forward, backward and update. */
+export function buildStep(spec: ArtifactSpec, opened: Opened = openStep(spec)) {
+  const { scope, method, config, perImage } = opened;
+  const { step, outputs, inputs } = trainingStep(scope, method, config, optimizerOf(spec));
+  return { step, outputs, inputs: [...perImage, ...inputs] };
 }
 
 /** Images uint8 [n, h, w, 3] of any size -> features [n, d], by running statistics. */
-function buildEncode(spec: ArtifactSpec, name: string) {
+function encodeGraph(spec: ArtifactSpec, name: string): Uint8Array {
   const images = imagesInput("n");
   const view = inScope("view", () => centreView(images, spec.imageSize, centreShare(spec.imageSize))); // [n, 3, s, s]
   const s = new Scope("evaluation");
   const encode = () => s.in("encoder", () => encoderOf(spec)(s, view)); // [n, d]
   const averaged = methodNamed(spec.method).exports === "average";
-  return buildModel(
-    { features: averaged ? s.with({ average: scalar(1) }, encode) : encode() },
-    { name, inputs: [images] },
-  );
+  const features = averaged ? s.with({ average: scalar(1) }, encode) : encode(); // [n, d]
+  return encodeModel(buildModel({ features }, { name: `${name}-encode`, inputs: [images] }));
 }
 
 /** The encoder's own form for the image size, whatever the size of the views. */

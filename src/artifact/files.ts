@@ -1,5 +1,5 @@
 /**
- * An artifact on disk: a folder with manifest.json, step.onnx and encode.onnx. All that is read is checked, because
+ * An artifact on disk: a folder with manifest.json, step.onnx (or its parts) and encode.onnx. All that is read is checked, because
  * an artifact may come from anywhere.
  */
 import { createHash } from "node:crypto";
@@ -7,17 +7,21 @@ import { mkdir, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { expected } from "../errors.ts";
 import { codeOf, readWhole, TEMPORARY, writeFailed, writeFileAtomic } from "../files/atomic.ts";
-import type { GraphFile, Manifest } from "../spec.ts";
+import { type GraphFile, type Manifest, STEP_GRAPHS, type StepGraph } from "../spec.ts";
 import { MAX_GRAPH, parseManifest, REBUILD } from "./schema.ts";
 
 const MAX_MANIFEST = 4e6;
-const GRAPH_FILES = { step: "step.onnx", encode: "encode.onnx" } as const;
+export type GraphName = StepGraph | "encode";
+const GRAPHS: readonly GraphName[] = [...STEP_GRAPHS, "encode"];
+const fileOf = (which: GraphName) => `${which}.onnx`;
 
-export type GraphName = keyof typeof GRAPH_FILES;
+/** The bytes of an artifact's graphs. */
+export type Graphs = { readonly encode: Uint8Array } & { readonly [name in StepGraph]?: Uint8Array };
+
 export interface Artifact {
   readonly manifest: Manifest;
   readonly dir: string;
-  /** The bytes of a graph, read when asked for and checked against the manifest. */
+  /** The bytes of a graph that the manifest names, read when asked for and checked against it. */
   graph(which: GraphName): Promise<Uint8Array>;
 }
 
@@ -28,7 +32,12 @@ export interface Artifact {
 export async function readArtifact(dir: string): Promise<Artifact> {
   const path = join(dir, "manifest.json");
   const manifest = parseManifest(await readWhole(path, MAX_MANIFEST, "a manifest", REBUILD), path);
-  return { manifest, dir, graph: (which) => readGraph(dir, manifest.files[which]) };
+  const graph = (which: GraphName) => {
+    const file = manifest.files[which];
+    if (!file) throw new Error(`${dir}: the artifact has no graph ${which}`);
+    return readGraph(dir, file);
+  };
+  return { manifest, dir, graph };
 }
 
 async function readGraph(dir: string, wanted: GraphFile): Promise<Uint8Array> {
@@ -54,25 +63,25 @@ async function readGraph(dir: string, wanted: GraphFile): Promise<Uint8Array> {
 export async function writeArtifact(
   dir: string,
   manifest: Omit<Manifest, "files">,
-  graphs: Readonly<Record<GraphName, Uint8Array>>,
+  graphs: Graphs,
 ): Promise<Manifest> {
-  const files = {
-    step: graphFile(GRAPH_FILES.step, graphs.step),
-    encode: graphFile(GRAPH_FILES.encode, graphs.encode),
-  };
+  const written = GRAPHS.flatMap((which) => {
+    const bytes = graphs[which];
+    return bytes ? [{ which, bytes, file: graphFile(fileOf(which), bytes) }] : [];
+  });
+  const files = Object.fromEntries(written.map(({ which, file }) => [which, file]));
   // Read back before it is written: what is on disk can be read, with its keys in the schema's order.
   const draft = new TextEncoder().encode(JSON.stringify({ ...manifest, files }));
   const checked = parseManifest(draft, join(dir, "manifest.json"));
   await ownFolder(dir);
-  await writeFileAtomic(join(dir, files.step.file), graphs.step);
-  await writeFileAtomic(join(dir, files.encode.file), graphs.encode);
+  for (const { file, bytes } of written) await writeFileAtomic(join(dir, file.file), bytes);
   await writeFileAtomic(join(dir, "manifest.json"), `${JSON.stringify(checked, null, 2)}\n`);
   return checked;
 }
 
 /** Makes the folder, unless it is there and holds nothing but an artifact, whole or cut off. */
 async function ownFolder(dir: string): Promise<void> {
-  const ours = new Set<string>(["manifest.json", ...Object.values(GRAPH_FILES)]);
+  const ours = new Set<string>(["manifest.json", ...GRAPHS.map(fileOf)]);
   try {
     if (await stat(dir).then(undefined, () => undefined)) {
       const foreign = (await readdir(dir)).find((entry) => !ours.has(entry) && !TEMPORARY.test(entry));

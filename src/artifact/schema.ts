@@ -109,7 +109,20 @@ export const manifestSchema = z
       features: count.max(2 ** 24),
     }),
     optimizer: z.strictObject({ name, config: json }),
-    files: z.strictObject({ step: graphFileSchema, encode: graphFileSchema }),
+    files: z
+      .strictObject({
+        step: graphFileSchema.optional(),
+        embed: graphFileSchema.optional(),
+        contrast: graphFileSchema.optional(),
+        backward: graphFileSchema.optional(),
+        update: graphFileSchema.optional(),
+        encode: graphFileSchema,
+      })
+      .refine(
+        ({ step, embed, contrast, backward, update }) =>
+          step ? !(embed || contrast || backward || update) : embed && contrast && backward && update,
+        "a step or its four parts",
+      ),
     views: z
       .array(z.strictObject({ input: name, recipe: recipeSchema }))
       .min(1)
@@ -133,10 +146,12 @@ export const manifestSchema = z
         seen.add(value);
       }
     };
-    unique("a file", [
-      [["files", "step", "file"], files.step.file],
-      [["files", "encode", "file"], files.encode.file],
-    ]);
+    unique(
+      "a file",
+      Object.entries(files).flatMap(([which, graph]): Named[] =>
+        graph ? [[["files", which, "file"], graph.file]] : [],
+      ),
+    );
     unique(
       "an input",
       [

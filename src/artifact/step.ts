@@ -1,71 +1,125 @@
-/** A training step as tensors: what a method builds with, and forward, backward and update in one. */
-import { input, type Tensor } from "../graph/tensor.ts";
-import type { Method, OptimizerChoice, StepScope } from "../methods/method.ts";
+/** A training step as graphs: forward, backward and update in one, or in parts for batches larger than memory. */
+import { expected } from "../errors.ts";
+import { type BuildOptions, buildModel, encodeModel, reach } from "../graph/model.ts";
+import { input, scalar, type Tensor } from "../graph/tensor.ts";
+import type { Method, OptimizerChoice, Step } from "../methods/method.ts";
 import { applyOptimizer, optimizers } from "../nn/optimizers.ts";
-import { Scope, type State } from "../nn/scope.ts";
+import type { State } from "../nn/scope.ts";
+import { add, mul } from "../ops/elementwise.ts";
 import { gradients } from "../ops/gradients.ts";
-import { reshape, slice } from "../ops/movement.ts";
-import { VIEW_COLUMNS, type ViewColumn } from "../spec.ts";
+import { reduceSum } from "../ops/reduce.ts";
+import type { StepGraph } from "../spec.ts";
+import type { TrainingScope } from "./scope.ts";
 
-export interface StepViews {
-  /** [n, 3, size, size] each. */
-  readonly views: readonly Tensor[];
-  /** Their parameters, float32 [n, columns] each. */
-  readonly params: readonly Tensor[];
-  /** Views [rows, 3, size, size] -> features [rows, d]. */
-  readonly encode: (s: Scope, views: Tensor) => Tensor;
-}
-
-export class TrainingScope extends Scope implements StepScope {
-  readonly views: readonly Tensor[];
-  private readonly viewParams: readonly Tensor[];
-  private readonly encoder: StepViews["encode"];
-  private readonly orders = new Map<string, Tensor>();
-
-  constructor({ views, params, encode }: StepViews) {
-    super("training");
-    this.views = views;
-    this.viewParams = params;
-    this.encoder = encode;
-  }
-
-  encode(views: Tensor): Tensor {
-    return this.in("encoder", () => this.encoder(this, views)); // [rows, d]
-  }
-
-  drawn(view: number, column: ViewColumn): Tensor {
-    const params = this.viewParams[view]!; // [n, columns]
-    const at = VIEW_COLUMNS.indexOf(column);
-    return reshape(slice(params, { 1: [at, at + 1] }), [params.shape[0]!]); // [n]
-  }
-
-  permutation(name: string): Tensor {
-    const order = this.orders.get(name) ?? input(name, "int64", [this.views[0]!.shape[0]!]); // [n]
-    this.orders.set(name, order);
-    return order;
-  }
-
-  get permutations(): ReadonlyMap<string, Tensor> {
-    return this.orders;
-  }
-}
+export { TrainingScope } from "./scope.ts";
 
 /** The name of the output that holds a state tensor's next value. */
 export const nextOf = (state: string): string => `${state}.next`;
 
+type Tensors = Record<string, Tensor>;
+
+const watched = ({ loss, metrics, embedding }: Step): Tensors => ({ loss, ...metrics, embedding });
+
+const nexts = (states: readonly State[]): Tensors =>
+  Object.fromEntries(states.map((s) => [nextOf(s.name), s.next ?? s.tensor]));
+
+const inputsOf = (scope: TrainingScope): readonly Tensor[] => [
+  ...scope.scalars.map((s) => s.tensor),
+  ...scope.permutations.values(),
+  ...scope.inputs,
+];
+
+/** Gives each parameter its next value by its gradient, in the order of `scope.params`. */
+function optimize(scope: TrainingScope, choice: OptimizerChoice, grads: readonly Tensor[]): void {
+  const optimizer = optimizers[choice.name]!;
+  const byParam = new Map<State, Tensor>(scope.params.map((p, i) => [p, grads[i]!]));
+  applyOptimizer(scope, optimizer, optimizer.config.parse(choice.config ?? {}), byParam, choice);
+}
+
 /** The method's loss in the scope, its gradients, and the optimizer's update: what the step puts out, by name. */
 export function trainingStep<C>(scope: TrainingScope, method: Method<C>, config: C, choice: OptimizerChoice) {
   const step = method.build(scope, config);
-  const trained = scope.params;
-  const grads = gradients(
-    step.loss,
-    trained.map((p) => p.value),
-  );
-  const byParam = new Map<State, Tensor>(trained.map((p, i) => [p, grads[i]!]));
-  const optimizer = optimizers[choice.name]!;
-  applyOptimizer(scope, optimizer, optimizer.config.parse(choice.config ?? {}), byParam, choice);
-  const outputs: Record<string, Tensor> = { loss: step.loss, ...step.metrics, embedding: step.embedding };
-  for (const s of scope.all) outputs[nextOf(s.name)] = s.next ?? s.tensor;
-  const inputs = [...scope.scalars.map((s) => s.tensor), ...scope.permutations.values(), ...scope.inputs];
-  return { step, outputs, inputs };
+  const params = scope.params.map((p) => p.value);
+  optimize(scope, choice, gradients(step.loss, params));
+  return { step, outputs: { ...watched(step), ...nexts(scope.all) }, inputs: inputsOf(scope) };
 }
+
+interface Part {
+  readonly outputs: Tensors;
+  readonly options: Omit<BuildOptions, "name">;
+}
+
+/**
+ * The same step in four graphs that cache the gradients by the method's cuts (Gao et al. 2021, arXiv 2101.06983): the
+ * loss is that of the whole batch, while each graph that sees images sees a few. Batch normalisation then takes the
+ * statistics of those few.
+ */
+export function stepInParts<C>(
+  scope: TrainingScope,
+  method: Method<C>,
+  config: C,
+  choice: OptimizerChoice,
+  perImage: readonly Tensor[],
+) {
+  const step = method.build(scope, config);
+  if (!step.cut) {
+    throw expected(
+      "--micro-batch",
+      "a method whose loss sees images through embeddings alone, such as simclr",
+      method.name,
+    );
+  }
+  const cuts = new Map(step.cut.map((t, i) => [t, `cut${i}`]));
+  const throughCuts = (t: Tensor) => !reach([t], cuts).leaves.some((leaf) => perImage.includes(leaf));
+  const { loss } = step;
+  const updated = scope.all.filter((s) => s.role !== "param");
+  const ofCuts = updated.filter((s) => throughCuts(s.next ?? s.tensor));
+  const ofImages = updated.filter((s) => !ofCuts.includes(s));
+
+  const seeds = step.cut.map((t, i) => input(gradientOf(`cut${i}`), "float32", t.shape)); // as the cuts
+  // Its gradient by a parameter is the loss's, for `seeds` are the loss's gradients by the cuts.
+  const stand = step.cut.map((t, i) => reduceSum(mul(t, seeds[i]!))).reduce(add, scalar(0)); // []
+  const { params } = scope;
+  const grads = gradients(
+    stand,
+    params.map((p) => p.value),
+  );
+  const sums = params.map((p) => input(gradientOf(p.name), "float32", p.shape)); // as the parameters
+  optimize(scope, choice, sums);
+  const slots = scope.all.filter((s) => s.role === "optimizer");
+
+  const byCut = gradients(loss, step.cut);
+  const parts: Record<Exclude<StepGraph, "step">, Part> = {
+    embed: { outputs: named([...cuts.values()], [...cuts.keys()]), options: { inputs: perImage } },
+    contrast: {
+      outputs: { ...watched(step), ...named([...cuts.values()].map(gradientOf), byCut), ...nexts(ofCuts) },
+      options: { given: cuts },
+    },
+    backward: {
+      outputs: {
+        ...named(
+          params.map((p) => nextOf(gradientOf(p.name))),
+          grads.map((g, i) => add(sums[i]!, g)),
+        ),
+        ...nexts(ofImages),
+      },
+      options: { inputs: perImage },
+    },
+    update: { outputs: nexts([...params, ...slots]), options: {} },
+  };
+  return { step, parts };
+}
+
+const gradientOf = (name: string): string => `gradient.${name}`;
+
+const named = (names: readonly string[], tensors: readonly Tensor[]): Tensors =>
+  Object.fromEntries(names.map((name, i) => [name, tensors[i]!]));
+
+/** The bytes of the parts. */
+export const encodeParts = (parts: Record<Exclude<StepGraph, "step">, Part>, name: string) =>
+  Object.fromEntries(
+    Object.entries(parts).map(([part, { outputs, options }]) => [
+      part,
+      encodeModel(buildModel(outputs, { ...options, name: `${name}-${part}` })),
+    ]),
+  ) as Record<Exclude<StepGraph, "step">, Uint8Array>;

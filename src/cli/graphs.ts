@@ -1,11 +1,12 @@
 import { relative } from "node:path";
 import { Command } from "commander";
 import { GRAPHS, prebuiltFolders } from "../api/artifacts.ts";
+import { recipes } from "../api/recipes.ts";
 import { type ArtifactSpec, compile } from "../artifact/compile.ts";
-import { readArtifact, writeArtifact } from "../artifact/files.ts";
+import { type GraphName, readArtifact, writeArtifact } from "../artifact/files.ts";
 import { encoders } from "../encoders/index.ts";
 import { decodeModel } from "../graph/model.ts";
-import { methods } from "../methods/index.ts";
+import { methodNamed, methods } from "../methods/index.ts";
 import type { JsonObject, Manifest } from "../spec.ts";
 import { positiveInteger, report, setting } from "./options.ts";
 
@@ -64,11 +65,12 @@ const list = () =>
         encoder: manifest.encoder.name,
         imageSize: manifest.encoder.imageSize,
         parameters: parameters(manifest),
-        bytes: manifest.files.step.bytes + manifest.files.encode.bytes,
+        bytes: Object.values(manifest.files).reduce((sum, file) => sum + (file?.bytes ?? 0), 0),
       }));
       const known = {
         methods: methods.map(({ name, paper }) => ({ name, paper })),
         encoders: encoders.map(({ name, paper, features }) => ({ name, paper, features })),
+        recipes: recipes.map((recipe) => ({ ...recipe, paper: methodNamed(recipe.method).paper })),
       };
       report(json, { prebuilt, ...known }, [
         "prebuilt artifacts:",
@@ -78,6 +80,12 @@ const list = () =>
         "encoders:",
         ...known.encoders.map(
           (e) => `  ${e.name.padEnd(24)} ${`${e.features} features`.padEnd(14)} ${e.paper}`,
+        ),
+        "recipes (train --recipe NAME):",
+        ...known.recipes.map(
+          (r) =>
+            `  ${r.name.padEnd(33)} ${`${r.encoder}, ${r.imageSize} px, batch ${r.batch}, ${r.epochs} epochs`.padEnd(44)} ` +
+            `${r.figure}; ${r.paper.split(", ").at(-1)}`,
         ),
       ]);
     });
@@ -91,11 +99,12 @@ const inspect = () =>
       const artifact = await readArtifact(dir);
       const { manifest } = artifact;
       const graphs = await Promise.all(
-        (["step", "encode"] as const).map(async (which) => {
-          const nodes = decodeModel(await artifact.graph(which)).graph?.node ?? [];
+        (Object.keys(manifest.files) as GraphName[]).map(async (which) => {
+          const bytes = await artifact.graph(which);
+          const nodes = decodeModel(bytes).graph?.node ?? [];
           return {
             which,
-            bytes: manifest.files[which].bytes,
+            bytes: bytes.length,
             operators: countBy(nodes, ({ opType }) => opType),
           };
         }),

@@ -35,14 +35,17 @@ export interface BuildOptions {
   readonly name: string;
   /** Declared even where nothing reads them, in this order; other inputs follow as they are met. */
   readonly inputs?: readonly Tensor[];
+  /** Tensors that are fed by these names in place of being computed. */
+  readonly given?: ReadonlyMap<Tensor, string>;
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
 /** The model with the named outputs: only what they reach, in order of creation, named by scope. */
 export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: BuildOptions): ModelProto {
-  const reached = reach(Object.values(outputs));
-  const names = new Map<Tensor, string>();
-  const inputs = new Set<Tensor>(options.inputs ?? []);
+  const given = options.given ?? new Map<Tensor, string>();
+  const reached = reach(Object.values(outputs), given);
+  const names = new Map<Tensor, string>(given);
+  const inputs = new Set<Tensor>([...(options.inputs ?? []), ...given.keys()]);
   const constants = new ConstantPool();
   const counts = new Map<string, number>();
   for (const tensor of reached.leaves) if (tensor.source.kind === "input") inputs.add(tensor);
@@ -124,13 +127,17 @@ export function tensorProto(
   });
 }
 
-/** Nodes and leaves that the outputs reach, in order of creation. */
-export function reach(outputs: readonly Tensor[]): { nodes: Node[]; leaves: Tensor[] } {
+/** Nodes and leaves that the outputs reach, in order of creation; what is given is not looked behind. */
+export function reach(
+  outputs: readonly Tensor[],
+  given: ReadonlyMap<Tensor, string> = new Map(),
+): { nodes: Node[]; leaves: Tensor[] } {
   const nodes = new Set<Node>();
   const leaves = new Set<Tensor>();
   const stack = [...outputs];
   while (stack.length > 0) {
     const tensor = stack.pop()!;
+    if (given.has(tensor)) continue;
     if (tensor.source.kind !== "node") leaves.add(tensor);
     else if (!nodes.has(tensor.source)) {
       nodes.add(tensor.source);

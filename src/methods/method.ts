@@ -24,6 +24,11 @@ export interface Step {
   readonly metrics: Readonly<Record<string, Tensor>>;
   /** Vectors [rows, d] that must stay spread out; their collapse stops a run. */
   readonly embedding: Tensor;
+  /**
+   * Tensors [n, ...], row i from image i, through which alone the loss, the metrics and the embedding depend on the
+   * images: with them a batch may be larger than memory.
+   */
+  readonly cut?: readonly Tensor[];
 }
 
 export interface OptimizerChoice extends Hyperparameters {

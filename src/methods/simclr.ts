@@ -3,6 +3,7 @@
  * NT-Xent between the projections of all views in the batch.
  */
 import { z } from "zod";
+import type { Tensor } from "../graph/tensor.ts";
 import { batchNorm, linear } from "../nn/layers.ts";
 import { ntXent } from "../nn/losses.ts";
 import { relu } from "../ops/elementwise.ts";
@@ -62,9 +63,9 @@ export const simclr: Method<Config> = {
       const inner = relu(batchNorm(step, "1", linear(step, "0", h, { out: width, bias: false }))); // [2n, hidden]
       return linear(step, "3", inner, { out: projection, bias: false }); // [2n, projection]
     });
-    const [a, b] = split(z, 0, step.views); // [n, projection] each
+    const [a, b] = split(z, 0, step.views) as [Tensor, Tensor]; // [n, projection] each
     const tau = step.scalar("temperature", { kind: "constant", value: temperature });
-    const { loss, accuracy } = ntXent(a!, b!, tau);
-    return { loss, metrics: { accuracy }, embedding: z };
+    const { loss, accuracy } = ntXent(a, b, tau);
+    return { loss, metrics: { accuracy }, embedding: concat([a, b], 0), cut: [a, b] };
   },
 };

@@ -3,6 +3,7 @@ import * as ort from "onnxruntime-node";
 import type { Artifact } from "../artifact/files.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
 import { openBank } from "./bank.ts";
+import { openParts } from "./parts.ts";
 import { openSession, type Session, type SessionOptions } from "./session.ts";
 import { checkState, fromRuntime, type StateMap, toRuntime } from "./state.ts";
 
@@ -44,17 +45,21 @@ export interface TrainerOptions extends SessionOptions {
   readonly where: string;
   /** In the data: the rows of a memory bank. */
   readonly images: number;
+  /** Images at a time, for an artifact whose step is in parts. @default 64 */
+  readonly microBatch?: number | undefined;
 }
 
 /** @throws UserError if the state does not fit the artifact or the provider cannot run it. */
 export async function openTrainer(
   artifact: Artifact,
   initial: StateMap,
-  { where, images, ...options }: TrainerOptions,
+  { where, images, microBatch = 64, ...options }: TrainerOptions,
 ): Promise<Trainer> {
   const { manifest } = artifact;
   checkState(manifest, initial, images, where);
-  const step = await openSession(await artifact.graph("step"), `${artifact.dir}/step.onnx`, options);
+  const step = manifest.files.step
+    ? await openSession(await artifact.graph("step"), `${artifact.dir}/step.onnx`, options)
+    : await openParts(artifact, microBatch, options);
   let encoder: Session | undefined;
   const banks = manifest.state.flatMap(({ name, next, rows }) =>
     rows ? [{ name, next, others: rows.others, bank: openBank(initial.get(name)!) }] : [],

@@ -30,6 +30,8 @@ export const runConfigSchema = z.strictObject({
   /** Images found: a resumed run must find as many. */
   images: count,
   batch: count,
+  /** Images at a time, where the step is in parts. */
+  microBatch: count.nullable(),
   steps: z.number().int().min(0),
   seed: z.number().int(),
   /** Peak learning rate; null takes the artifact's, scaled by the batch. */

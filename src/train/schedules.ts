@@ -28,8 +28,10 @@ export function scheduleValue(schedule: Schedule, at: Moment): number {
     case "start":
       return at.step >= schedule.steps && at.step >= Math.round(schedule.epochs * at.stepsPerEpoch) ? 1 : 0;
     case "linear": {
-      const t = Math.min(1, at.step / Math.max(1, Math.round(schedule.epochs * at.stepsPerEpoch)));
-      return schedule.from + (schedule.to - schedule.from) * t;
+      const whole = Math.round(schedule.epochs * at.stepsPerEpoch);
+      return at.step >= whole
+        ? schedule.to
+        : schedule.from + ((schedule.to - schedule.from) * at.step) / whole;
     }
     default:
       return warmed(schedule, at);
@@ -72,7 +74,9 @@ export function runSchedules(
     scalars.map(({ name, schedule, batchScaling }) => {
       const factor = batchScaling === "linear" ? batch / 256 : 1;
       const warmed =
-        warmupEpochs !== null && "warmupEpochs" in schedule ? { ...schedule, warmupEpochs } : schedule;
+        name === "lr" && warmupEpochs !== null && "warmupEpochs" in schedule
+          ? { ...schedule, warmupEpochs }
+          : schedule;
       return [name, scaled(warmed, factor, own[name] ?? null)];
     }),
   );

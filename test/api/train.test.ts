@@ -6,6 +6,7 @@ import { openEncoder } from "../../src/api/encoder.ts";
 import { exportEncoder } from "../../src/api/export.ts";
 import { probe } from "../../src/api/probe.ts";
 import { type TrainOptions, train } from "../../src/api/train.ts";
+import { readArtifact } from "../../src/artifact/files.ts";
 import { UserError } from "../../src/errors.ts";
 import { failure, temporaryFolder } from "../data/folder.ts";
 import { labelled, pictures, tinyArtifact } from "../support/pictures.ts";
@@ -110,6 +111,41 @@ describe("api/train", () => {
   it("takes all images as one batch if there are fewer than 256", async () => {
     const result = await train({ ...begun, out: at("whole"), batch: undefined, steps: undefined, epochs: 2 });
     expect(result).to.include({ steps: 2, epochs: 2 });
+  });
+
+  it("takes a recipe's settings, and what is given before them", async () => {
+    const options = { data: at("photos"), steps: 0, threads: 1, encoder: "resnet20", batch: 8 } as const;
+    await train({ ...options, out: at("recipe"), recipe: "moco-cifar10", config: { queue: 32 } });
+    const { manifest } = await readArtifact(at("recipe"));
+    expect(manifest.method.name).to.equal("moco");
+    expect(manifest.method.config).to.include({ queue: 32, temperature: 0.1 });
+    expect(manifest.optimizer.config).to.include({ lr: 0.12, weightDecay: 5e-4, warmupEpochs: 0 });
+    expect(manifest.encoder).to.include({ name: "resnet20", imageSize: 32 });
+    expect(await failure(train({ ...options, out: at("none"), recipe: "moco-cifar" }))).to.match(
+      /^unknown recipe "moco-cifar": did you mean "moco-cifar10"/,
+    );
+  });
+
+  it("takes batches of whole parts where the method splits them", async () => {
+    const graph = await tinyArtifact(at("moco"), { method: "moco", config: { queue: 16, splits: 4 } });
+    const options = { ...begun, graph, limit: undefined };
+    expect(await failure(train({ ...options, out: at("parts"), batch: 6 }))).to.equal(
+      "batch for moco-resnet20-16: expected a multiple of 4, found 6",
+    );
+    expect(await train({ ...options, out: at("parts"), batch: undefined })).to.include({ steps: 3 });
+  });
+
+  it("trains a batch a few images at a time, and goes on with it", async () => {
+    const options = { ...begun, graph: undefined, encoder: "resnet20", imageSize: 16, batch: 8 };
+    const out = at("micro");
+    const result = await train({ ...options, out, microBatch: 3 });
+    expect(result).to.include({ steps: 3 });
+    expect(result.loss).to.be.within(0.5, 4);
+    expect((await readArtifact(out)).manifest.name).to.equal("simclr-resnet20-16-parts");
+    expect(await failure(train({ out, resume: true, microBatch: 4 }))).to.match(
+      /^--micro-batch: expected 3, as the run began/,
+    );
+    expect(await train({ out, resume: true })).to.include({ steps: 3 });
   });
 
   it("warns on the stream it is given, and is quiet otherwise", async () => {

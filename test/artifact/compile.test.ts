@@ -117,7 +117,7 @@ describe("compile", () => {
         expect(rest).to.deep.equal(manifest);
         expect(sha256(await read.graph("step"))).to.equal(sha256(graphs.step));
         expect(sha256(await read.graph("encode"))).to.equal(sha256(graphs.encode));
-        expect(files.step.bytes).to.equal(graphs.step.length);
+        expect(files.step!.bytes).to.equal(graphs.step.length);
       });
     }
   });

@@ -22,8 +22,8 @@ describe("cli: a run that is cut off", function () {
   this.timeout(120_000);
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
-  const begin = (data: string, out: string) => [
-    ...["train", "--data", at(data), "--out", at(out), "--graph", at("graph"), "--steps", `${STEPS}`],
+  const begin = (data: string, out: string, graph = "graph") => [
+    ...["train", "--data", at(data), "--out", at(out), "--graph", at(graph), "--steps", `${STEPS}`],
     ...["--batch", "4", "--threads", "1", "--checkpoint-every", "4"],
   ];
   const resume = (out: string) => ["train", "--resume", "--out", at(out)];
@@ -40,14 +40,14 @@ describe("cli: a run that is cut off", function () {
   }
 
   /** The first kill comes before the first checkpoint, the others at random moments after it. */
-  async function killedOver(first: readonly string[], out: string) {
+  async function killedOver(first: readonly string[], out: string, times = KILLS) {
     const random = randomFor("kill", out);
     let args = first;
     let kills = 0;
     for (;;) {
       const { child, ended } = start(args);
       const from = (await metricsOf(at(out))).at(-1)?.step ?? 0;
-      if (kills < KILLS) {
+      if (kills < times) {
         await reaches(at(out), kills === 0 ? 1 : Math.max(0, from - 4) + 1 + random.integer(8), child);
         await new Promise((resolve) => setTimeout(resolve, random.uniform(0, 25)));
         if (child.kill("SIGKILL")) kills++;
@@ -57,7 +57,7 @@ describe("cli: a run that is cut off", function () {
       expect(code, stderr).to.equal(null);
       args = resume(out);
     }
-    expect(kills).to.equal(KILLS);
+    expect(kills).to.equal(times);
   }
 
   before(async () => {
@@ -81,6 +81,28 @@ describe("cli: a run that is cut off", function () {
     await killedOver([...begin("some", "killed-some"), "--cache-mb", "0"], "killed-some");
     await sameAs("reference-some", "killed-some");
   });
+
+  const kept = {
+    "a queue and averages": { method: "moco", config: { queue: 12, dim: 8, splits: 2 } },
+    "prototypes, frozen at first, and queues": {
+      method: "swav",
+      config: { prototypes: 8, hidden: 16, dim: 8, queue: 8, queueStart: 1, freeze: 5 },
+    },
+    "a memory bank": {
+      method: "pirl",
+      config: { loss: "nce", negatives: 8, dim: 8, permutations: 4, patchCropScale: 0.9 },
+    },
+  };
+  for (const [what, spec] of Object.entries(kept)) {
+    it(`and with ${what}`, async () => {
+      const { method } = spec;
+      await tinyArtifact(at(`graph-${method}`), spec);
+      const first = (out: string) => begin("good", out, `graph-${method}`);
+      expect((await run(first(`reference-${method}`))).code).to.equal(0);
+      await killedOver(first(`killed-${method}`), `killed-${method}`, 3);
+      await sameAs(`reference-${method}`, `killed-${method}`);
+    });
+  }
 
   it("writes a checkpoint on Ctrl-C and goes on from it", async () => {
     const { child, ended } = start([...begin("good", "interrupted"), "--json"]);

@@ -2,7 +2,7 @@
 import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import sharp from "sharp";
-import { compile } from "../../src/artifact/compile.ts";
+import { type ArtifactSpec, compile } from "../../src/artifact/compile.ts";
 import { writeArtifact } from "../../src/artifact/files.ts";
 import { randomFor } from "../../src/random.ts";
 
@@ -28,9 +28,12 @@ export async function labelled(dir: string, classes: readonly string[], each: nu
   return dir;
 }
 
-/** SimCLR on resnet20 at 16 px, a step of which takes some milliseconds; its path. */
-export async function tinyArtifact(dir: string): Promise<string> {
-  const { manifest, graphs } = compile({ method: "simclr", encoder: "resnet20", imageSize: 16 });
+/** A method (SimCLR) on resnet20 at 16 px, a step of which takes some milliseconds; its path. */
+export async function tinyArtifact(
+  dir: string,
+  spec: Pick<ArtifactSpec, "method" | "config"> = { method: "simclr" },
+): Promise<string> {
+  const { manifest, graphs } = compile({ encoder: "resnet20", imageSize: 16, ...spec });
   await writeArtifact(dir, manifest, graphs);
   return dir;
 }

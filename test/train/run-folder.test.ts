@@ -17,6 +17,7 @@ const config: RunConfig = {
   limit: null,
   images: 10,
   batch: 4,
+  microBatch: null,
   steps: 8,
   seed: -3,
   lr: 0.1,

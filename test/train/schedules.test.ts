@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import type { Schedule } from "../../src/spec.ts";
-import { scheduleValue } from "../../src/train/schedules.ts";
+import { runSchedules, scheduleValue } from "../../src/train/schedules.ts";
 
 const over = (schedule: Schedule, steps: number, stepsPerEpoch: number) =>
   Array.from({ length: steps }, (_, step) =>
@@ -40,6 +40,25 @@ describe("train/schedules", () => {
     near(over({ ...schedule, warmupEpochs: 0 }, 1, 1), [4]);
   });
 
+  it("take a run's own rates, the warm-up for the learning rate alone", () => {
+    const cosine = { kind: "cosine", from: 0.4, to: 0.004, warmupEpochs: 10 } as const;
+    const scalars = [
+      { name: "lr", schedule: cosine, batchScaling: "linear" },
+      { name: "lr.constant", schedule: { kind: "constant", value: 0.4 }, batchScaling: "linear" },
+      { name: "weightDecay", schedule: { kind: "constant", value: 0.1 }, batchScaling: "none" },
+      { name: "momentum", schedule: { ...cosine, from: 0.99, to: 1, warmupEpochs: 0 }, batchScaling: "none" },
+    ] as const;
+    const kept = runSchedules(scalars, { batch: 512, lr: null, weightDecay: null, warmupEpochs: null });
+    expect(kept.lr).to.deep.equal({ ...cosine, from: 0.8, to: 0.008 });
+    expect(kept["lr.constant"]).to.deep.equal({ kind: "constant", value: 0.8 });
+    expect(kept.momentum).to.deep.equal(scalars[3].schedule);
+    const own = runSchedules(scalars, { batch: 512, lr: 0.2, weightDecay: 0.3, warmupEpochs: 2 });
+    expect(own.lr).to.deep.equal({ ...cosine, from: 0.2, to: 0.002, warmupEpochs: 2 });
+    expect(own["lr.constant"]).to.deep.equal({ kind: "constant", value: 0.2 });
+    expect(own.weightDecay).to.deep.equal({ kind: "constant", value: 0.3 });
+    expect(own.momentum).to.deep.equal(scalars[3].schedule);
+  });
+
   it("drops at its shares of the run", () => {
     const schedule = { kind: "steps", from: 1, factor: 0.1, at: [0.6, 0.8], warmupEpochs: 0 } as const;
     near(over(schedule, 10, 1), [1, 1, 1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]);
@@ -60,7 +79,7 @@ describe("train/schedules", () => {
 
   it("goes in a line and stays", () => {
     near(over({ kind: "linear", from: 4, to: 8, epochs: 2 }, 6, 2), [4, 5, 6, 7, 8, 8]);
-    near(over({ kind: "linear", from: 4, to: 8, epochs: 0 }, 2, 2), [4, 8]);
+    near(over({ kind: "linear", from: 4, to: 8, epochs: 0 }, 2, 2), [8, 8]);
   });
 
   it("drops at a share's step although 0.07 * 100 lies above 7", () => {

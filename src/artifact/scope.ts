@@ -1,0 +1,49 @@
+/** What a method builds a training step with. */
+import { input, type Tensor } from "../graph/tensor.ts";
+import type { StepScope } from "../methods/method.ts";
+import { Scope } from "../nn/scope.ts";
+import { reshape, slice } from "../ops/movement.ts";
+import { VIEW_COLUMNS, type ViewColumn } from "../spec.ts";
+
+export interface StepViews {
+  /** [n, 3, size, size] each. */
+  readonly views: readonly Tensor[];
+  /** Their parameters, float32 [n, columns] each. */
+  readonly params: readonly Tensor[];
+  /** Views [rows, 3, size, size] -> features [rows, d]. */
+  readonly encode: (s: Scope, views: Tensor) => Tensor;
+}
+
+export class TrainingScope extends Scope implements StepScope {
+  readonly views: readonly Tensor[];
+  private readonly viewParams: readonly Tensor[];
+  private readonly encoder: StepViews["encode"];
+  private readonly orders = new Map<string, Tensor>();
+
+  constructor({ views, params, encode }: StepViews) {
+    super("training");
+    this.views = views;
+    this.viewParams = params;
+    this.encoder = encode;
+  }
+
+  encode(views: Tensor): Tensor {
+    return this.in("encoder", () => this.encoder(this, views)); // [rows, d]
+  }
+
+  drawn(view: number, column: ViewColumn): Tensor {
+    const params = this.viewParams[view]!; // [n, columns]
+    const at = VIEW_COLUMNS.indexOf(column);
+    return reshape(slice(params, { 1: [at, at + 1] }), [params.shape[0]!]); // [n]
+  }
+
+  permutation(name: string): Tensor {
+    const order = this.orders.get(name) ?? input(name, "int64", [this.views[0]!.shape[0]!]); // [n]
+    this.orders.set(name, order);
+    return order;
+  }
+
+  get permutations(): ReadonlyMap<string, Tensor> {
+    return this.orders;
+  }
+}

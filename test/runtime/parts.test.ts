@@ -1,0 +1,130 @@
+import { expect } from "chai";
+import type * as ort from "onnxruntime-node";
+import { compile, compileInParts } from "../../src/artifact/compile.ts";
+import type { Artifact, GraphName, Graphs } from "../../src/artifact/files.ts";
+import { TrainingScope } from "../../src/artifact/scope.ts";
+import { trainingStep } from "../../src/artifact/step.ts";
+import { encoderNamed } from "../../src/encoders/index.ts";
+import { buildModel, encodeModel } from "../../src/graph/model.ts";
+import { input } from "../../src/graph/tensor.ts";
+import { methodNamed } from "../../src/methods/index.ts";
+import { openParts } from "../../src/runtime/parts.ts";
+import { initialState, toRuntime } from "../../src/runtime/state.ts";
+import type { Manifest } from "../../src/spec.ts";
+import { VIEW_COLUMNS } from "../../src/spec.ts";
+import { augment } from "../../src/views/augment.ts";
+import { batchOf, openGraph, stepperOf } from "../methods/stepping.ts";
+
+const SCALARS = { lr: 0.1, weightDecay: 5e-4, temperature: 0.5, step: 1 };
+
+const artifactOf = (manifest: unknown, graphs: Graphs): Artifact => ({
+  dir: "test",
+  manifest: manifest as Manifest,
+  graph: async (which: GraphName) => graphs[which]!,
+});
+
+/** Greatest difference over the greatest value. */
+const apart = (a: Float32Array, b: Float32Array) => {
+  const most = b.reduce((m, v) => Math.max(m, Math.abs(v)), 1e-6);
+  return a.reduce((m, v, i) => Math.max(m, Math.abs(v - b[i]!)), 0) / most;
+};
+
+async function inParts(spec: Parameters<typeof compileInParts>[0], images: number, microBatch: number) {
+  const { manifest, graphs } = compileInParts(spec);
+  const whole = compile(spec);
+  const batch = batchOf(whole, images, spec.imageSize);
+  const state = initialState(manifest, { seed: 1, images });
+  const feeds: Record<string, ort.Tensor> = { images: batch.images, ...batch.views };
+  const scalars = Object.fromEntries(
+    manifest.scalars.map(({ name }) => [
+      name,
+      toRuntime({ dtype: "float32", shape: [], data: Float32Array.of(SCALARS[name as "lr"]) }),
+    ]),
+  );
+  const fed = { ...feeds, ...scalars };
+  for (const [name, tensor] of state) fed[name] = toRuntime(tensor);
+  const parts = await openParts(artifactOf(manifest, graphs), microBatch, { threads: 1 });
+  const results = await parts.run(fed);
+  await parts.close();
+  return { manifest, whole, batch, fed, results };
+}
+
+describe("a step in parts", () => {
+  it("equals the whole step where images do not share statistics, to 1e-4", async () => {
+    const spec = {
+      method: "simclr",
+      encoder: "vit-tiny",
+      imageSize: 16,
+      config: { hidden: 32 },
+      optimizer: "sgd",
+    };
+    // The projector normalises batches; its running statistics tell that it saw a few images at a time.
+    const { manifest, whole, batch, results } = await inParts(spec, 5, 5);
+    const stepper = await stepperOf(whole);
+    const wanted = await stepper.step(stepper.state(1), batch, SCALARS);
+    expect(Object.keys(results)).to.include.members(Object.keys(wanted.outputs));
+    expect(results.loss!.data[0]).to.be.closeTo(wanted.metrics.loss!, 1e-5);
+    for (const { name, next } of manifest.state) {
+      const [a, b] = [results[next]!.data as Float32Array, wanted.outputs[next]!.data as Float32Array];
+      expect(apart(a, b), name).to.be.below(1e-4);
+    }
+  });
+
+  it("equals a whole step that normalises the same images together, to 1e-4", async () => {
+    const [images, microBatch] = [12, 4];
+    const spec = { method: "simclr", encoder: "resnet20", imageSize: 16, config: { projection: 16 } };
+    const { manifest, fed, results } = await inParts(spec, images, microBatch);
+
+    // The whole step with its batch split in three. Part i of a split batch holds the rows i, i + 3, ...
+    const method = methodNamed("simclr");
+    const config = method.config(16).parse(spec.config);
+    const n = "3*n";
+    const pixels = input("images", "uint8", [n, "h", "w", 3]);
+    const params = [0, 1].map((i) => input(`view${i}`, "float32", [n, VIEW_COLUMNS.length]));
+    const recipes = method.views(config, 16);
+    const views = params.map((p, i) => augment(pixels, p, recipes[i]!));
+    const encode = (s: TrainingScope, x: typeof pixels) => encoderNamed("resnet20").build(s, x, 16);
+    const scope = new TrainingScope({ views, params, encode: encode as never });
+    const { outputs } = scope.with({ splits: 3 }, () =>
+      trainingStep(scope, method, config, method.optimizer(16)),
+    );
+    const session = await openGraph(encodeModel(buildModel(outputs, { name: "split" })));
+    const parts = images / microBatch;
+    const order = Array.from({ length: images }, (_, i) => (i % parts) * microBatch + Math.floor(i / parts));
+    const turned = Object.fromEntries(
+      session.inputNames.map((name) => {
+        const t = fed[name]!;
+        if (t.dims[0] !== images || !["images", "view0", "view1"].includes(name)) return [name, t];
+        const size = t.data.length / images;
+        const data = t.data.slice() as Float32Array;
+        order.forEach((from, to) => {
+          data.set((t.data as Float32Array).subarray(from * size, (from + 1) * size), to * size);
+        });
+        return [name, new (t.constructor as typeof ort.Tensor)(t.type as "float32", data, t.dims)];
+      }),
+    );
+    const wanted = await session.run(turned);
+    expect(Number(results.loss!.data[0])).to.be.closeTo(Number(wanted.loss!.data[0]), 1e-5);
+    for (const { name, next, role } of manifest.state) {
+      if (role !== "param" && role !== "optimizer") continue;
+      const [a, b] = [results[next]!.data as Float32Array, wanted[next]!.data as Float32Array];
+      expect(apart(a, b), name).to.be.below(1e-4);
+    }
+    // Running statistics follow each part in turn.
+    const { data } = results["encoder.bn1.running_mean.next"]!;
+    expect(data).not.to.deep.equal(fed["encoder.bn1.running_mean"]!.data);
+  });
+
+  it("contrasts all images of the batch, the last of which may fill no part", async () => {
+    const spec = { method: "simclr", encoder: "resnet20", imageSize: 16, config: { projection: 8 } };
+    const { results } = await inParts(spec, 7, 3);
+    expect(results.embedding!.dims).to.deep.equal([14, 8]);
+    expect(Number(results.loss!.data[0])).to.be.within(1.5, 4);
+  });
+
+  it("is refused where the loss sees images otherwise", () => {
+    expect(() => compileInParts({ method: "moco", encoder: "resnet20", imageSize: 16 })).to.throw(
+      "--micro-batch: expected a method whose loss sees images through embeddings alone, such as simclr, found moco",
+    );
+  });
+});
