@@ -1,6 +1,7 @@
 /** What the benches share: clocks, medians, a bare matrix product and a step to run. */
 import * as ort from "onnxruntime-node";
 import { type ArtifactSpec, compile } from "../../src/artifact/compile.ts";
+import { inMemory } from "../../src/artifact/files.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { matmul } from "../../src/ops/matmul.ts";
@@ -8,7 +9,7 @@ import { randomFor } from "../../src/random.ts";
 import { openSession, type Session } from "../../src/runtime/session.ts";
 import { initialState } from "../../src/runtime/state.ts";
 import { openTrainer, type StepInput, type Trainer } from "../../src/runtime/trainer.ts";
-import { type Manifest, VIEW_COLUMNS, type ViewRecipe } from "../../src/spec.ts";
+import { VIEW_COLUMNS, type ViewRecipe } from "../../src/spec.ts";
 import { drawStep } from "../../src/train/draws.ts";
 import { scheduleValue } from "../../src/train/schedules.ts";
 import { sampleView } from "../../src/views/sample.ts";
@@ -64,11 +65,7 @@ export async function openStep(
   n: number,
 ): Promise<{ trainer: Trainer; input: StepInput }> {
   const { manifest, graphs } = compile(spec);
-  const artifact = {
-    dir: manifest.name,
-    manifest: manifest as Manifest, // without the files' hashes, which only reading from disk needs
-    graph: async (which: "step" | "encode") => graphs[which],
-  };
+  const artifact = inMemory(manifest, graphs);
   const trainer = await openTrainer(artifact, initialState(artifact.manifest, { seed: 0, images: IMAGES }), {
     where: manifest.name,
     images: IMAGES,

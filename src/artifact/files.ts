@@ -65,10 +65,7 @@ export async function writeArtifact(
   manifest: Omit<Manifest, "files">,
   graphs: Graphs,
 ): Promise<Manifest> {
-  const written = GRAPHS.flatMap((which) => {
-    const bytes = graphs[which];
-    return bytes ? [{ which, bytes, file: graphFile(fileOf(which), bytes) }] : [];
-  });
+  const written = filesOf(graphs);
   const files = Object.fromEntries(written.map(({ which, file }) => [which, file]));
   // Read back before it is written: what is on disk can be read, with its keys in the schema's order.
   const draft = new TextEncoder().encode(JSON.stringify({ ...manifest, files }));
@@ -78,6 +75,22 @@ export async function writeArtifact(
   await writeFileAtomic(join(dir, "manifest.json"), `${JSON.stringify(checked, null, 2)}\n`);
   return checked;
 }
+
+/** An artifact that is in memory alone, as compiled. */
+export function inMemory(manifest: Omit<Manifest, "files">, graphs: Graphs): Artifact {
+  const files = Object.fromEntries(filesOf(graphs).map(({ which, file }) => [which, file]));
+  return {
+    dir: manifest.name,
+    manifest: { ...manifest, files: files as Manifest["files"] },
+    graph: async (which) => graphs[which]!,
+  };
+}
+
+const filesOf = (graphs: Graphs) =>
+  GRAPHS.flatMap((which) => {
+    const bytes = graphs[which];
+    return bytes ? [{ which, bytes, file: graphFile(fileOf(which), bytes) }] : [];
+  });
 
 /** Makes the folder, unless it is there and holds nothing but an artifact, whole or cut off. */
 async function ownFolder(dir: string): Promise<void> {

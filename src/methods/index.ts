@@ -3,16 +3,30 @@ import { named } from "../errors.ts";
 import { cpc } from "./cpc.ts";
 import { dino } from "./dino.ts";
 import { instanceDiscrimination } from "./instance-discrimination.ts";
+import { jigsaw } from "./jigsaw.ts";
 import type { Method } from "./method.ts";
 import { moco } from "./moco.ts";
 import { pirl } from "./pirl.ts";
+import { relativePosition } from "./relative-position.ts";
+import { rotation } from "./rotation.ts";
 import { simclr } from "./simclr.ts";
 import { swav } from "./swav.ts";
 
 export type { Method } from "./method.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: each method has a configuration of its own
-export const methods: readonly Method<any>[] = [cpc, dino, instanceDiscrimination, moco, pirl, simclr, swav];
+export const methods: readonly Method<any>[] = [
+  cpc,
+  dino,
+  instanceDiscrimination,
+  jigsaw,
+  moco,
+  pirl,
+  relativePosition,
+  rotation,
+  simclr,
+  swav,
+];
 
 // biome-ignore lint/suspicious/noExplicitAny: as above
 export const methodNamed = (name: string): Method<any> => named("method", name, methods);

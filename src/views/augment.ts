@@ -30,9 +30,9 @@ import { cast, chunk, reshape, slice, table, transpose } from "../ops/movement.t
 import { batchNorm } from "../ops/normalization.ts";
 import { reduceMax, reduceMean, reduceMin, reduceSum } from "../ops/reduce.ts";
 import { indicesAlong, sizeOf } from "../ops/shape.ts";
+import { turnBy } from "../ops/turn.ts";
 import { randomFor } from "../random.ts";
 import { type Dim, VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
-import { turnBy } from "./turn.ts";
 
 /** Red, green and blue in the luma of ITU-R BT.601, as torchvision and Pillow weigh them. */
 const LUMA = [0.299, 0.587, 0.114] as const;

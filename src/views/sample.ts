@@ -26,7 +26,7 @@ export function sampleView(
   const { patch, group } = recipe;
   const crop = randomResizedCrop(image, recipe.crop, shared);
   const flip = shared.chance(recipe.flip) ? 1 : 0;
-  const choice = patch && patch.cells.length > 1 ? shared.integer(patch.cells.length) : 0;
+  const choice = patch ? Math.floor(shared.uniform() * patch.cells.length) : 0;
   const box = patch ? patchOf(crop, patch, patch.cells[choice]!, flip === 1, random) : crop;
   const colors = group?.color ? shared : random;
   const jitter = sampleJitter(recipe, colors);

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import type * as ort from "onnxruntime-node";
 import { compile, compileInParts } from "../../src/artifact/compile.ts";
-import type { Artifact, GraphName, Graphs } from "../../src/artifact/files.ts";
+import { inMemory } from "../../src/artifact/files.ts";
 import { TrainingScope } from "../../src/artifact/scope.ts";
 import { trainingStep } from "../../src/artifact/step.ts";
 import { encoderNamed } from "../../src/encoders/index.ts";
@@ -10,18 +10,11 @@ import { input } from "../../src/graph/tensor.ts";
 import { methodNamed } from "../../src/methods/index.ts";
 import { openParts } from "../../src/runtime/parts.ts";
 import { initialState, toRuntime } from "../../src/runtime/state.ts";
-import type { Manifest } from "../../src/spec.ts";
 import { VIEW_COLUMNS } from "../../src/spec.ts";
 import { augment } from "../../src/views/augment.ts";
 import { batchOf, openGraph, stepperOf } from "../methods/stepping.ts";
 
 const SCALARS = { lr: 0.1, weightDecay: 5e-4, temperature: 0.5, step: 1 };
-
-const artifactOf = (manifest: unknown, graphs: Graphs): Artifact => ({
-  dir: "test",
-  manifest: manifest as Manifest,
-  graph: async (which: GraphName) => graphs[which]!,
-});
 
 /** Greatest difference over the greatest value. */
 const apart = (a: Float32Array, b: Float32Array) => {
@@ -43,7 +36,7 @@ async function inParts(spec: Parameters<typeof compileInParts>[0], images: numbe
   );
   const fed = { ...feeds, ...scalars };
   for (const [name, tensor] of state) fed[name] = toRuntime(tensor);
-  const parts = await openParts(artifactOf(manifest, graphs), microBatch, { threads: 1 });
+  const parts = await openParts(inMemory(manifest, graphs), microBatch, { threads: 1 });
   const results = await parts.run(fed);
   await parts.close();
   return { manifest, whole, batch, fed, results };

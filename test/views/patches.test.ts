@@ -1,10 +1,10 @@
 /** Patches of a grid, quarter turns and dropped channels: what pretext tasks ask of views. */
 import { expect } from "chai";
 import { input } from "../../src/graph/tensor.ts";
+import { turnBy, turned } from "../../src/ops/turn.ts";
 import { randomFor } from "../../src/random.ts";
 import { VIEW_COLUMNS, type ViewRecipe } from "../../src/spec.ts";
 import { sampleView } from "../../src/views/sample.ts";
-import { turnBy, turned } from "../../src/views/turn.ts";
 import { compile, floats } from "../support/run.ts";
 import type { Planes } from "./reference.ts";
 import {

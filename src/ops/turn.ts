@@ -1,8 +1,8 @@
 /** Quarter turns by transposing and flipping: every pixel keeps its value. */
 import type { Tensor } from "../graph/tensor.ts";
-import { equal, where } from "../ops/elementwise.ts";
-import { swap } from "../ops/matmul.ts";
-import { flip, reshape } from "../ops/movement.ts";
+import { equal, where } from "./elementwise.ts";
+import { swap } from "./matmul.ts";
+import { flip, reshape } from "./movement.ts";
 
 /** Squares [n, c, s, s] turned anticlockwise by a number of quarters. */
 export function turned(x: Tensor, quarters: number): Tensor {

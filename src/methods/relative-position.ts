@@ -1,0 +1,79 @@
+/**
+ * Relative position (Doersch et al. 2015, arXiv 1505.05192): of two patches of a 3x3 grid, the centre and one of its
+ * neighbours, the network tells which neighbour. Gaps, jitter, normalised patches and dropped colours keep it from
+ * reading the answer off edges, brightness and the lens's chromatic aberration.
+ */
+import { z } from "zod";
+import { batchNorm, linear } from "../nn/layers.ts";
+import { crossEntropy } from "../nn/losses.ts";
+import { relu } from "../ops/elementwise.ts";
+import { concat, split } from "../ops/movement.ts";
+import type { Method } from "./method.ts";
+import { gridPatch, patchSize, standardize } from "./patches.ts";
+import { SMALL } from "./views.ts";
+
+const CENTRE = 4;
+const NEIGHBOURS = [0, 1, 2, 3, 5, 6, 7, 8];
+
+const config = (imageSize: number) =>
+  z.strictObject({
+    /** Height and width of a patch, pixels; a quarter of the image's. */
+    patch: z.int().positive().default(patchSize(imageSize)),
+    /** Side of a patch over that of its cell: about 64 px of 85, as those who train ResNet-50 take it. */
+    side: z.number().positive().max(1).default(0.75),
+    /**
+     * Share of the gap that each patch moves in. At 0.5 a patch of 96 px moves by 8 to each side (the paper: by 7), and
+     * half of the gap is always left.
+     */
+    jitter: z.number().min(0).max(1).default(0.5),
+    /** Least share of the image's area that is cut into cells: 255 px of 292 to each side. */
+    cropScale: z.number().positive().max(1).default(0.77),
+    /** Probability that a patch is gray. */
+    grayscale: z.number().min(0).max(1).default(0.66),
+    /**
+     * Probability that a patch keeps one channel alone, with noise in place of the others. The paper drops colours
+     * always, the recipe for ResNet-50 has grayscale in its place; here one patch in six stays as it is, lest colour be
+     * foreign to the encoder.
+     */
+    dropChannels: z.number().min(0).max(1).default(0.5),
+    /** Width of the head's hidden layer; 256 for small images, else 4096. */
+    hidden: z
+      .int()
+      .positive()
+      .default(imageSize <= SMALL ? 256 : 4096),
+  });
+type Config = z.infer<ReturnType<typeof config>>;
+
+export const relativePosition: Method<Config> = {
+  name: "relative-position",
+  paper: "Unsupervised Visual Representation Learning by Context Prediction, arXiv 1505.05192",
+  config,
+  views: ({ patch, grayscale, dropChannels, ...grid }) =>
+    [[CENTRE], NEIGHBOURS].map((cells) => ({
+      ...gridPatch(patch, { ...grid, cells }),
+      grayscale,
+      dropChannels,
+    })),
+  // Small images: as other methods train on CIFAR. Else MMSelfSup's rates, 70 epochs.
+  optimizer: (imageSize) =>
+    imageSize <= SMALL
+      ? { name: "sgd", lr: 0.12, weightDecay: 5e-4, warmupEpochs: 1 }
+      : {
+          name: "sgd",
+          lr: 0.1,
+          weightDecay: 1e-4,
+          warmupEpochs: 5,
+          drops: { factor: 0.1, at: [30 / 70, 50 / 70] },
+        },
+  build: (step, { hidden }) => {
+    const patches = standardize(concat(step.views, 0)); // [2n, 3, p, p]
+    const features = step.encode(patches); // [2n, features]
+    const pairs = concat(split(features, 0, step.views), 1); // [n, 2 features]
+    const logits = step.in("head", () => {
+      const inner = relu(batchNorm(step, "1", linear(step, "0", pairs, { out: hidden, bias: false }))); // [n, hidden]
+      return linear(step, "3", inner, { out: NEIGHBOURS.length }); // [n, 8]
+    });
+    const { loss, accuracy } = crossEntropy(logits, step.drawn(1, "choice"));
+    return { loss, metrics: { accuracy }, embedding: features };
+  },
+};
