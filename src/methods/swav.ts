@@ -124,7 +124,7 @@ function codesOf(step: StepScope, own: Tensor, queue: Queued | undefined, settin
   const eps = step.scalar("epsilon", { kind: "constant", value: epsilon });
   const rows = queue ? [own, queue.scores] : [own]; // [n, K], [queue, K]
   const mask = queue && concat([column(own, 1), column(queue.scores, queue.used)], 0); // [n + queue, 1]
-  const shared = sinkhorn(div(concat(rows, 0), eps), { iterations, mask }); // [n + queue, K]
+  const shared = step.in("sinkhorn", () => sinkhorn(div(concat(rows, 0), eps), { iterations, mask })); // [n + queue, K]
   const [present] = split(shared, 0, rows); // [n, K]
   return codes === "hard" ? oneHot(present!) : present!;
 }

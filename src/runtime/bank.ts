@@ -11,11 +11,12 @@ export interface Bank {
   readonly tensor: TensorData;
 }
 
+/** A bank of the rows of `initial`, which it changes in place: a copy could be of a gigabyte. */
 export function openBank(initial: TensorData): Bank {
   const { shape } = initial;
   const row = shape.slice(1);
   const size = row.reduce((a, b) => a * b, 1);
-  const bank = initial.data.slice() as Float32Array;
+  const bank = initial.data as Float32Array;
   return {
     take(indices) {
       const rows = new Float32Array(indices.length * size);
@@ -29,6 +30,6 @@ export function openBank(initial: TensorData): Bank {
         bank.set((data as Float32Array).subarray(i * size, (i + 1) * size), index * size);
       });
     },
-    tensor: { ...initial, data: bank },
+    tensor: initial,
   };
 }
