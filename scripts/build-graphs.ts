@@ -3,10 +3,11 @@ import { join } from "node:path";
 import { GRAPHS } from "../src/api/artifacts.ts";
 import { type ArtifactSpec, compile } from "../src/artifact/compile.ts";
 import { writeArtifact } from "../src/artifact/files.ts";
+import { methods } from "../src/methods/index.ts";
 
-/** What the package comes with. */
+/** What the package comes with: every method, and SimCLR on the encoder of the demo. */
 export const PREBUILT: readonly ArtifactSpec[] = [
-  { method: "simclr", encoder: "resnet18", imageSize: 32 },
+  ...methods.map(({ name }) => ({ method: name, encoder: "resnet18", imageSize: 32 })),
   { method: "simclr", encoder: "resnet20", imageSize: 32 },
 ];
 

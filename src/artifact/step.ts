@@ -70,6 +70,11 @@ export function stepInParts<C>(
     );
   }
   const cuts = new Map(step.cut.map((t, i) => [t, `cut${i}`]));
+  for (const t of step.cut) {
+    const before = step.cut.find((other) => other !== t && leadsTo(other, t));
+    // Its gradient would be counted twice: by itself and through the other.
+    if (before) throw new Error(`${method.name}: cut ${cuts.get(before)} lies behind ${cuts.get(t)}`);
+  }
   const throughCuts = (t: Tensor) => !reach([t], cuts).leaves.some((leaf) => perImage.includes(leaf));
   const { loss } = step;
   const updated = scope.all.filter((s) => s.role !== "param");
@@ -109,6 +114,9 @@ export function stepInParts<C>(
   };
   return { step, parts };
 }
+
+const leadsTo = (from: Tensor, to: Tensor): boolean =>
+  reach([to]).nodes.some((node) => node.inputs.includes(from));
 
 const gradientOf = (name: string): string => `gradient.${name}`;
 

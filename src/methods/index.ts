@@ -1,5 +1,7 @@
 /** All methods by name. */
 import { named } from "../errors.ts";
+import { barlowTwins } from "./barlow-twins.ts";
+import { byol } from "./byol.ts";
 import { cpc } from "./cpc.ts";
 import { dino } from "./dino.ts";
 import { instanceDiscrimination } from "./instance-discrimination.ts";
@@ -10,12 +12,17 @@ import { pirl } from "./pirl.ts";
 import { relativePosition } from "./relative-position.ts";
 import { rotation } from "./rotation.ts";
 import { simclr } from "./simclr.ts";
+import { similarity } from "./similarity.ts";
+import { simsiam } from "./simsiam.ts";
 import { swav } from "./swav.ts";
+import { vicreg } from "./vicreg.ts";
 
 export type { Method } from "./method.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: each method has a configuration of its own
 export const methods: readonly Method<any>[] = [
+  barlowTwins,
+  byol,
   cpc,
   dino,
   instanceDiscrimination,
@@ -25,7 +32,10 @@ export const methods: readonly Method<any>[] = [
   relativePosition,
   rotation,
   simclr,
+  similarity,
+  simsiam,
   swav,
+  vicreg,
 ];
 
 // biome-ignore lint/suspicious/noExplicitAny: as above

@@ -1,4 +1,5 @@
 /** Recipes of views, from what methods say of theirs. */
+import { z } from "zod";
 import type { ViewRecipe } from "../spec.ts";
 
 /** Up to this many pixels the settings that the papers and their followers give for CIFAR hold. */
@@ -36,3 +37,35 @@ export function randomView(size: number, view: RandomView = {}): ViewRecipe {
     solarize,
   };
 }
+
+const probability = z.number().min(0).max(1);
+
+/** Settings of BYOL's views (its appendix B), which Barlow Twins and VICReg took over; small images stay sharp. */
+export const viewSettings = (imageSize: number) => {
+  const small = imageSize <= SMALL;
+  return {
+    /** Least share of the image's area in a crop. */
+    cropScale: z.number().positive().max(1).default(0.08),
+    /** Probability of Gaussian blur in either view. */
+    blur: z.tuple([probability, probability]).default(small ? [0, 0] : [1, 0.1]),
+    /** Probability of solarize in either view. */
+    solarize: z.tuple([probability, probability]).default(small ? [0, 0] : [0, 0.2]),
+  };
+};
+
+export interface ViewSettings {
+  readonly cropScale: number;
+  readonly blur: readonly [number, number];
+  readonly solarize: readonly [number, number];
+}
+
+/** Two views that differ in blur and solarize. */
+export const twoViews = (size: number, { cropScale, blur, solarize }: ViewSettings): readonly ViewRecipe[] =>
+  ([0, 1] as const).map((i) =>
+    randomView(size, {
+      scale: [cropScale, 1],
+      jitter: [0.4, 0.4, 0.2, 0.1],
+      blur: blur[i],
+      solarize: solarize[i],
+    }),
+  );

@@ -1,7 +1,7 @@
 /** Losses over embeddings. */
 import type { Tensor } from "../graph/tensor.ts";
 import { div, equal, greaterOrEqual, mul, sub, where } from "../ops/elementwise.ts";
-import { matmul, swap } from "../ops/matmul.ts";
+import { gemm, matmul, swap } from "../ops/matmul.ts";
 import { cast, concat, reshape, split } from "../ops/movement.ts";
 import { logSumExp, normalize, reduceMax, reduceMean, reduceSum } from "../ops/reduce.ts";
 import { indicesAlong } from "../ops/shape.ts";
@@ -65,4 +65,13 @@ export function ntXent(a: Tensor, b: Tensor, temperature: Tensor): Contrast {
   const others = where(self, MASKED, similarity); // [2n, 2n]
   const hit = reduceSum(where(positive, similarity, 0), { axes: [1], keep: true }); // [2n, 1]
   return ofHits(hit, others);
+}
+
+/**
+ * The sum of the squared elements of the d x d matrix a' b, of a and b [n, d]. Equal to that of the elementwise product
+ * of a a' and b b', which are n x n: batches are smaller than embeddings are long.
+ */
+export function sumOfSquaredProducts(a: Tensor, b: Tensor): Tensor {
+  const [gramA, gramB] = [a, b].map((x) => gemm(x, x, null, { transB: true })) as [Tensor, Tensor]; // [n, n] each
+  return reduceSum(mul(gramA, gramB)); // []
 }
