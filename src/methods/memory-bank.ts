@@ -90,7 +90,8 @@ const LEAST = 1e-7;
 
 /**
  * Misra and van der Maaten 2019, equations 4 and 5: h is the softmax over the positive and the negatives, and the loss
- * -log h(positive) - sum over negatives of log(1 - h(negative)).
+ * -log h(positive) - sum over negatives of log(1 - h(negative)). To the letter, equation 4 for a negative counts it
+ * twice below the line and leaves the positive out; one softmax for all is what it means.
  */
 function softmaxNce(hit: Tensor, rest: Tensor, all: Tensor): Tensor {
   const total = logSumExp(all); // [n, 1]
