@@ -11,8 +11,6 @@ import { reduceSum } from "../ops/reduce.ts";
 import type { StepGraph } from "../spec.ts";
 import type { TrainingScope } from "./scope.ts";
 
-export { TrainingScope } from "./scope.ts";
-
 /** The name of the output that holds a state tensor's next value. */
 export const nextOf = (state: string): string => `${state}.next`;
 

@@ -1,14 +1,13 @@
 import { expect } from "chai";
 import type * as ort from "onnxruntime-node";
 import { compile } from "../../src/artifact/compile.ts";
-import { input, type Tensor } from "../../src/graph/tensor.ts";
+import { input } from "../../src/graph/tensor.ts";
 import { barlowTwins } from "../../src/methods/barlow-twins.ts";
-import type { StepScope } from "../../src/methods/method.ts";
 import { sumOfSquaredProducts } from "../../src/nn/losses.ts";
-import { Scope } from "../../src/nn/scope.ts";
 import { randomFor } from "../../src/random.ts";
 import { checkGradient } from "../support/gradient.ts";
 import { compile as compileGraph, floats } from "../support/run.ts";
+import { scopeOver, vectorViews } from "./scope.ts";
 import { batchOf, stepperOf } from "./stepping.ts";
 
 const SCALARS = { lr: 0.3, weightDecay: 1e-4 };
@@ -110,14 +109,7 @@ describe("Barlow Twins", () => {
   });
 
   it("encodes each view by itself, with batch statistics of its own", () => {
-    const seen: Tensor[] = [];
-    const scope = Object.assign(new Scope("training"), {
-      views: [0, 1].map((i) => input(`view${i}`, "float32", ["n", 5])),
-      encode: (x: Tensor) => {
-        seen.push(x);
-        return x;
-      },
-    }) as unknown as StepScope;
+    const { scope, seen } = scopeOver(vectorViews());
     const { cut } = barlowTwins.build(scope, barlowTwins.config(32).parse({}));
     expect(seen).to.deep.equal(scope.views);
     // Through which alone the loss sees images, so that the batch that divides it may be larger than memory.

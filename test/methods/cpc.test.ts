@@ -4,7 +4,6 @@ import { UserError } from "../../src/errors.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { causalContext, cpc, patchesOf } from "../../src/methods/cpc.ts";
 import { methodNamed } from "../../src/methods/index.ts";
-import type { StepScope } from "../../src/methods/method.ts";
 import { Scope } from "../../src/nn/scope.ts";
 import { conv } from "../../src/ops/conv.ts";
 import { concat, reshape } from "../../src/ops/movement.ts";
@@ -12,6 +11,7 @@ import { reduceMax, reduceMean } from "../../src/ops/reduce.ts";
 import { randomFor } from "../../src/random.ts";
 import { checkGradient } from "../support/gradient.ts";
 import { compile as compileGraph, floats, type Value } from "../support/run.ts";
+import { scopeOver } from "./scope.ts";
 import { batchOf, type Scalars, stepperOf } from "./stepping.ts";
 
 const [IMAGES, SIDE, GRID] = [3, 16, 7];
@@ -136,14 +136,11 @@ describe("CPC", () => {
     const config = settings(given);
     const view = input("view0", "float32", ["n", 3, SIDE, SIDE]);
     const encoded: { readonly x: Tensor; readonly h: Tensor }[] = [];
-    const scope = Object.assign(new Scope("training"), {
-      views: [view],
-      encode: (x: Tensor) => {
-        const h = concat([reduceMean(x, { axes: [2, 3] }), reduceMax(x, { axes: [2, 3] })], 1); // [49n, 6]
-        encoded.push({ x, h });
-        return h;
-      },
-    }) as unknown as StepScope;
+    const { scope } = scopeOver([view], (x) => {
+      const h = concat([reduceMean(x, { axes: [2, 3] }), reduceMax(x, { axes: [2, 3] })], 1); // [49n, 6]
+      encoded.push({ x, h });
+      return h;
+    });
     const { loss, metrics, embedding } = cpc.build(scope, config);
     const features = encoded[0]!.h;
     const grid = reshape(features, ["n", GRID, GRID, 6]);

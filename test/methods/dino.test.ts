@@ -1,11 +1,11 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { type CompiledArtifact, compile } from "../../src/artifact/compile.ts";
-import { input, type Tensor } from "../../src/graph/tensor.ts";
+import { input } from "../../src/graph/tensor.ts";
 import { dino } from "../../src/methods/dino.ts";
-import type { OptimizerChoice, StepScope } from "../../src/methods/method.ts";
-import { Scope } from "../../src/nn/scope.ts";
+import type { OptimizerChoice } from "../../src/methods/method.ts";
 import { reduceMean } from "../../src/ops/reduce.ts";
+import { scopeOver } from "./scope.ts";
 import {
   type Batch,
   batchOf,
@@ -268,14 +268,7 @@ describe("DINO", () => {
   describe("built", () => {
     const built = (sizes: readonly number[], config: object) => {
       const views = sizes.map((size, i) => input(`view${i}`, "float32", ["n", 3, size, size]));
-      const seen: Tensor[] = [];
-      const scope = Object.assign(new Scope("training"), {
-        views,
-        encode: (x: Tensor) => {
-          seen.push(x);
-          return reduceMean(x, { axes: [2, 3] }); // [rows, 3]
-        },
-      }) as unknown as StepScope;
+      const { scope, seen } = scopeOver(views, (x) => reduceMean(x, { axes: [2, 3] })); // [rows, 3]
       return { scope, seen, step: dino.build(scope, dino.config(224).parse({ outputs: 40, ...config })) };
     };
 

@@ -2,7 +2,7 @@ import { expect } from "chai";
 import { input, scalar, type Tensor } from "../../src/graph/tensor.ts";
 import { barlowTwins } from "../../src/methods/barlow-twins.ts";
 import { type BankLoss, contrastWithBank } from "../../src/methods/memory-bank.ts";
-import type { Method, StepScope } from "../../src/methods/method.ts";
+import type { Method } from "../../src/methods/method.ts";
 import { predictOthers } from "../../src/methods/multi-crop.ts";
 import { vicreg } from "../../src/methods/vicreg.ts";
 import { cosine } from "../../src/nn/cosine.ts";
@@ -16,6 +16,7 @@ import { concat, split, stopGradient } from "../../src/ops/movement.ts";
 import { logSoftmax, normalize, softmax } from "../../src/ops/reduce.ts";
 import { compile, floats, type Value } from "../support/run.ts";
 import { fixture, unitRows, values } from "./parity.ts";
+import { scopeOver } from "./scope.ts";
 
 const [N, D] = [6, 5];
 const IMAGES = 40;
@@ -35,8 +36,7 @@ interface Case {
 
 /** The loss of a method whose embeddings are its views: no encoder, and a projector of one layer that changes nothing. */
 function lossOf<C>(method: Method<C>, config: C, ...views: Tensor[]): Tensor {
-  const scope = Object.assign(new Scope("training"), { views, encode: (x: Tensor) => x });
-  return method.build(scope as unknown as StepScope, config).loss;
+  return method.build(scopeOver(views).scope, config).loss;
 }
 const identity = {
   "projector.0.weight": floats(

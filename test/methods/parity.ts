@@ -4,7 +4,8 @@
  */
 import { readFileSync } from "node:fs";
 import * as ort from "onnxruntime-node";
-import { nextOf, TrainingScope, trainingStep } from "../../src/artifact/step.ts";
+import { TrainingScope } from "../../src/artifact/scope.ts";
+import { nextOf, trainingStep } from "../../src/artifact/step.ts";
 import { multiplyDims } from "../../src/graph/dims.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";

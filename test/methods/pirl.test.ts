@@ -3,14 +3,13 @@ import type * as ort from "onnxruntime-node";
 import { compile } from "../../src/artifact/compile.ts";
 import { nextOf } from "../../src/artifact/step.ts";
 import { UserError } from "../../src/errors.ts";
-import { input, type Tensor } from "../../src/graph/tensor.ts";
+import { input } from "../../src/graph/tensor.ts";
 import { methodNamed } from "../../src/methods/index.ts";
-import type { StepScope } from "../../src/methods/method.ts";
 import { pirl } from "../../src/methods/pirl.ts";
-import { Scope } from "../../src/nn/scope.ts";
 import { randomFor } from "../../src/random.ts";
 import { VIEW_COLUMNS, type ViewColumn } from "../../src/spec.ts";
 import { compile as compileGraph, floats, type Value } from "../support/run.ts";
+import { scopeOver } from "./scope.ts";
 import { batchOf, type Scalars, stepperOf } from "./stepping.ts";
 
 const [IMAGES, DIM, FEATURES, OTHERS, N] = [4, 6, 5, 7, 40];
@@ -52,14 +51,7 @@ const nceLoss =
 async function built(given: object) {
   const config = settings(given);
   const views = pirl.views(config, 32).map((_, i) => input(`view${i}`, "float32", ["n", FEATURES]));
-  const encoded: Tensor[] = [];
-  const scope = Object.assign(new Scope("training"), {
-    views,
-    encode: (x: Tensor) => {
-      encoded.push(x);
-      return x;
-    },
-  }) as unknown as StepScope;
+  const { scope, seen: encoded } = scopeOver(views);
   const { loss, metrics, embedding } = pirl.build(scope, config);
   const updated = scope.all.filter((s) => s.next);
   const run = await compileGraph({

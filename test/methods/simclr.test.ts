@@ -2,11 +2,9 @@ import { expect } from "chai";
 import type * as ort from "onnxruntime-node";
 import { type CompiledArtifact, compile } from "../../src/artifact/compile.ts";
 import { UserError } from "../../src/errors.ts";
-import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { methodNamed } from "../../src/methods/index.ts";
-import type { StepScope } from "../../src/methods/method.ts";
 import { simclr } from "../../src/methods/simclr.ts";
-import { Scope } from "../../src/nn/scope.ts";
+import { scopeOver, vectorViews } from "./scope.ts";
 import { type Batch, batchOf, type Scalars, type State, type Stepper, stepperOf } from "./stepping.ts";
 
 const resnet20 = compile({
@@ -153,22 +151,8 @@ describe("SimCLR", () => {
 
   describe("built", () => {
     const config = simclr.config(32).parse({});
-    /** An encoder of one weightless mean over the pixels. */
-    const scopeWith = (encode: (views: Tensor) => Tensor) => {
-      const views = [0, 1].map((i) => input(`view${i}`, "float32", ["n", 5]));
-      const seen: Tensor[] = [];
-      const scope = Object.assign(new Scope("training"), {
-        views,
-        encode: (x: Tensor) => {
-          seen.push(x);
-          return encode(x);
-        },
-      }) as unknown as StepScope;
-      return { scope, seen };
-    };
-
     it("encodes both views in one batch, so that their statistics are one", () => {
-      const { scope, seen } = scopeWith((x) => x);
+      const { scope, seen } = scopeOver(vectorViews());
       const { embedding, metrics } = simclr.build(scope, config);
       expect(seen.map(({ shape }) => shape)).to.deep.equal([["2*n", 5]]);
       expect(embedding.shape).to.deep.equal(["2*n", 128]);
@@ -180,7 +164,7 @@ describe("SimCLR", () => {
         [0, 5],
         [7, 7],
       ]) {
-        const { scope } = scopeWith((x) => x);
+        const { scope } = scopeOver(vectorViews());
         simclr.build(scope, { ...config, hidden: hidden! });
         expect(Object.fromEntries(scope.params.map(({ name, shape }) => [name, shape]))).to.deep.equal({
           "projector.0.weight": [width, 5],

@@ -1,12 +1,9 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
-import { compile, compileInParts } from "../../src/artifact/compile.ts";
-import { input, type Tensor } from "../../src/graph/tensor.ts";
-import type { StepScope } from "../../src/methods/method.ts";
+import { compile } from "../../src/artifact/compile.ts";
 import { simsiam } from "../../src/methods/simsiam.ts";
-import { Scope } from "../../src/nn/scope.ts";
-import { openParts } from "../../src/runtime/parts.ts";
 import { collapseGuard, type Signs, signsOf } from "../../src/train/signs.ts";
+import { scopeOver, vectorViews } from "./scope.ts";
 import { type Batch, batchOf, type State, type Stepper, stepperOf } from "./stepping.ts";
 
 const [IMAGES, WIDTH] = [6, 128];
@@ -157,42 +154,8 @@ describe("SimSiam", () => {
     expect(least).to.be.above(3);
   }).timeout(20_000);
 
-  it("gives the same step in parts, cut at what its loss compares", async () => {
-    const { manifest, graphs } = compileInParts(spec);
-    const open = async (which: keyof typeof graphs) => graphs[which]!;
-    const parts = await openParts(
-      { dir: "test", manifest: manifest as never, graph: open as never },
-      IMAGES,
-      {
-        threads: 1,
-      },
-    );
-    const scalars = Object.entries(SCALARS).map(
-      ([name, v]) => [name, new ort.Tensor("float32", [v], [])] as const,
-    );
-    const fed = { images: batch.images, ...batch.views, ...Object.fromEntries([...state, ...scalars]) };
-    const [found, { outputs }] = [await parts.run(fed), await stepper.step(state, batch, SCALARS)];
-    await parts.close();
-    for (const [name, { data }] of Object.entries(outputs)) {
-      const wanted = data as Float32Array;
-      const scale = wanted.reduce((most, v) => Math.max(most, Math.abs(v)), 1e-6);
-      const most = (found[name]!.data as Float32Array).reduce(
-        (m, v, i) => Math.max(m, Math.abs(v - wanted[i]!)),
-        0,
-      );
-      expect(most / scale, name).to.be.below(1e-4);
-    }
-  });
-
   it("encodes each view by itself, with batch statistics of its own", () => {
-    const seen: Tensor[] = [];
-    const scope = Object.assign(new Scope("training"), {
-      views: [0, 1].map((i) => input(`view${i}`, "float32", ["n", 5])),
-      encode: (x: Tensor) => {
-        seen.push(x);
-        return x;
-      },
-    }) as unknown as StepScope;
+    const { scope, seen } = scopeOver(vectorViews());
     const { embedding } = simsiam.build(scope, simsiam.config(224).parse({}));
     expect(seen).to.deep.equal(scope.views);
     expect(embedding.shape).to.deep.equal(["2*n", 2048]);

@@ -2,11 +2,11 @@ import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { type CompiledArtifact, compile } from "../../src/artifact/compile.ts";
 import { UserError } from "../../src/errors.ts";
-import { input, type Tensor } from "../../src/graph/tensor.ts";
-import type { OptimizerChoice, StepScope } from "../../src/methods/method.ts";
+import { input } from "../../src/graph/tensor.ts";
+import type { OptimizerChoice } from "../../src/methods/method.ts";
 import { swav } from "../../src/methods/swav.ts";
-import { Scope } from "../../src/nn/scope.ts";
 import { reduceMean } from "../../src/ops/reduce.ts";
+import { scopeOver } from "./scope.ts";
 import { type Batch, batchOf, type Scalars, type State, type Stepper, stepperOf } from "./stepping.ts";
 
 type Rows = readonly (readonly number[])[];
@@ -283,14 +283,7 @@ describe("SwAV", () => {
     it("encodes all large crops in one batch and all small ones in another", () => {
       const sizes = [16, 16, 8, 8, 8];
       const views = sizes.map((size, i) => input(`view${i}`, "float32", ["n", 3, size, size]));
-      const seen: Tensor[] = [];
-      const scope = Object.assign(new Scope("training"), {
-        views,
-        encode: (x: Tensor) => {
-          seen.push(x);
-          return reduceMean(x, { axes: [2, 3] }); // [rows, 3]
-        },
-      }) as unknown as StepScope;
+      const { scope, seen } = scopeOver(views, (x) => reduceMean(x, { axes: [2, 3] })); // [rows, 3]
       const { embedding, metrics } = swav.build(scope, swav.config(32).parse({ prototypes: K }));
       expect(seen.map(({ shape }) => shape)).to.deep.equal([
         ["2*n", 3, 16, 16],

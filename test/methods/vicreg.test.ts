@@ -1,10 +1,8 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { compile } from "../../src/artifact/compile.ts";
-import { input, type Tensor } from "../../src/graph/tensor.ts";
-import type { StepScope } from "../../src/methods/method.ts";
 import { vicreg } from "../../src/methods/vicreg.ts";
-import { Scope } from "../../src/nn/scope.ts";
+import { scopeOver, vectorViews } from "./scope.ts";
 import { batchOf, type State, type Stepper, stepperOf } from "./stepping.ts";
 
 const [IMAGES, WIDTH] = [6, 24];
@@ -100,14 +98,7 @@ describe("VICReg", () => {
   });
 
   it("encodes each view by itself, with batch statistics of its own", () => {
-    const seen: Tensor[] = [];
-    const scope = Object.assign(new Scope("training"), {
-      views: [0, 1].map((i) => input(`view${i}`, "float32", ["n", 5])),
-      encode: (x: Tensor) => {
-        seen.push(x);
-        return x;
-      },
-    }) as unknown as StepScope;
+    const { scope, seen } = scopeOver(vectorViews());
     const { cut } = vicreg.build(scope, vicreg.config(32).parse({}));
     expect(seen).to.deep.equal(scope.views);
     expect(cut!.map(({ shape }) => shape)).to.deep.equal([
