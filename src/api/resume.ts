@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { readArtifact } from "../artifact/files.ts";
-import { findImages } from "../data/sources.ts";
+import { findImages, fingerprint } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import type { Manifest } from "../spec.ts";
 import { type RunConfig, readConfig } from "../train/run-folder.ts";
@@ -24,6 +24,9 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
   const sources = await findImages(config.data, limit === null ? { seed } : { limit, seed });
   if (sources.files.length !== images) {
     throw expected(config.data, `the ${images} images that the run began with`, `${sources.files.length}`);
+  }
+  if (fingerprint(sources) !== config.fingerprint) {
+    throw expected(config.data, "the images that the run began with", "others", "their names have changed");
   }
   return { config, artifact, sources };
 }

@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import type { ArtifactSpec } from "../artifact/compile.ts";
 import { type Artifact, readArtifact } from "../artifact/files.ts";
 import { openLoader } from "../data/loader.ts";
-import { findImages, findLabelledImages, type Sources } from "../data/sources.ts";
+import { findImages, findLabelledImages, fingerprint, type Sources } from "../data/sources.ts";
 import { expected, UserError } from "../errors.ts";
 import type { Provider } from "../runtime/session.ts";
 import { initialState, type StateMap } from "../runtime/state.ts";
@@ -218,6 +218,7 @@ async function create(given: TrainOptions): Promise<Opened> {
     data: resolve(data),
     limit: limit ?? null,
     images: sources.files.length,
+    fingerprint: fingerprint(sources),
     batch,
     microBatch: options.microBatch ?? null,
     steps: steps ?? Math.ceil(epochs * stepsPerEpoch),

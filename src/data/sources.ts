@@ -1,4 +1,5 @@
 /** Which images a folder holds. */
+import { createHash } from "node:crypto";
 import type { Dirent } from "node:fs";
 import { readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -53,6 +54,13 @@ export async function findLabelledImages(root: string, options: SourceOptions = 
   const files = sample(all, options);
   const number = new Map(classes.map((name, i) => [name, i]));
   return { root, files, classes, labels: Int32Array.from(files, (file) => number.get(classOf(file)!)!) };
+}
+
+/** SHA-256 of the files' names in their order, in hexadecimal: the same images at the same places give the same. */
+export function fingerprint({ files }: Pick<Sources, "files">): string {
+  const hash = createHash("sha256");
+  for (const file of files) hash.update(`${file}\0`);
+  return hash.digest("hex");
 }
 
 /** The top-level folder, undefined for a file that lies directly in the root. */

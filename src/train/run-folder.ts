@@ -27,8 +27,9 @@ export const runConfigSchema = z.strictObject({
   data: z.string().max(4096),
   /** Images taken of it; null takes all. */
   limit: count.nullable(),
-  /** Images found: a resumed run must find as many. */
+  /** Images found, and the fingerprint of their names: a resumed run must find the same. */
   images: count,
+  fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
   batch: count,
   /** Images at a time, where the step is in parts. */
   microBatch: count.nullable(),

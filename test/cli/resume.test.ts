@@ -1,4 +1,4 @@
-import { cp, readdir, readFile, rm } from "node:fs/promises";
+import { cp, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
 import { latestCheckpoint, loadCheckpoint } from "../../src/train/checkpoint.ts";
@@ -54,6 +54,15 @@ describe("cli: --resume", function () {
       await readFile(at("run/encoder.onnx")),
     ];
     expect(again.equals(before)).to.equal(true);
+  });
+
+  it("refuses a folder whose images bear other names", async () => {
+    await cp(at("photos"), at("renamed"), { recursive: true });
+    await rename(at("renamed/03.png"), at("renamed/33.png"));
+    const found = await run(resume("run", "--data", at("renamed")));
+    expect(refusal(found)).to.match(
+      /renamed: expected the images that the run began with, found others; their names have changed/,
+    );
   });
 
   it("refuses a folder that has lost images", async () => {

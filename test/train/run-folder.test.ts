@@ -16,6 +16,7 @@ const config: RunConfig = {
   data: "/photos",
   limit: null,
   images: 10,
+  fingerprint: "0".repeat(64),
   batch: 4,
   microBatch: null,
   steps: 8,
