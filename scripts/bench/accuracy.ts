@@ -101,8 +101,8 @@ async function measure(method: string): Promise<Outcome> {
   const seconds = (performance.now() - started) / 1000;
   if (code > 1) throw new Error(`${method} ended with ${code}: ${error}`);
   const stopped = code === 1 ? error.trim().split("\n").at(-1)! : undefined;
-  if (stopped !== undefined) await exportEncoder(run);
-  const epochs = (steps * batchOf(method)) / limit;
+  const done = stopped === undefined ? steps : (await exportEncoder(run)).steps;
+  const epochs = (done * batchOf(method)) / limit;
   return {
     ...(await probes(run)),
     ...(await initialProbes()),
@@ -162,4 +162,4 @@ for (const method of wanted) {
   await writeFile(file, `${JSON.stringify(outcomes, null, 2)}\n`);
   await writeFile(join(out, "accuracy.md"), table(outcomes));
 }
-console.log(table(outcomes));
+console.log(`${table(outcomes)}\n${file}`);

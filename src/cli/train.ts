@@ -38,7 +38,7 @@ export const trainCommand = () =>
     .option("--epochs <n>", "(default: 100)", positive)
     .option("--steps <n>", "in place of epochs; 0 exports the encoder as initialised", wholeNumber)
     .option("--batch <n>", "images a step (default: 256)", positiveInteger)
-    .option("--micro-batch <n>", "images at a time, for a batch larger than memory (SimCLR)", positiveInteger)
+    .option("--micro-batch <n>", "images at a time, for a batch larger than memory", positiveInteger)
     .option("--lr <f>", "peak learning rate (default: the artifact's, grown with the batch)", positive)
     .option("--weight-decay <f>", "(default: the artifact's)", nonNegative)
     .option("--warmup-epochs <n>", "(default: the artifact's)", nonNegative)
