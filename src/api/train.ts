@@ -198,7 +198,9 @@ export interface Opened {
 /** A new run's folder, with its artifact and configuration. */
 async function create(given: TrainOptions): Promise<Opened> {
   const recipe = given.recipe === undefined ? undefined : recipeNamed(given.recipe);
-  const options = { ...recipe, ...given, config: { ...recipe?.config, ...given.config } };
+  const own = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const settings = { ...recipe?.config, ...given.config };
+  const options = { ...recipe, ...(own as Partial<TrainOptions>), out: given.out, config: settings };
   const { data, out, seed = 0, limit, graph, steps, epochs = 100 } = options;
   if (data === undefined) throw expected("train", "--data DIR", "none");
   if (existsSync(runFiles(out).config)) {

@@ -22,8 +22,12 @@ const config = (imageSize: number) =>
     side: z.number().positive().max(1).default(0.75),
     /** Share of the gap that each tile moves in: anywhere in its cell. */
     jitter: z.number().min(0).max(1).default(1),
-    /** Least share of the image's area that is cut into cells: the paper's 225 px of 256 to each side. */
-    cropScale: z.number().positive().max(1).default(0.77),
+    /**
+     * Least share of the image's area that is cut into cells: the paper's 225 px of 256 to each side. Small images: 0.3,
+     * for their tiles move by less than the 8 px of JPEG's blocks, whose edges would tell the places of tiles in a crop
+     * that hardly moves.
+     */
+    cropScale: z.number().positive().max(1).default(imageSize <= SMALL ? 0.3 : 0.77),
     /** Probability that the whole image is gray. */
     grayscale: z.number().min(0).max(1).default(0.66),
     /** Length of a tile's features in the head; 256 for small images, else 1000. */

@@ -26,8 +26,12 @@ const config = (imageSize: number) =>
      * half of the gap is always left.
      */
     jitter: z.number().min(0).max(1).default(0.5),
-    /** Least share of the image's area that is cut into cells: 255 px of 292 to each side. */
-    cropScale: z.number().positive().max(1).default(0.77),
+    /**
+     * Least share of the image's area that is cut into cells: 255 px of 292 to each side. Small images: 0.3, for their
+     * patches move by less than the 8 px of JPEG's blocks, whose edges would tell the places of patches in a crop that
+     * hardly moves.
+     */
+    cropScale: z.number().positive().max(1).default(imageSize <= SMALL ? 0.3 : 0.77),
     /** Probability that a patch is gray. */
     grayscale: z.number().min(0).max(1).default(0.66),
     /**
