@@ -27,7 +27,11 @@ const config = (imageSize: number) =>
      * for their tiles move by less than the 8 px of JPEG's blocks, whose edges would tell the places of tiles in a crop
      * that hardly moves.
      */
-    cropScale: z.number().positive().max(1).default(imageSize <= SMALL ? 0.3 : 0.77),
+    cropScale: z
+      .number()
+      .positive()
+      .max(1)
+      .default(imageSize <= SMALL ? 0.3 : 0.77),
     /** Probability that the whole image is gray. */
     grayscale: z.number().min(0).max(1).default(0.66),
     /** Length of a tile's features in the head; 256 for small images, else 1000. */

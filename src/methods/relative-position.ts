@@ -19,19 +19,30 @@ const config = (imageSize: number) =>
   z.strictObject({
     /** Height and width of a patch, pixels; a quarter of the image's. */
     patch: z.int().positive().default(patchSize(imageSize)),
-    /** Side of a patch over that of its cell: about 64 px of 85, as those who train ResNet-50 take it. */
-    side: z.number().positive().max(1).default(0.75),
+    /**
+     * Side of a patch over that of its cell: about 64 px of 85, as those who train ResNet-50 take it. Small images: 0.55,
+     * which leaves a gap of whole pixels.
+     */
+    side: z
+      .number()
+      .positive()
+      .max(1)
+      .default(imageSize <= SMALL ? 0.55 : 0.75),
     /**
      * Share of the gap that each patch moves in. At 0.5 a patch of 96 px moves by 8 to each side (the paper: by 7), and
      * half of the gap is always left.
      */
     jitter: z.number().min(0).max(1).default(0.5),
     /**
-     * Least share of the image's area that is cut into cells: 255 px of 292 to each side. Small images: 0.3, for their
+     * Least share of the image's area that is cut into cells: 255 px of 292 to each side. Small images: 0.4, for their
      * patches move by less than the 8 px of JPEG's blocks, whose edges would tell the places of patches in a crop that
      * hardly moves.
      */
-    cropScale: z.number().positive().max(1).default(imageSize <= SMALL ? 0.3 : 0.77),
+    cropScale: z
+      .number()
+      .positive()
+      .max(1)
+      .default(imageSize <= SMALL ? 0.4 : 0.77),
     /** Probability that a patch is gray. */
     grayscale: z.number().min(0).max(1).default(0.66),
     /**
