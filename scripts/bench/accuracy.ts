@@ -30,9 +30,20 @@ if (!existsSync(trainDir) || !existsSync(testDir)) {
   process.exit(2);
 }
 
-/** Small batches make more of few images: many steps. */
-const BATCH: Readonly<Record<string, number>> = { cpc: 64 };
-const batchOf = (method: string) => BATCH[method] ?? 128;
+interface Settings {
+  readonly batch?: number;
+  /** Further options of the command line. */
+  readonly options?: readonly string[];
+}
+
+/** Small batches make more of few images: many steps. The defaults of some methods are meant for hundreds of epochs. */
+const SETTINGS: Readonly<Record<string, Settings>> = {
+  // The paper's own runs of 40 epochs have a faster average and twice the rate.
+  byol: { options: ["--set", "momentum=0.97", "--lr", "0.03"] },
+  // Ten times the rate of a thousand epochs.
+  cpc: { batch: 64, options: ["--lr", "4e-4"] },
+};
+const batchOf = (method: string) => SETTINGS[method]?.batch ?? 128;
 
 /** What became of a method; percentages. */
 interface Outcome extends Omit<StepCost, "secondsPerStep"> {
@@ -70,7 +81,8 @@ async function probes(encoder: string) {
 function trained(method: string, run: string, steps: number): Promise<{ code: number; error: string }> {
   const fresh = ["--method", method, "--encoder", "resnet20", "--image-size", "32", "--data", trainDir];
   const size = ["--limit", `${limit}`, "--batch", `${batchOf(method)}`, "--steps", `${steps}`];
-  const args = existsSync(join(run, "config.json")) ? ["--resume"] : [...fresh, ...size];
+  const own = SETTINGS[method]?.options ?? [];
+  const args = existsSync(join(run, "config.json")) ? ["--resume"] : [...fresh, ...size, ...own];
   const main = here("../../src/cli/main.ts");
   const program = spawn(process.execPath, ["--import", "tsx", main, "train", "--out", run, ...args], {
     stdio: ["ignore", "ignore", "pipe"],
