@@ -1,10 +1,14 @@
-/** Our own figures, each measured in a process of its own: `npm run bench`, or `npm run bench -- --json`. */
+/**
+ * Our own figures, each measured in a process of its own: `npm run bench`, or `npm run bench -- --json`. With --peers
+ * ours beside PyTorch's, see peers.ts.
+ */
 import { execFile } from "node:child_process";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
 
-const { values } = parseArgs({ options: { json: { type: "boolean" } } });
+if (process.argv.includes("--peers")) await import("./peers.ts");
+else await ownFigures();
 
 async function run(name: string): Promise<Record<string, number>> {
   process.stderr.write(`${name} ...\n`);
@@ -15,22 +19,24 @@ async function run(name: string): Promise<Record<string, number>> {
   return JSON.parse(stdout.trim().split("\n").at(-1)!);
 }
 
-const step = await run("step");
-const views = await run("views");
-const waiting = await run("waiting");
-if (values.json) {
-  const { stepToMatmul, peakRssBytes } = step;
-  console.log(
-    JSON.stringify({
-      stepToMatmul,
-      peakRssBytes,
-      viewsToSharp: views.viewsToSharp,
-      waitShare: waiting.waitShare,
-    }),
-  );
-} else {
-  const f = (x: number | undefined, digits = 2) => (x ?? Number.NaN).toFixed(digits);
-  console.log(`${cpus()[0]!.model}, ${cpus().length} threads, Node ${process.versions.node}
+async function ownFigures(): Promise<void> {
+  const { values } = parseArgs({ options: { json: { type: "boolean" } } });
+  const step = await run("step");
+  const views = await run("views");
+  const waiting = await run("waiting");
+  if (values.json) {
+    const { stepToMatmul, peakRssBytes } = step;
+    console.log(
+      JSON.stringify({
+        stepToMatmul,
+        peakRssBytes,
+        viewsToSharp: views.viewsToSharp,
+        waitShare: waiting.waitShare,
+      }),
+    );
+  } else {
+    const f = (x: number | undefined, digits = 2) => (x ?? Number.NaN).toFixed(digits);
+    console.log(`${cpus()[0]!.model}, ${cpus().length} threads, Node ${process.versions.node}
 
 SimCLR step, resnet18, 32 px, 64 images
   ${f(step.stepGflops, 0)} GFLOP/s, a bare 2048 MatMul ${f(step.matmulGflops, 0)}: ratio ${f(step.stepToMatmul)} (${f(step.low)} to ${f(step.high)})
@@ -39,4 +45,5 @@ SimCLR views, 32 px, all parts
   ${f(views.viewsPerSecond, 0)}/s, sharp's extract + resize ${f(views.sharpPerSecond, 0)}/s: ratio ${f(views.viewsToSharp, 1)} (${f(views.low, 1)} to ${f(views.high, 1)})
 Training resnet20 from JPEG files, first epoch
   ${f(waiting.imagesPerSecond, 0)} images/s, waiting for data ${f(100 * waiting.waitShare!, 1)} % of the time`);
+  }
 }

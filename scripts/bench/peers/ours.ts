@@ -1,0 +1,166 @@
+/** Our side: one piece of work, asked for and answered as common.py has it. */
+import { createInterface } from "node:readline";
+import { parseArgs } from "node:util";
+import * as ort from "onnxruntime-node";
+import { buildStep, compile } from "../../../src/artifact/compile.ts";
+import { openLoader } from "../../../src/data/loader.ts";
+import { findImages } from "../../../src/data/sources.ts";
+import { evaluateDim } from "../../../src/graph/dims.ts";
+import { buildModel, encodeModel } from "../../../src/graph/model.ts";
+import { input } from "../../../src/graph/tensor.ts";
+import { openEncoder } from "../../../src/index.ts";
+import { simclr } from "../../../src/methods/simclr.ts";
+import { add } from "../../../src/ops/elementwise.ts";
+import { reduceMean } from "../../../src/ops/reduce.ts";
+import { randomFor } from "../../../src/random.ts";
+import { openSession } from "../../../src/runtime/session.ts";
+import { type JsonObject, VIEW_COLUMNS } from "../../../src/spec.ts";
+import { augment } from "../../../src/views/augment.ts";
+import { sampleView } from "../../../src/views/sample.ts";
+import { flopsOf } from "../flops.ts";
+import { openMatmul, openStep, randomImages } from "../measure.ts";
+
+const { positionals, values } = parseArgs({
+  allowPositionals: true,
+  options: {
+    method: { type: "string", default: "simclr" },
+    encoder: { type: "string", default: "resnet18" },
+    size: { type: "string", default: "32" },
+    batch: { type: "string", default: "64" },
+    config: { type: "string", default: "{}" },
+    optimizer: { type: "string", default: "sgd" },
+    data: { type: "string", default: "" },
+    limit: { type: "string", default: "1" },
+    onnx: { type: "string", default: "" },
+    "in-memory": { type: "boolean", default: false },
+  },
+});
+const size = Number(values.size);
+const batch = Number(values.batch);
+
+type Answers = Readonly<Record<string, () => Promise<object>>>;
+
+/** Work that takes less is repeated for that long, s. */
+const LEAST_SECONDS = 1;
+
+async function rateOf(work: () => Promise<unknown>, items: number): Promise<{ rate: number }> {
+  const started = performance.now();
+  for (let runs = 1; ; runs++) {
+    await work();
+    const seconds = (performance.now() - started) / 1000;
+    if (seconds >= LEAST_SECONDS) return { rate: (runs * items) / seconds };
+  }
+}
+
+/** A whole training step: its views are part of it. */
+async function step(): Promise<Answers> {
+  const spec = {
+    method: values.method,
+    encoder: values.encoder,
+    imageSize: size,
+    config: JSON.parse(values.config) as JsonObject,
+    optimizer: values.optimizer,
+  };
+  const { trainer, input } = await openStep(spec, batch);
+  let matmul: Awaited<ReturnType<typeof openMatmul>> | undefined;
+  return {
+    run: () => rateOf(() => trainer.step(input), batch),
+    parameters: async () => {
+      const { state } = compile(spec).manifest;
+      const own = state.filter(({ name, role }) => role === "param" && name.startsWith("encoder."));
+      return { count: own.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0) };
+    },
+    /** Of one step, for each image. */
+    flops: async () => {
+      const { outputs, inputs } = buildStep(spec);
+      const unit = evaluateDim(inputs[0]!.shape[0]!, { n: 1 });
+      return { perImage: flopsOf(Object.values(outputs), { n: batch / unit, h: size, w: size }) / batch };
+    },
+    matmul: async () => {
+      matmul ??= await openMatmul();
+      return { gflops: await matmul.gflops() };
+    },
+  };
+}
+
+/** From files, or from what was decoded of them, to a number made of all views: in a step they stay in the graph too. */
+async function views(): Promise<Answers> {
+  const recipes = simclr.views(simclr.config(size).parse({}), size);
+  const images = input("images", "uint8", ["n", "h", "w", 3]);
+  const means = recipes.map((recipe, v) =>
+    reduceMean(augment(images, input(`view${v}`, "float32", ["n", VIEW_COLUMNS.length]), recipe)),
+  );
+  const graph = encodeModel(buildModel({ y: means.reduce((a, b) => add(a, b)) }, { name: "views" }));
+  const session = await openSession(graph, "views");
+  const sources = await findImages(values.data, { limit: Number(values.limit) });
+
+  const open = () =>
+    openLoader(sources, {
+      batch,
+      seed: 0,
+      // As `train` has it.
+      shorterSide: size <= 64 ? 2 * size : Math.round((size * 8) / 7),
+      cacheBytes: values["in-memory"] ? 2 ** 31 : 0,
+      warn: (line) => process.stderr.write(`${line}\n`),
+    });
+  const next = async (loader: ReturnType<typeof open>) => {
+    const { images, height, width, sizes, indices, epoch } = await loader.next();
+    const feeds: Record<string, ort.Tensor> = {
+      images: new ort.Tensor("uint8", images, [batch, height, width, 3]),
+    };
+    recipes.forEach((recipe, v) => {
+      const columns = VIEW_COLUMNS.length;
+      const rows = new Float32Array(batch * columns);
+      indices.forEach((index, i) => {
+        const random = randomFor(0, "view", v, epoch, index);
+        sampleView(recipe, sizes[i]!, random, rows.subarray(i * columns, (i + 1) * columns));
+      });
+      feeds[`view${v}`] = new ort.Tensor("float32", rows, [batch, columns]);
+    });
+    await session.run(feeds);
+  };
+  const epoch = async (loader: ReturnType<typeof open>) => {
+    for (let i = 0; i < loader.stepsPerEpoch; i++) await next(loader);
+  };
+
+  if (values["in-memory"]) {
+    const loader = open();
+    await epoch(loader); // decodes
+    return { run: () => rateOf(() => epoch(loader), recipes.length * batch * loader.stepsPerEpoch) };
+  }
+  return {
+    // A loader of its own, for one that stays open would decode ahead in the others' turn. From the second batch on:
+    // as many are under way at the end as at the start.
+    run: async () => {
+      const loader = open();
+      await next(loader);
+      const rate = await rateOf(() => epoch(loader), recipes.length * batch * loader.stepsPerEpoch);
+      await loader.close();
+      return rate;
+    },
+  };
+}
+
+/** The exported encoder on uint8 images: it normalises them. */
+async function encode(): Promise<Answers> {
+  const encoder = await openEncoder(values.onnx);
+  const shape = [batch, size, size, 3] as const;
+  const images = randomImages(batch, size);
+  const pattern = Uint8Array.from({ length: size * size * 3 }, (_, i) => {
+    const [y, x, c] = [Math.floor(i / (3 * size)), Math.floor(i / 3) % size, i % 3];
+    return (7 * y + 13 * x + 101 * c) % 256;
+  });
+  return {
+    run: () => rateOf(() => encoder.encode(images, shape), batch),
+    features: async () => ({ features: [...(await encoder.encode(pattern, [1, size, size, 3]))] }),
+  };
+}
+
+const answers: Answers = {
+  memory: async () => ({ bytes: process.resourceUsage().maxRSS * 1024 }),
+  ...(await { step, views, encode }[positionals[0] as "step" | "views" | "encode"]()),
+};
+const say = (answer: object) => process.stdout.write(`${JSON.stringify(answer)}\n`);
+say({ ready: true });
+for await (const line of createInterface({ input: process.stdin })) say(await answers[line.trim()]!());
+process.exit(); // loaders and sessions may be open

@@ -1,0 +1,48 @@
+/** What every row of the comparison is made with. */
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import type { Result } from "./compare.ts";
+import { noiseFolder } from "./images.ts";
+import type { Command } from "./program.ts";
+
+export interface Surroundings {
+  /** The interpreter of the peers' virtual environment. */
+  readonly python: string;
+  readonly rounds: number;
+  /** Whether torch.compile is tried. */
+  readonly compiled: boolean;
+  /** Folder of small images; made here if not given. */
+  readonly data?: string | undefined;
+  /** Folder for what is made on the way. */
+  readonly out: string;
+}
+
+export interface Row {
+  readonly what: string;
+  /** Of the ratio. */
+  readonly aim: `${">=" | "<="} ${number}`;
+  readonly measure: (s: Surroundings) => Promise<Result>;
+}
+
+export const THREADS = `${availableParallelism()}`;
+
+export const flags = (values: Readonly<Record<string, string | number>>) =>
+  Object.entries(values).flatMap(([name, value]) => [`--${name}`, `${value}`]);
+
+/** A piece of work of ours.ts. */
+export const ours = (work: string, ...args: readonly string[]): Command => ({
+  file: process.execPath,
+  args: ["--import", "tsx", join(import.meta.dirname, "ours.ts"), work, ...args],
+});
+
+/** One of the Python programs. */
+export const peer = ({ python }: Surroundings, program: string, ...args: readonly string[]): Command => ({
+  file: python,
+  args: [join(import.meta.dirname, `${program}.py`), ...args, "--threads", THREADS],
+});
+
+/** For one epoch of small images, and what else takes them. */
+export const SMALL_IMAGES = 2048;
+
+export const smallImages = async ({ data, out }: Surroundings): Promise<string> =>
+  data ?? noiseFolder(join(out, "small"), SMALL_IMAGES, [[32, 32]]);
