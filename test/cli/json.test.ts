@@ -153,8 +153,11 @@ describe("cli: --json", function () {
     expect(graphs[0]!.operators.Conv).to.be.above(0);
 
     const known = (await json(["graphs", "list"])) as Record<string, { name: string }[]>;
-    expect(known).to.have.all.keys("prebuilt", "methods", "encoders");
+    expect(known).to.have.all.keys("prebuilt", "methods", "encoders", "recipes");
     expect(known.methods!.map(({ name }) => name)).to.include("simclr");
+    const recipe = known.recipes!.find(({ name }) => name === "moco-v2-imagenet");
+    expect(recipe).to.include({ method: "moco", batch: 256, epochs: 200 });
+    expect(recipe).to.include.keys("paper", "figure");
     expect(known.encoders!.map(({ name }) => name)).to.include("resnet20");
   });
 
