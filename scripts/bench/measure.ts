@@ -6,7 +6,7 @@ import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { matmul } from "../../src/ops/matmul.ts";
 import { randomFor } from "../../src/random.ts";
-import { openSession, type Session } from "../../src/runtime/session.ts";
+import { openSession, type Session, type SessionOptions } from "../../src/runtime/session.ts";
 import { initialState } from "../../src/runtime/state.ts";
 import { openTrainer, type StepInput, type Trainer } from "../../src/runtime/trainer.ts";
 import { VIEW_COLUMNS, type ViewRecipe } from "../../src/spec.ts";
@@ -63,10 +63,12 @@ const IMAGES = 10_000;
 export async function openStep(
   spec: ArtifactSpec,
   n: number,
+  options: SessionOptions = {},
 ): Promise<{ trainer: Trainer; input: StepInput }> {
   const { manifest, graphs } = compile(spec);
   const artifact = inMemory(manifest, graphs);
   const trainer = await openTrainer(artifact, initialState(artifact.manifest, { seed: 0, images: IMAGES }), {
+    ...options,
     where: manifest.name,
     images: IMAGES,
   });

@@ -7,7 +7,6 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import * as ort from "onnxruntime-node";
 import { openStep } from "./measure.ts";
 
 const { values } = parseArgs({
@@ -30,28 +29,12 @@ interface Event {
 }
 
 const dir = await mkdtemp(join(tmpdir(), "profile-"));
-const create = ort.InferenceSession.create.bind(ort.InferenceSession) as (
-  graph: Uint8Array,
-  options: ort.InferenceSession.SessionOptions,
-) => Promise<ort.InferenceSession>;
-const sessions: ort.InferenceSession[] = [];
-// The product opens its sessions as ever; only profiling is added.
-ort.InferenceSession.create = (async (graph: Uint8Array, options: ort.InferenceSession.SessionOptions) => {
-  const session = await create(graph, {
-    ...options,
-    enableProfiling: true,
-    profileFilePrefix: join(dir, "step"),
-  });
-  sessions.push(session);
-  return session;
-}) as typeof ort.InferenceSession.create;
-
 const { method, encoder } = values;
 const steps = Number(values.steps);
 const spec = { method, encoder, imageSize: Number(values["image-size"]) };
-const { trainer, input } = await openStep(spec, Number(values.batch));
+const { trainer, input } = await openStep(spec, Number(values.batch), { profile: join(dir, "step") });
 for (let i = 0; i <= steps; i++) await trainer.step(input);
-for (const session of sessions) session.endProfiling();
+await trainer.close();
 const [file] = await readdir(dir);
 const events = JSON.parse(await readFile(join(dir, file!), "utf8")) as Event[];
 await rm(dir, { recursive: true });

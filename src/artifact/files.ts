@@ -1,6 +1,6 @@
 /**
- * An artifact on disk: a folder with manifest.json, step.onnx (or its parts) and encode.onnx. All that is read is checked, because
- * an artifact may come from anywhere.
+ * An artifact on disk: a folder with manifest.json, step.onnx (or its parts) and encode.onnx. All that is read is
+ * checked, because an artifact may come from anywhere.
  */
 import { createHash } from "node:crypto";
 import { mkdir, readdir, stat } from "node:fs/promises";

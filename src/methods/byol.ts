@@ -12,16 +12,14 @@ import { mlp } from "../nn/heads.ts";
 import { add, mul, sub } from "../ops/elementwise.ts";
 import { concat, stopGradient } from "../ops/movement.ts";
 import type { Method } from "./method.ts";
-import { SMALL, twoViews, viewSettings } from "./views.ts";
-
-const probability = z.number().min(0).max(1);
+import { fraction, SMALL, twoViews, viewSettings } from "./views.ts";
 
 // Small images take lightly's settings for CIFAR-10, large ones those of the paper's longest run, 1000 epochs.
 const config = (imageSize: number) => {
   const small = imageSize <= SMALL;
   return z.strictObject({
     /** Share of the old weights that the target keeps in each step, at first; a cosine takes it to 1. */
-    momentum: probability.default(small ? 0.99 : 0.996),
+    momentum: fraction.default(small ? 0.99 : 0.996),
     /** Width of the hidden layers of projector and predictor. */
     hidden: z
       .int()

@@ -17,7 +17,7 @@ import { normalize } from "../ops/reduce.ts";
 import { indicesAlong } from "../ops/shape.ts";
 import type { Method } from "./method.ts";
 import { standardize } from "./patches.ts";
-import { randomView } from "./views.ts";
+import { fraction, randomView, share } from "./views.ts";
 
 /** Patches along each side: of a quarter of the image's side, an eighth apart. */
 const GRID = 7;
@@ -43,9 +43,9 @@ const config = () =>
     /** Gives each patch mean 0 and deviation 1, lest patches of an image be known by their common brightness. */
     standardize: z.boolean().default(true),
     /** Brightness, contrast and saturation; a quarter of it for hue. */
-    jitter: z.number().min(0).max(1).default(0.4),
+    jitter: fraction.default(0.4),
     /** Least share of the image's area in a crop. */
-    cropScale: z.number().positive().max(1).default(0.6),
+    cropScale: share.default(0.6),
   });
 type Config = z.infer<ReturnType<typeof config>>;
 

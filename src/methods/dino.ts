@@ -11,9 +11,7 @@ import { split, stopGradient } from "../ops/movement.ts";
 import { logSoftmax, normalize, reduceMean, softmax } from "../ops/reduce.ts";
 import type { Method, StepScope } from "./method.ts";
 import { cropSettings, encodeCrops, multiCropViews, predictOthers, targetMetrics } from "./multi-crop.ts";
-import { SMALL } from "./views.ts";
-
-const probability = z.number().min(0).max(1);
+import { fraction, SMALL } from "./views.ts";
 
 // Defaults for large images are the authors' for ResNet-50; small ones take lightly's for CIFAR-10.
 const config = (imageSize: number) => {
@@ -32,9 +30,9 @@ const config = (imageSize: number) => {
     warmupTeacherTemperature: z.number().positive().default(0.04),
     warmupTeacherTemperatureEpochs: z.number().min(0).default(0),
     /** Share of the old weights that the teacher keeps in each step, at first; a cosine takes it to 1. */
-    momentum: probability.default(small ? 0.99 : 0.996),
+    momentum: fraction.default(small ? 0.99 : 0.996),
     /** Share of the old centre that each step keeps. */
-    centreMomentum: probability.default(0.9),
+    centreMomentum: fraction.default(0.9),
     /** Epochs before the last layer begins to train. */
     freeze: z.number().min(0).default(1),
     /** Layers of the head before the last. */
@@ -50,9 +48,9 @@ const config = (imageSize: number) => {
     bottleneck: z.int().positive().default(256),
     ...cropSettings(imageSize, 8),
     /** Probability of Gaussian blur in the two large crops and the small ones. */
-    blur: z.tuple([probability, probability, probability]).default(small ? [0, 0, 0] : [1, 0.1, 0.5]),
+    blur: z.tuple([fraction, fraction, fraction]).default(small ? [0, 0, 0] : [1, 0.1, 0.5]),
     /** Probability of solarize in the second large crop. */
-    solarize: probability.default(0.2),
+    solarize: fraction.default(0.2),
   });
 };
 type Config = z.infer<ReturnType<typeof config>>;

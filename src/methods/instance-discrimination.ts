@@ -7,7 +7,7 @@ import { linear } from "../nn/layers.ts";
 import { normalize } from "../ops/reduce.ts";
 import { contrastWithBank, memoryBank, remember } from "./memory-bank.ts";
 import type { Method } from "./method.ts";
-import { randomView, SMALL } from "./views.ts";
+import { fraction, randomView, SMALL, share } from "./views.ts";
 
 const config = (imageSize: number) => {
   const small = imageSize <= SMALL;
@@ -25,19 +25,15 @@ const config = (imageSize: number) => {
     /** Rows of other images that each batch is scored against, K; its images share them. */
     negatives: z.int().positive().default(4096),
     /** Share of its old value that a row of the bank keeps when its image is seen. */
-    momentum: z.number().min(0).max(1).default(0.5),
+    momentum: fraction.default(0.5),
     /** Length of an embedding. */
     dim: z.int().positive().default(128),
     /** Brightness, contrast, saturation and hue, always. */
     jitter: z.number().min(0).max(0.5).default(0.4),
     /** Least share of the image's area in a crop. */
-    cropScale: z.number().positive().max(1).default(0.2),
+    cropScale: share.default(0.2),
     /** Probability of a flip; the authors do not flip small images. */
-    flip: z
-      .number()
-      .min(0)
-      .max(1)
-      .default(small ? 0 : 0.5),
+    flip: fraction.default(small ? 0 : 0.5),
   });
 };
 type Config = z.infer<ReturnType<typeof config>>;

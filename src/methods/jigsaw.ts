@@ -10,7 +10,7 @@ import { concat, split } from "../ops/movement.ts";
 import type { Method } from "./method.ts";
 import { GRID, gridPatch, patchSize, standardize } from "./patches.ts";
 import { permutations } from "./permutations.ts";
-import { SMALL } from "./views.ts";
+import { fraction, SMALL, share } from "./views.ts";
 
 const config = (imageSize: number) =>
   z.strictObject({
@@ -19,21 +19,17 @@ const config = (imageSize: number) =>
     /** Height and width of a tile, pixels; a quarter of the image's. */
     patch: z.int().positive().default(patchSize(imageSize)),
     /** Side of a tile over that of its cell: about 64 px of 85. */
-    side: z.number().positive().max(1).default(0.75),
+    side: share.default(0.75),
     /** Share of the gap that each tile moves in: anywhere in its cell. */
-    jitter: z.number().min(0).max(1).default(1),
+    jitter: fraction.default(1),
     /**
      * Least share of the image's area that is cut into cells: the paper's 225 px of 256 to each side. Small images: 0.3,
      * for their tiles move by less than the 8 px of JPEG's blocks, whose edges would tell the places of tiles in a crop
      * that hardly moves.
      */
-    cropScale: z
-      .number()
-      .positive()
-      .max(1)
-      .default(imageSize <= SMALL ? 0.3 : 0.77),
+    cropScale: share.default(imageSize <= SMALL ? 0.3 : 0.77),
     /** Probability that the whole image is gray. */
-    grayscale: z.number().min(0).max(1).default(0.66),
+    grayscale: fraction.default(0.66),
     /** Length of a tile's features in the head; 256 for small images, else 1000. */
     hidden: z
       .int()

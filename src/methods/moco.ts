@@ -8,10 +8,11 @@ import type { Tensor } from "../graph/tensor.ts";
 import { linear } from "../nn/layers.ts";
 import { infoNce } from "../nn/losses.ts";
 import { add, mul, relu } from "../ops/elementwise.ts";
-import { concat, gather, putRows, slice } from "../ops/movement.ts";
+import { gather, putRows } from "../ops/indexing.ts";
+import { concat, slice } from "../ops/movement.ts";
 import { normalize } from "../ops/reduce.ts";
 import type { Method, StepScope } from "./method.ts";
-import { randomView, SMALL } from "./views.ts";
+import { fraction, randomView, SMALL, share } from "./views.ts";
 
 const config = (imageSize: number) => {
   const small = imageSize <= SMALL;
@@ -27,11 +28,7 @@ const config = (imageSize: number) => {
       .positive()
       .default(small ? 4096 : 65_536),
     /** Share of the old weights that the key encoder keeps in each step. */
-    momentum: z
-      .number()
-      .min(0)
-      .max(1)
-      .default(small ? 0.99 : 0.999),
+    momentum: fraction.default(small ? 0.99 : 0.999),
     /** Two layers, or the one of version 1. */
     head: z.enum(["mlp", "linear"]).default("mlp"),
     /** Length of queries and keys. */
@@ -46,14 +43,10 @@ const config = (imageSize: number) => {
     /** Brightness, contrast and saturation; a quarter of it for hue. Version 1: as much for hue, always. */
     jitter: z.number().min(0).default(0.4),
     hue: z.number().min(0).max(0.5).default(0.1),
-    jitterP: z.number().min(0).max(1).default(0.8),
-    blur: z
-      .number()
-      .min(0)
-      .max(1)
-      .default(small ? 0 : 0.5),
+    jitterP: fraction.default(0.8),
+    blur: fraction.default(small ? 0 : 0.5),
     /** Least share of the image's area in a crop. */
-    cropScale: z.number().positive().max(1).default(0.2),
+    cropScale: share.default(0.2),
   });
 };
 type Config = z.infer<ReturnType<typeof config>>;

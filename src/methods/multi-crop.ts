@@ -11,9 +11,7 @@ import { argMax } from "../ops/select.ts";
 import { indicesAlong } from "../ops/shape.ts";
 import type { ViewRecipe } from "../spec.ts";
 import type { StepScope } from "./method.ts";
-import { type RandomView, randomView, SMALL } from "./views.ts";
-
-const share = z.number().positive().max(1);
+import { type RandomView, randomView, SMALL, share } from "./views.ts";
 
 /** Settings of the crops; `smallCrops` is the default for images that are not small. */
 export const cropSettings = (imageSize: number, smallCrops: number) => ({

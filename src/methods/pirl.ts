@@ -14,7 +14,7 @@ import { contrastWithBank, memoryBank, remember } from "./memory-bank.ts";
 import type { Method, StepScope } from "./method.ts";
 import { gridPatch, patchSize } from "./patches.ts";
 import { permutations } from "./permutations.ts";
-import { randomView, SMALL } from "./views.ts";
+import { fraction, randomView, SMALL, share } from "./views.ts";
 
 const config = (imageSize: number) =>
   z.strictObject({
@@ -26,7 +26,7 @@ const config = (imageSize: number) =>
      */
     loss: z.enum(["softmax", "nce", "infonce"]).default("softmax"),
     /** Lambda: the share of the transformed image's loss. */
-    weight: z.number().min(0).max(1).default(0.5),
+    weight: fraction.default(0.5),
     temperature: z.number().positive().default(0.07),
     /** Rows of other images that each batch is scored against; its images share them. */
     negatives: z
@@ -34,17 +34,17 @@ const config = (imageSize: number) =>
       .positive()
       .default(imageSize <= SMALL ? 4096 : 32_000),
     /** Share of its old value that a row of the bank keeps when its image is seen. */
-    momentum: z.number().min(0).max(1).default(0.5),
+    momentum: fraction.default(0.5),
     /** Length of an embedding, and of each patch's. */
     dim: z.int().positive().default(128),
     /** Orders that the patches may come in. */
     permutations: z.int().min(1).max(10_000).default(100),
     /** Least share of the image's area in a crop, and in the crop that the patches are cut from. */
-    cropScale: z.number().positive().max(1).default(0.08),
-    patchCropScale: z.number().positive().max(1).default(0.6),
+    cropScale: share.default(0.08),
+    patchCropScale: share.default(0.6),
     /** Brightness, contrast and saturation; half of it for hue. Always, each patch by itself. */
-    jitter: z.number().min(0).max(1).default(0.4),
-    grayscale: z.number().min(0).max(1).default(0.2),
+    jitter: fraction.default(0.4),
+    grayscale: fraction.default(0.2),
   });
 type Config = z.infer<ReturnType<typeof config>>;
 

@@ -10,7 +10,7 @@ import { relu } from "../ops/elementwise.ts";
 import { concat, split } from "../ops/movement.ts";
 import type { Method } from "./method.ts";
 import { gridPatch, patchSize, standardize } from "./patches.ts";
-import { SMALL } from "./views.ts";
+import { fraction, SMALL, share } from "./views.ts";
 
 const CENTRE = 4;
 const NEIGHBOURS = [0, 1, 2, 3, 5, 6, 7, 8];
@@ -23,38 +23,26 @@ const config = (imageSize: number) =>
      * Side of a patch over that of its cell: about 64 px of 85, as those who train ResNet-50 take it. Small images: 0.65,
      * which with less jitter leaves a gap of whole pixels.
      */
-    side: z
-      .number()
-      .positive()
-      .max(1)
-      .default(imageSize <= SMALL ? 0.65 : 0.75),
+    side: share.default(imageSize <= SMALL ? 0.65 : 0.75),
     /**
      * Share of the gap that each patch moves in. At 0.5 a patch of 96 px moves by 8 to each side (the paper: by 7), and
      * half of the gap is always left. Small images: 0.35.
      */
-    jitter: z
-      .number()
-      .min(0)
-      .max(1)
-      .default(imageSize <= SMALL ? 0.35 : 0.5),
+    jitter: fraction.default(imageSize <= SMALL ? 0.35 : 0.5),
     /**
      * Least share of the image's area that is cut into cells: 255 px of 292 to each side. Small images: 0.4, for their
      * patches move by less than the 8 px of JPEG's blocks, whose edges would tell the places of patches in a crop that
      * hardly moves.
      */
-    cropScale: z
-      .number()
-      .positive()
-      .max(1)
-      .default(imageSize <= SMALL ? 0.4 : 0.77),
+    cropScale: share.default(imageSize <= SMALL ? 0.4 : 0.77),
     /** Probability that a patch is gray. */
-    grayscale: z.number().min(0).max(1).default(0.66),
+    grayscale: fraction.default(0.66),
     /**
      * Probability that a patch keeps one channel alone, with noise in place of the others. The paper drops colours
      * always, the recipe for ResNet-50 has grayscale in its place; here one patch in six stays as it is, lest colour be
      * foreign to the encoder.
      */
-    dropChannels: z.number().min(0).max(1).default(0.5),
+    dropChannels: fraction.default(0.5),
     /** Width of the head's hidden layer; 256 for small images, else 4096. */
     hidden: z
       .int()

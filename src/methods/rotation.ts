@@ -10,7 +10,7 @@ import { add } from "../ops/elementwise.ts";
 import { concat, zerosLike } from "../ops/movement.ts";
 import { turned } from "../ops/turn.ts";
 import type { Method } from "./method.ts";
-import { randomView, SMALL } from "./views.ts";
+import { randomView, SMALL, share } from "./views.ts";
 
 const QUARTERS = [0, 1, 2, 3];
 
@@ -22,11 +22,7 @@ const config = (imageSize: number) =>
      * Least share of the image's area in a crop; 0.08. Small images: 0.6, for the paper's crop of 32 px anywhere in an
      * image padded by 4 px to each side, which shows between 0.77 and all of it.
      */
-    cropScale: z
-      .number()
-      .positive()
-      .max(1)
-      .default(imageSize <= SMALL ? 0.6 : 0.08),
+    cropScale: share.default(imageSize <= SMALL ? 0.6 : 0.08),
   });
 type Config = z.infer<ReturnType<typeof config>>;
 

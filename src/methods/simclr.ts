@@ -9,7 +9,7 @@ import { ntXent } from "../nn/losses.ts";
 import { relu } from "../ops/elementwise.ts";
 import { concat, split } from "../ops/movement.ts";
 import type { Method } from "./method.ts";
-import { randomView, SMALL } from "./views.ts";
+import { fraction, randomView, SMALL, share } from "./views.ts";
 
 // Small images take the settings of the paper's appendix B.9 (CIFAR-10): half the jitter, no blur.
 const config = (imageSize: number) =>
@@ -29,13 +29,9 @@ const config = (imageSize: number) =>
       .min(0)
       .default(imageSize <= SMALL ? 0.5 : 1),
     /** Probability of Gaussian blur. */
-    blur: z
-      .number()
-      .min(0)
-      .max(1)
-      .default(imageSize <= SMALL ? 0 : 0.5),
+    blur: fraction.default(imageSize <= SMALL ? 0 : 0.5),
     /** Least share of the image's area in a crop. */
-    cropScale: z.number().positive().max(1).default(0.08),
+    cropScale: share.default(0.08),
   });
 type Config = z.infer<ReturnType<typeof config>>;
 

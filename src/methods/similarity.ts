@@ -9,7 +9,7 @@ import { mlp } from "../nn/heads.ts";
 import { neg } from "../ops/elementwise.ts";
 import { concat } from "../ops/movement.ts";
 import type { Method } from "./method.ts";
-import { randomView, SMALL } from "./views.ts";
+import { fraction, randomView, SMALL, share } from "./views.ts";
 
 const config = (imageSize: number) =>
   z.strictObject({
@@ -18,13 +18,9 @@ const config = (imageSize: number) =>
     /** Length of the projection. */
     projection: z.int().positive().default(128),
     /** Least share of the image's area in a crop. */
-    cropScale: z.number().positive().max(1).default(0.2),
+    cropScale: share.default(0.2),
     /** Probability of Gaussian blur. */
-    blur: z
-      .number()
-      .min(0)
-      .max(1)
-      .default(imageSize <= SMALL ? 0 : 0.5),
+    blur: fraction.default(imageSize <= SMALL ? 0 : 0.5),
   });
 type Config = z.infer<ReturnType<typeof config>>;
 

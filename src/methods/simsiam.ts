@@ -9,7 +9,7 @@ import { mlp } from "../nn/heads.ts";
 import { add, mul } from "../ops/elementwise.ts";
 import { concat, stopGradient } from "../ops/movement.ts";
 import type { Method } from "./method.ts";
-import { randomView, SMALL } from "./views.ts";
+import { fraction, randomView, SMALL, share } from "./views.ts";
 
 // Small images take the paper's appendix D (CIFAR-10): a projector of two layers, no blur, another decay.
 const config = (imageSize: number) => {
@@ -27,13 +27,9 @@ const config = (imageSize: number) => {
     /** Whether projections are constants where they are predicted; without it, they collapse (section 4.1). */
     stopGradient: z.boolean().default(true),
     /** Least share of the image's area in a crop. */
-    cropScale: z.number().positive().max(1).default(0.2),
+    cropScale: share.default(0.2),
     /** Probability of Gaussian blur. */
-    blur: z
-      .number()
-      .min(0)
-      .max(1)
-      .default(small ? 0 : 0.5),
+    blur: fraction.default(small ? 0 : 0.5),
   });
 };
 type Config = z.infer<ReturnType<typeof config>>;

@@ -19,7 +19,7 @@ import {
   predictOthers,
   targetMetrics,
 } from "./multi-crop.ts";
-import { SMALL } from "./views.ts";
+import { fraction, SMALL } from "./views.ts";
 
 // Defaults for large images are the authors' for batches of 4096; small ones take lightly's for CIFAR-10.
 const config = (imageSize: number) => {
@@ -60,11 +60,7 @@ const config = (imageSize: number) => {
       .min(0)
       .default(small ? 0.5 : 1),
     /** Probability of Gaussian blur. */
-    blur: z
-      .number()
-      .min(0)
-      .max(1)
-      .default(small ? 0 : 0.5),
+    blur: fraction.default(small ? 0 : 0.5),
   });
 };
 type Config = z.infer<ReturnType<typeof config>>;

@@ -5,6 +5,11 @@ import type { ViewRecipe } from "../spec.ts";
 /** Up to this many pixels the settings that the papers and their followers give for CIFAR hold. */
 export const SMALL = 64;
 
+/** A setting from 0 to 1. */
+export const fraction = z.number().min(0).max(1);
+/** A setting above 0, up to 1. */
+export const share = z.number().positive().max(1);
+
 export interface RandomView {
   /** Share of the image's area in a crop. @default [0.08, 1] */
   readonly scale?: readonly [number, number];
@@ -38,18 +43,16 @@ export function randomView(size: number, view: RandomView = {}): ViewRecipe {
   };
 }
 
-const probability = z.number().min(0).max(1);
-
 /** Settings of BYOL's views (its appendix B), which Barlow Twins and VICReg took over; small images stay sharp. */
 export const viewSettings = (imageSize: number) => {
   const small = imageSize <= SMALL;
   return {
     /** Least share of the image's area in a crop. */
-    cropScale: z.number().positive().max(1).default(0.08),
+    cropScale: share.default(0.08),
     /** Probability of Gaussian blur in either view. */
-    blur: z.tuple([probability, probability]).default(small ? [0, 0] : [1, 0.1]),
+    blur: z.tuple([fraction, fraction]).default(small ? [0, 0] : [1, 0.1]),
     /** Probability of solarize in either view. */
-    solarize: z.tuple([probability, probability]).default(small ? [0, 0] : [0, 0.2]),
+    solarize: z.tuple([fraction, fraction]).default(small ? [0, 0] : [0, 0.2]),
   };
 };
 

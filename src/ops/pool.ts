@@ -11,7 +11,8 @@ import {
 } from "../graph/tensor.ts";
 import { transposedConv } from "./conv.ts";
 import { div, mul } from "./elementwise.ts";
-import { expand, reshape, scatterFlat } from "./movement.ts";
+import { scatterFlat } from "./indexing.ts";
+import { expand, reshape } from "./movement.ts";
 
 export interface PoolOptions {
   readonly kernel: number;

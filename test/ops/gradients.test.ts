@@ -2,6 +2,7 @@ import { expect } from "chai";
 import { constant, integers, operators, type Tensor } from "../../src/graph/tensor.ts";
 import { type ConvOptions, conv } from "../../src/ops/conv.ts";
 import * as e from "../../src/ops/elementwise.ts";
+import * as indexing from "../../src/ops/indexing.ts";
 import { gemm, matmul } from "../../src/ops/matmul.ts";
 import * as m from "../../src/ops/movement.ts";
 import { batchNorm, batchNormTraining, layerNorm } from "../../src/ops/normalization.ts";
@@ -201,9 +202,12 @@ const checks: Record<string, Check[]> = {
     { shapes: [[4, 1]], build: (x) => m.chunk(x, 0, 2)[1]! },
   ],
   Gather: [
-    { shapes: [[3, 2]], build: (x) => m.gather(x, integers([2, 0, 2])) },
-    ...both({ shapes: [[2, 3, 2]], build: (x) => m.gather(x, integers([1, 1]), 1) }),
-    { shapes: [[2, 3]], build: (x) => m.gather(x, constant(new BigInt64Array([0n, 2n, 1n, 0n]), [2, 2]), 1) },
+    { shapes: [[3, 2]], build: (x) => indexing.gather(x, integers([2, 0, 2])) },
+    ...both({ shapes: [[2, 3, 2]], build: (x) => indexing.gather(x, integers([1, 1]), 1) }),
+    {
+      shapes: [[2, 3]],
+      build: (x) => indexing.gather(x, constant(new BigInt64Array([0n, 2n, 1n, 0n]), [2, 2]), 1),
+    },
   ],
   Conv: [
     ...convs([2, 3, 5, 4], [4, 3, 3, 3], { pad: 1 }),

@@ -2,6 +2,7 @@ import { expect } from "chai";
 import { constant, input, integers, type Tensor } from "../../src/graph/tensor.ts";
 import { type ConvOptions, conv } from "../../src/ops/conv.ts";
 import * as e from "../../src/ops/elementwise.ts";
+import * as indexing from "../../src/ops/indexing.ts";
 import { gemm, matmul, swap } from "../../src/ops/matmul.ts";
 import * as m from "../../src/ops/movement.ts";
 import { batchNorm, batchNormTraining, layerNorm, unbiased } from "../../src/ops/normalization.ts";
@@ -514,7 +515,7 @@ describe("operators compute what they say", () => {
 
     it("puts rows at their places", async () => {
       const places = constant(new BigInt64Array([2n, 0n, 1n]), [3]);
-      const { y } = await values((x) => m.putRows(x, places), [counting(3, 2)]);
+      const { y } = await values((x) => indexing.putRows(x, places), [counting(3, 2)]);
       expect([...y!.data]).to.deep.equal([2, 3, 4, 5, 0, 1]);
     });
 
@@ -582,20 +583,20 @@ describe("operators compute what they say", () => {
     it("gather along either axis, by a matrix of indices", async () => {
       const square = constant(BigInt64Array.from([0n, 2n, 1n, 0n]), [2, 2]);
       const found = await values(
-        (x) => ({ columns: m.gather(x, integers([2, 0, 2]), 1), grid: m.gather(x, square, 1) }),
+        (x) => ({ columns: indexing.gather(x, integers([2, 0, 2]), 1), grid: indexing.gather(x, square, 1) }),
         [counting(2, 3)],
         [0],
       );
       expectClose(found.columns!, [2, 0, 2, 5, 3, 5], [2, 3]);
       expectClose(found.grid!, [0, 2, 1, 0, 3, 5, 4, 3], [2, 2, 2]);
-      const { y } = await values((x) => m.gather(x, integers([1, 1, 0])), [counting(2, 2)], [0]);
+      const { y } = await values((x) => indexing.gather(x, integers([1, 1, 0])), [counting(2, 2)], [0]);
       expectClose(y!, [2, 3, 2, 3, 0, 1], [3, 2]);
     });
 
     it("scatterFlat sums what falls on one place", async () => {
       const places = constant(BigInt64Array.from([3n, 0n, 3n]), [3]);
       const { y } = await values(
-        (x, v) => m.scatterFlat(x, places, v),
+        (x, v) => indexing.scatterFlat(x, places, v),
         [counting(2, 2), floats([1, 2, 4], [3])],
         [0],
       );
