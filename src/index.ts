@@ -1,5 +1,6 @@
 /** The public API: all that the command line does. */
 export { GRAPHS, prebuiltFolders } from "./api/artifacts.ts";
+export type { TrainOptions } from "./api/create.ts";
 export { type Embedded, type OpenedEncoder, openEncoder, writeEmbedding } from "./api/encoder.ts";
 export { type ExportResult, exportEncoder } from "./api/export.ts";
 export {
@@ -11,7 +12,8 @@ export {
   writeBaseline,
 } from "./api/probe.ts";
 export { type Recipe, recipes } from "./api/recipes.ts";
-export { type Surroundings, type TrainOptions, type TrainResult, train } from "./api/train.ts";
+export type { Surroundings } from "./api/surroundings.ts";
+export { type TrainResult, train } from "./api/train.ts";
 export { type ArtifactSpec, type CompiledArtifact, compile } from "./artifact/compile.ts";
 export { type Artifact, readArtifact, writeArtifact } from "./artifact/files.ts";
 export { findImages, findLabelledImages, type Sources } from "./data/sources.ts";

@@ -11,8 +11,7 @@ import { readWhole, writeFileAtomic } from "../files/atomic.ts";
 import type { Features } from "../probe/features.ts";
 import { openSession, type SessionOptions } from "../runtime/session.ts";
 import { duration, openProgress, recentRate } from "../train/progress.ts";
-import type { Surroundings } from "./train.ts";
-import { QUIET } from "./train.ts";
+import { QUIET, type Surroundings } from "./surroundings.ts";
 
 export interface OpenedEncoder {
   readonly path: string;

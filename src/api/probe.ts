@@ -9,7 +9,7 @@ import { knn } from "../probe/knn.ts";
 import { linearProbe } from "../probe/linear.ts";
 import type { SessionOptions } from "../runtime/session.ts";
 import { openEncoder } from "./encoder.ts";
-import type { Surroundings } from "./train.ts";
+import type { Surroundings } from "./surroundings.ts";
 
 export const PROBE_KINDS = ["knn", "linear"] as const;
 export type ProbeKind = (typeof PROBE_KINDS)[number];

@@ -6,7 +6,7 @@ import { findImages, fingerprint } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import type { Manifest } from "../spec.ts";
 import { type RunConfig, readConfig } from "../train/run-folder.ts";
-import type { Opened, TrainOptions } from "./train.ts";
+import type { Opened, TrainOptions } from "./create.ts";
 
 /** The run in `out`, as it was left. @throws UserError if an option would change what it computes. */
 export async function reopen(options: TrainOptions): Promise<Opened> {

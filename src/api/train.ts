@@ -1,83 +1,20 @@
 /** Trains an encoder: from a folder of images to a run folder with encoder.onnx. */
-import { existsSync } from "node:fs";
 import { resolve } from "node:path";
-import type { ArtifactSpec } from "../artifact/compile.ts";
-import { type Artifact, readArtifact } from "../artifact/files.ts";
 import { openLoader } from "../data/loader.ts";
-import { findImages, findLabelledImages, fingerprint, type Sources } from "../data/sources.ts";
-import { expected, UserError } from "../errors.ts";
-import type { Provider } from "../runtime/session.ts";
+import { UserError } from "../errors.ts";
 import { initialState, type StateMap } from "../runtime/state.ts";
 import { openTrainer, type Trainer } from "../runtime/trainer.ts";
-import type { JsonObject, Manifest } from "../spec.ts";
+import type { Manifest } from "../spec.ts";
 import { latestCheckpoint, loadCheckpoint, saveCheckpoint } from "../train/checkpoint.ts";
 import { type LoopResult, runLoop } from "../train/loop.ts";
-import { type Output, openProgress } from "../train/progress.ts";
+import { openProgress } from "../train/progress.ts";
 import { type MetricsLog, openMetrics, type RunConfig, runFiles, writeConfig } from "../train/run-folder.ts";
 import { runSchedules } from "../train/schedules.ts";
-import { copyArtifact, provideArtifact } from "./artifacts.ts";
+import { create, type TrainOptions } from "./create.ts";
 import { exportEncoder } from "./export.ts";
 import { openKnn } from "./knn-during-training.ts";
-import { recipeNamed } from "./recipes.ts";
 import { reopen } from "./resume.ts";
-
-export interface TrainOptions {
-  /** Folder of images, searched recursively; labels, if any, are ignored. Needed unless `resume`. */
-  readonly data?: string | undefined;
-  /** The run's folder; must not hold a run already, unless `resume`. */
-  readonly out: string;
-  /** Published settings by name; what else is given here goes before them. */
-  readonly recipe?: string | undefined;
-  /** @default "simclr" */
-  readonly method?: string | undefined;
-  /** @default "resnet18" */
-  readonly encoder?: string | undefined;
-  /** Height and width of the views, pixels. @default 32 */
-  readonly imageSize?: number | undefined;
-  /** Settings of the method. */
-  readonly config?: JsonObject | undefined;
-  /** "sgd", "lars" or "adamw", or all settings of one. @default the encoder's or the method's */
-  readonly optimizer?: ArtifactSpec["optimizer"];
-  /** Folder of an artifact to train, in place of method, encoder, imageSize, config and optimizer. */
-  readonly graph?: string | undefined;
-  /** @default 100 */
-  readonly epochs?: number | undefined;
-  /** In place of epochs; 0 exports the encoder as initialised. */
-  readonly steps?: number | undefined;
-  /** Images a step. @default 256, or all if there are fewer */
-  readonly batch?: number | undefined;
-  /** Images at a time, for a batch larger than memory; the loss stays that of the whole batch. @default all */
-  readonly microBatch?: number | undefined;
-  /** Peak learning rate. @default the artifact's, times batch / 256 */
-  readonly lr?: number | undefined;
-  readonly weightDecay?: number | undefined;
-  readonly warmupEpochs?: number | undefined;
-  /** @default 0 */
-  readonly seed?: number | undefined;
-  /** Takes a fixed sample of this many images, balanced over the folders of classes if there are any. */
-  readonly limit?: number | undefined;
-  /** Steps between two checkpoints. @default an epoch's */
-  readonly checkpointEvery?: number | undefined;
-  /** Memory for decoded images, MB. @default 2048 */
-  readonly cacheMb?: number | undefined;
-  /** @default "cpu" */
-  readonly provider?: Provider | undefined;
-  /** @default one for each core */
-  readonly threads?: number | undefined;
-  /** Labelled folder for kNN while training. */
-  readonly knnData?: string | undefined;
-  /** Epochs between two kNN. @default 1 */
-  readonly knnEvery?: number | undefined;
-  /** Goes on with the run in `out`; only data, provider, threads and cacheMb may differ from what it began with. */
-  readonly resume?: boolean | undefined;
-}
-
-export interface Surroundings {
-  /** Where progress and warnings go. @default quiet, warnings on standard error */
-  readonly output?: Output;
-  /** Stops the run after the step at hand, with a checkpoint. */
-  readonly signal?: AbortSignal;
-}
+import { QUIET, type Surroundings } from "./surroundings.ts";
 
 export interface TrainResult {
   readonly steps: number;
@@ -94,8 +31,6 @@ export interface TrainResult {
   readonly encoder: string | null;
   readonly interrupted: boolean;
 }
-
-export const QUIET: Output = { stream: process.stderr, quiet: true };
 
 /** @throws UserError on wrong options or input, and (exit code 1) if training collapsed. */
 export async function train(
@@ -186,81 +121,6 @@ function summary(
     run: resolve(run),
     encoder: encoder && resolve(encoder),
     interrupted: result.interrupted,
-  };
-}
-
-export interface Opened {
-  readonly config: RunConfig;
-  readonly artifact: Artifact;
-  readonly sources: Sources;
-}
-
-/** A new run's folder, with its artifact and configuration. */
-async function create(given: TrainOptions): Promise<Opened> {
-  const recipe = given.recipe === undefined ? undefined : recipeNamed(given.recipe);
-  const own = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const settings = { ...recipe?.config, ...given.config };
-  const options = { ...recipe, ...(own as Partial<TrainOptions>), out: given.out, config: settings };
-  const { data, out, seed = 0, limit, graph, steps, epochs = 100 } = options;
-  if (data === undefined) throw expected("train", "--data DIR", "none");
-  if (existsSync(runFiles(out).config)) {
-    throw expected(out, "a folder without a run", "one", "give another --out, or go on with --resume");
-  }
-  const sources = await findImages(data, limit === undefined ? { seed } : { limit, seed });
-  if (options.knnData !== undefined) await findLabelledImages(options.knnData);
-  if (graph !== undefined) await copyArtifact(await readArtifact(graph), out);
-  else await provideArtifact(specOf(options), out, { inParts: options.microBatch !== undefined });
-  const artifact = await readArtifact(out);
-  const { imageSize } = artifact.manifest.encoder;
-  const batch = batchOf(artifact.manifest, options.batch, sources.files.length);
-  const stepsPerEpoch = Math.floor(sources.files.length / batch);
-  const config: RunConfig = {
-    format: 1,
-    artifact: artifact.manifest.name,
-    data: resolve(data),
-    limit: limit ?? null,
-    images: sources.files.length,
-    fingerprint: fingerprint(sources),
-    batch,
-    microBatch: options.microBatch ?? null,
-    steps: steps ?? Math.ceil(epochs * stepsPerEpoch),
-    seed,
-    lr: options.lr ?? null,
-    weightDecay: options.weightDecay ?? null,
-    warmupEpochs: options.warmupEpochs ?? null,
-    // Small images are kept at up to twice the views' size, so that small crops stay sharp; photos as is customary.
-    shorterSide: imageSize <= 64 ? 2 * imageSize : Math.round((imageSize * 8) / 7),
-    checkpointEvery: options.checkpointEvery ?? Math.max(1, stepsPerEpoch),
-    cacheMb: options.cacheMb ?? 2048,
-    provider: options.provider ?? "cpu",
-    threads: options.threads ?? null,
-    knn:
-      options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
-  };
-  return { config, artifact, sources };
-}
-
-/** 256, or all images if they are fewer, unless told. */
-function batchOf({ name, batchMultiple: unit }: Manifest, given: number | undefined, images: number): number {
-  const batch = given ?? Math.min(256, Math.floor(images / unit) * unit);
-  if (batch % unit !== 0) throw expected(`batch for ${name}`, `a multiple of ${unit}`, `${batch}`);
-  if (batch === 0) throw expected(`images for ${name}`, `${unit} or more`, `${images}`);
-  return batch;
-}
-
-function specOf({
-  method = "simclr",
-  encoder = "resnet18",
-  imageSize = 32,
-  config,
-  optimizer,
-}: TrainOptions): ArtifactSpec {
-  return {
-    method,
-    encoder,
-    imageSize,
-    ...(config && { config }),
-    ...(optimizer && { optimizer }),
   };
 }
 

@@ -1,5 +1,6 @@
 import { Command } from "commander";
-import { type TrainOptions, train } from "../api/train.ts";
+import type { TrainOptions } from "../api/create.ts";
+import { train } from "../api/train.ts";
 import { PROVIDERS, providerNamed } from "../runtime/session.ts";
 import { duration } from "../train/progress.ts";
 import {

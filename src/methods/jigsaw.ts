@@ -8,7 +8,7 @@ import { crossEntropy } from "../nn/losses.ts";
 import { relu } from "../ops/elementwise.ts";
 import { concat, split } from "../ops/movement.ts";
 import type { Method } from "./method.ts";
-import { GRID, gridPatch, patchSize, standardize } from "./patches.ts";
+import { GRID, gridPatch, lonePatchSize, standardize } from "./patches.ts";
 import { permutations } from "./permutations.ts";
 import { fraction, SMALL, share } from "./views.ts";
 
@@ -16,8 +16,8 @@ const config = (imageSize: number) =>
   z.strictObject({
     /** Orders to tell apart, P. */
     permutations: z.int().min(2).max(10_000).default(100),
-    /** Height and width of a tile, pixels; a quarter of the image's. */
-    patch: z.int().positive().default(patchSize(imageSize)),
+    /** Height and width of a tile, pixels; a quarter of the image's, at least 16. */
+    patch: z.int().positive().default(lonePatchSize(imageSize)),
     /** Side of a tile over that of its cell: about 64 px of 85. */
     side: share.default(0.75),
     /** Share of the gap that each tile moves in: anywhere in its cell. */
@@ -28,8 +28,8 @@ const config = (imageSize: number) =>
      * that hardly moves.
      */
     cropScale: share.default(imageSize <= SMALL ? 0.3 : 0.77),
-    /** Probability that the whole image is gray. */
-    grayscale: fraction.default(0.66),
+    /** Probability that the whole image is gray; 0.66, small images 0: too coarse to show a lens's aberration. */
+    grayscale: fraction.default(imageSize <= SMALL ? 0 : 0.66),
     /** Length of a tile's features in the head; 256 for small images, else 1000. */
     hidden: z
       .int()

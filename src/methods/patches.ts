@@ -9,6 +9,9 @@ export const GRID = 3;
 /** Height and width of a patch for images of that size: 56 px for 224, 8 for 32. */
 export const patchSize = (imageSize: number): number => Math.max(1, Math.round(imageSize / 4));
 
+/** The same where the encoder sees patches alone: those of small images are enlarged, for it makes little of 8 px. */
+export const lonePatchSize = (imageSize: number): number => Math.max(16, patchSize(imageSize));
+
 export interface GridPatch {
   /** Cells that it may come from, counted by rows. */
   readonly cells: readonly number[];

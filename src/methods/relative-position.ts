@@ -9,7 +9,7 @@ import { crossEntropy } from "../nn/losses.ts";
 import { relu } from "../ops/elementwise.ts";
 import { concat, split } from "../ops/movement.ts";
 import type { Method } from "./method.ts";
-import { gridPatch, patchSize, standardize } from "./patches.ts";
+import { gridPatch, lonePatchSize, standardize } from "./patches.ts";
 import { fraction, SMALL, share } from "./views.ts";
 
 const CENTRE = 4;
@@ -17,8 +17,8 @@ const NEIGHBOURS = [0, 1, 2, 3, 5, 6, 7, 8];
 
 const config = (imageSize: number) =>
   z.strictObject({
-    /** Height and width of a patch, pixels; a quarter of the image's. */
-    patch: z.int().positive().default(patchSize(imageSize)),
+    /** Height and width of a patch, pixels; a quarter of the image's, at least 16. */
+    patch: z.int().positive().default(lonePatchSize(imageSize)),
     /**
      * Side of a patch over that of its cell: about 64 px of 85, as those who train ResNet-50 take it. Small images: 0.65,
      * which with less jitter leaves a gap of whole pixels.
@@ -35,14 +35,14 @@ const config = (imageSize: number) =>
      * hardly moves.
      */
     cropScale: share.default(imageSize <= SMALL ? 0.4 : 0.77),
-    /** Probability that a patch is gray. */
-    grayscale: fraction.default(0.66),
+    /** Probability that a patch is gray; 0.66, small images 0: too coarse to show a lens's aberration. */
+    grayscale: fraction.default(imageSize <= SMALL ? 0 : 0.66),
     /**
-     * Probability that a patch keeps one channel alone, with noise in place of the others. The paper drops colours
-     * always, the recipe for ResNet-50 has grayscale in its place; here one patch in six stays as it is, lest colour be
-     * foreign to the encoder.
+     * Probability that a patch keeps one channel alone, with noise in place of the others; 0.5, small images 0. The paper
+     * drops colours always, the recipe for ResNet-50 has grayscale in its place; here one patch in six stays as it is,
+     * lest colour be foreign to the encoder.
      */
-    dropChannels: fraction.default(0.5),
+    dropChannels: fraction.default(imageSize <= SMALL ? 0 : 0.5),
     /** Width of the head's hidden layer; 256 for small images, else 4096. */
     hidden: z
       .int()

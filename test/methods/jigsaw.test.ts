@@ -98,9 +98,10 @@ describe("jigsaw", () => {
       expect(average(counts) / 9).to.be.closeTo(0.66, 0.09);
     });
 
-    it("are a quarter of the image wide; a hundred orders by default", () => {
+    it("are a quarter of the image wide and at least 16 px, a hundred orders by default", () => {
       for (const [size, patch] of [
-        [32, 8],
+        [32, 16],
+        [64, 16],
         [224, 56],
       ] as const) {
         const defaults = jigsaw.config(size).parse({});

@@ -155,9 +155,10 @@ describe("relative position", () => {
       }
     });
 
-    it("are a quarter of the image wide", () => {
+    it("are a quarter of the image wide and at least 16 px", () => {
       for (const [size, patch] of [
-        [32, 8],
+        [32, 16],
+        [64, 16],
         [224, 56],
       ] as const) {
         const recipes = relativePosition.views(relativePosition.config(size).parse({}), size);

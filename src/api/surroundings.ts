@@ -1,0 +1,11 @@
+/** What surrounds a call: where it may write, and what stops it. */
+import type { Output } from "../train/progress.ts";
+
+export interface Surroundings {
+  /** Where progress and warnings go. @default quiet, warnings on standard error */
+  readonly output?: Output;
+  /** Stops the run after the step at hand, with a checkpoint. */
+  readonly signal?: AbortSignal;
+}
+
+export const QUIET: Output = { stream: process.stderr, quiet: true };
