@@ -46,7 +46,7 @@ const timed = kernels.slice(perStep);
 
 const PHASES = ["views", "forward", "backward", "update"] as const;
 function phaseOf(name: string): (typeof PHASES)[number] {
-  if (/^view\d/.test(name)) return "views";
+  if (/^views\b/.test(name)) return "views";
   if (name.startsWith("gradient")) return "backward";
   return name.startsWith("update") ? "update" : "forward";
 }

@@ -20,9 +20,8 @@ const REPEATS = 12;
 const config = simclr.config(SIZE).parse({ strength: 1, blur: 0.5 });
 const recipes = simclr.views(config, SIZE);
 const images = input("images", "uint8", ["n", "h", "w", 3]);
-const views = recipes.map((recipe, v) =>
-  augment(images, input(`view${v}`, "float32", ["n", VIEW_COLUMNS.length]), recipe),
-);
+const params = recipes.map((_, v) => input(`view${v}`, "float32", ["n", VIEW_COLUMNS.length]));
+const views = augment(images, params, recipes);
 // A number made of all views: in a training step they stay inside the graph as well.
 const graph = encodeModel(
   buildModel({ y: views.map((v) => reduceMean(v)).reduce((a, b) => add(a, b)) }, { name: "views" }),

@@ -127,7 +127,7 @@ function openStep(spec: ArtifactSpec) {
   const n = multiplyDims(batchMultiple, "n");
   const images = imagesInput(n); // [n, h, w, 3]
   const params = recipes.map((_, i) => input(viewInput(i), "float32", [n, VIEW_COLUMNS.length]));
-  const views = recipes.map((recipe, i) => inScope(viewInput(i), () => augment(images, params[i]!, recipe))); // [n, 3, s, s]
+  const views = inScope("views", () => augment(images, params, recipes)); // [n, 3, s, s] each
   const scope = new TrainingScope({ views, params, encode: encoderOf(spec) });
   return { resolved, method, config, scope, recipes, batchMultiple, perImage: [images, ...params] };
 }

@@ -255,6 +255,16 @@ export function split(x: Tensor, axis: number, like: readonly Tensor[]): readonl
   return splitOp([x, lengths], { axis: at });
 }
 
+/** What `split` took apart along an axis, if these are all of its parts in their order; else they are concatenated. */
+export function unsplit(parts: readonly Tensor[], axis: number): Tensor {
+  const { source } = parts[0]!;
+  if (source.kind === "node" && source.op.name === "Split" && source.attributes.axis === axis) {
+    const all = source.outputs;
+    if (all.length === parts.length && parts.every((part, i) => part === all[i])) return source.inputs[0]!;
+  }
+  return concat(parts, axis);
+}
+
 /** `count` equal parts along an axis of fixed size. */
 export function chunk(x: Tensor, axis: number, count: number): readonly Tensor[] {
   if (count === 1) return [x];

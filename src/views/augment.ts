@@ -2,7 +2,7 @@
  * Views as operators: crop, resize, flip, colour, blur, solarize and normalise a batch, each image by its own row of
  * parameters. Geometry and blur are matrix products with matrices made from the parameters.
  */
-import { multiplyDims } from "../graph/dims.ts";
+import { divideDims, multiplyDims } from "../graph/dims.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
 import {
   abs,
@@ -26,7 +26,7 @@ import {
   where,
 } from "../ops/elementwise.ts";
 import { matmul, swap } from "../ops/matmul.ts";
-import { cast, chunk, reshape, slice, table, transpose } from "../ops/movement.ts";
+import { cast, chunk, concat, reshape, slice, split, table, transpose } from "../ops/movement.ts";
 import { batchNorm } from "../ops/normalization.ts";
 import { reduceMax, reduceMean, reduceMin, reduceSum } from "../ops/reduce.ts";
 import { indicesAlong, sizeOf } from "../ops/shape.ts";
@@ -40,16 +40,50 @@ const LUMA = [0.299, 0.587, 0.114] as const;
 export const CHANNEL_MEAN = [0.485, 0.456, 0.406] as const;
 export const CHANNEL_STD = [0.229, 0.224, 0.225] as const;
 
-/** Views [n, 3, size, size], normalised, of images uint8 [n, h, w, 3] by parameters float32 [n, columns]. */
-export function augment(images: Tensor, params: Tensor, recipe: ViewRecipe): Tensor {
+/**
+ * A view of each image for each of the recipes, [n, 3, size, size] each, normalised: images uint8 [n, h, w, 3], a
+ * recipe's parameters float32 [n, columns]. Views that take the same operators go through them together.
+ */
+export function augment(
+  images: Tensor,
+  params: readonly Tensor[],
+  recipes: readonly ViewRecipe[],
+): readonly Tensor[] {
+  const all = recipes.map(stagesOf);
+  const keys = all.map((stages) => JSON.stringify(stages));
+  const views: Tensor[] = [];
+  for (const key of new Set(keys)) {
+    const places = keys.flatMap((k, i) => (k === key ? [i] : []));
+    const own = places.map((i) => params[i]!);
+    const together = throughStages(images, concat(own, 0), all[places[0]!]!); // [views n, 3, s, s]
+    split(together, 0, own).forEach((view, i) => {
+      views[places[i]!] = view;
+    });
+  }
+  return views;
+}
+
+/** What of a recipe decides which operators its views take; the rest is in their parameters. */
+const stagesOf = ({ size, jitter, grayscale, blur, solarize, dropChannels, turn }: ViewRecipe) => ({
+  size,
+  hue: jitter.p > 0 && jitter.hue > 0,
+  color: jitter.p > 0 || grayscale > 0,
+  blur: blur.p > 0,
+  solarize: solarize > 0,
+  drop: Boolean(dropChannels),
+  turn: Boolean(turn),
+});
+
+/** Images [n, h, w, 3] and parameters [views n, columns], view by view -> [views n, 3, s, s]. */
+function throughStages(images: Tensor, params: Tensor, stages: ReturnType<typeof stagesOf>): Tensor {
   const p = columnsOf(params);
-  const x = cropAndResize(images, p, recipe.size); // [n, 3, s, s], as all below
-  const jittered = recipe.jitter.p > 0 && recipe.jitter.hue > 0 ? turnHue(affine(x, p, "Before"), p.hue) : x;
-  const coloured = recipe.jitter.p > 0 || recipe.grayscale > 0 ? affine(jittered, p, "After") : jittered;
-  const blurred = recipe.blur.p > 0 ? blur(coloured, p.sigma, recipe.size) : coloured;
-  const solarized = recipe.solarize > 0 ? solarize(blurred, p.solarize) : blurred;
-  const dropped = recipe.dropChannels ? keepChannel(solarized, p.channel) : solarized;
-  return normalise(recipe.turn ? turnBy(dropped, p.turn) : dropped);
+  const x = cropAndResize(images, p, stages.size); // [n, 3, s, s] with n for views n, as all below
+  const jittered = stages.hue ? turnHue(affine(x, p, "Before"), p.hue) : x;
+  const coloured = stages.color ? affine(jittered, p, "After") : jittered;
+  const blurred = stages.blur ? blur(coloured, p.sigma, stages.size) : coloured;
+  const solarized = stages.solarize ? solarize(blurred, p.solarize) : blurred;
+  const dropped = stages.drop ? keepChannel(solarized, p.channel) : solarized;
+  return normalise(stages.turn ? turnBy(dropped, p.turn) : dropped);
 }
 
 /** The centre square of each image, `share` of its shorter side, resized to `size` and normalised: [n, 3, s, s]. */
@@ -90,16 +124,22 @@ function cropAndResize(images: Tensor, p: Columns, size: number): Tensor {
   const still = mul(p.flip, 0); // [n, 1, 1]
   const rows = resampling(images, 1, size, { start: p.top, length: p.height }, still, BYTE); // [n, s, h]
   const columns = resampling(images, 2, size, { start: p.left, length: p.width }, p.flip); // [n, s, w]
-  return resample(images, rows, columns, size); // [n, 3, s, s]
+  const views = divideDims(p.top.shape[0]!, images.shape[0]!) as number;
+  return resample(images, rows, columns, size, views); // [views n, 3, s, s]
 }
 
-/** rows and columns applied to uint8 images [n, h, w, 3], as values in [0, 1]: [n, 3, s, s]. */
-function resample(images: Tensor, rows: Tensor, columns: Tensor, size: number): Tensor {
-  const [n, height, width] = images.shape;
-  const lines = reshape(cast(images, "float32"), [n!, height!, multiplyDims(3, width!)], images); // [n, h, 3 w]
-  const squeezed = reshape(matmul(rows, lines), [n!, size, width!, 3], images); // [n, s, w, 3]
-  const planes = reshape(transpose(squeezed, [0, 3, 1, 2]), [n!, 3 * size, width!], images); // [n, 3 s, w]
-  return reshape(matmul(planes, swap(columns)), [n!, 3, size, size]);
+/**
+ * Images uint8 [n, h, w, 3], each in so many views, by rows [views n, s, h] and columns [views n, s, w], or by those
+ * of one for all; as values in [0, 1]: [views n, 3, s, s].
+ */
+function resample(images: Tensor, rows: Tensor, columns: Tensor, size: number, views = 1): Tensor {
+  const [n, height, width] = images.shape as [Dim, Dim, Dim];
+  const all = multiplyDims(views, n);
+  const lines = reshape(cast(images, "float32"), [n, height, multiplyDims(3, width)], images); // [n, h, 3 w]
+  const byView = views === 1 ? rows : reshape(rows, [views, n, size, height], images); // [views, n, s, h]
+  const squeezed = reshape(matmul(byView, lines), [all, size, width, 3], rows, images); // [views n, s, w, 3]
+  const planes = reshape(transpose(squeezed, [0, 3, 1, 2]), [all, 3 * size, width], rows, images); // [views n, 3 s, w]
+  return reshape(matmul(planes, swap(columns)), [all, 3, size, size]);
 }
 
 /**

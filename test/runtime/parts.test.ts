@@ -87,7 +87,7 @@ describe("a step in parts", () => {
     const pixels = input("images", "uint8", [n, "h", "w", 3]);
     const params = [0, 1].map((i) => input(`view${i}`, "float32", [n, VIEW_COLUMNS.length]));
     const recipes = method.views(config, 16);
-    const views = params.map((p, i) => augment(pixels, p, recipes[i]!));
+    const views = augment(pixels, params, recipes);
     const encode = (s: TrainingScope, x: typeof pixels) => encoderNamed("resnet20").build(s, x, 16);
     const scope = new TrainingScope({ views, params, encode: encode as never });
     const { outputs } = scope.with({ splits: 3 }, () =>

@@ -13,11 +13,13 @@ import {
   named,
   noise,
   normalised,
+  normalisedViews,
   observed,
   plain,
   planesOf,
   STD,
   views,
+  viewsOfEach,
   whole,
 } from "./support.ts";
 
@@ -60,6 +62,29 @@ describe("a drawn view", () => {
         drawn.map((_, i) => `image ${i} ${name}`),
       );
     }
+  });
+});
+
+describe("views of several recipes", () => {
+  it("are those that each recipe gives by itself, of other stages and sizes too", async () => {
+    const images = [noise(24, 30, "a"), noise(30, 20, "b")];
+    const recipes = [
+      plain(16, { jitter: jitterOf(1) }),
+      plain(12, { solarize: 1 }),
+      plain(16, { jitter: jitterOf(1), flip: 1 }),
+    ];
+    const rows = recipes.map((recipe, v) =>
+      images.map((x, i) => {
+        const row = new Float32Array(VIEW_COLUMNS.length);
+        sampleView(recipe, x, randomFor("each", v, i), row);
+        return named(row);
+      }),
+    );
+    const found = await viewsOfEach(recipes, images, rows);
+    for (const [v, recipe] of recipes.entries()) {
+      expectEqual(found[v]!, await normalisedViews(recipe, images, rows[v]!), 1e-6);
+    }
+    expect(found[0]).not.to.deep.equal(found[2]);
   });
 });
 

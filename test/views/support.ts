@@ -88,22 +88,33 @@ function canvasOf(images: readonly Image[]): Value {
 
 const imagesInput = () => input("images", "uint8", ["n", "h", "w", 3]);
 
-/** Views as the graph makes them, normalised, one image and row each. */
-export async function normalisedViews(
+/** Views as the graph makes them, normalised: one of each image for each recipe, by a row each. */
+export async function viewsOfEach(
+  recipes: readonly ViewRecipe[],
+  images: readonly Image[],
+  rows: readonly (readonly Row[])[],
+): Promise<Planes[][]> {
+  const params = recipes.map((_, v) => input(`view${v}`, "float32", ["n", VIEW_COLUMNS.length]));
+  const views = augment(imagesInput(), params, recipes);
+  const run = await compile(Object.fromEntries(views.map((view, v) => [`out${v}`, view])));
+  const feeds = rows.map((own, v) => {
+    const flat = own.flatMap((row) => VIEW_COLUMNS.map((column) => row[column]));
+    return [`view${v}`, floats(flat, [own.length, VIEW_COLUMNS.length])];
+  });
+  const found = await run({ images: canvasOf(images), ...Object.fromEntries(feeds) });
+  return recipes.map(({ size }, v) => {
+    const view = found[`out${v}`]!;
+    expect(view.shape).to.deep.equal([images.length, 3, size, size]);
+    return picturesOf(view.data as Float32Array, size);
+  });
+}
+
+/** Those of one recipe. */
+export const normalisedViews = async (
   recipe: ViewRecipe,
   images: readonly Image[],
   rows: readonly Row[],
-): Promise<Planes[]> {
-  const params = input("params", "float32", ["n", VIEW_COLUMNS.length]);
-  const run = await compile({ views: augment(imagesInput(), params, recipe) });
-  const flat = rows.flatMap((row) => VIEW_COLUMNS.map((column) => row[column]));
-  const { views } = await run({
-    images: canvasOf(images),
-    params: floats(flat, [rows.length, VIEW_COLUMNS.length]),
-  });
-  expect(views!.shape).to.deep.equal([images.length, 3, recipe.size, recipe.size]);
-  return picturesOf(views!.data as Float32Array, recipe.size);
-}
+): Promise<Planes[]> => (await viewsOfEach([recipe], images, [rows]))[0]!;
 
 /** The same with values in [0, 1]. */
 export const views = async (

@@ -87,10 +87,9 @@ async function step(): Promise<Answers> {
 async function views(): Promise<Answers> {
   const recipes = simclr.views(simclr.config(size).parse({}), size);
   const images = input("images", "uint8", ["n", "h", "w", 3]);
-  const means = recipes.map((recipe, v) =>
-    reduceMean(augment(images, input(`view${v}`, "float32", ["n", VIEW_COLUMNS.length]), recipe)),
-  );
-  const graph = encodeModel(buildModel({ y: means.reduce((a, b) => add(a, b)) }, { name: "views" }));
+  const params = recipes.map((_, v) => input(`view${v}`, "float32", ["n", VIEW_COLUMNS.length]));
+  const means = augment(images, params, recipes).map((view) => reduceMean(view));
+  const graph = encodeModel(buildModel({ y: means.reduce(add) }, { name: "views" }));
   const session = await openSession(graph, "views");
   const sources = await findImages(values.data, { limit: Number(values.limit) });
 
