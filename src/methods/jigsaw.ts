@@ -8,7 +8,7 @@ import { crossEntropy } from "../nn/losses.ts";
 import { relu } from "../ops/elementwise.ts";
 import { concat, split, unsplit } from "../ops/movement.ts";
 import type { Method } from "./method.ts";
-import { GRID, gridPatch, lonePatchSize, standardize } from "./patches.ts";
+import { colorJitter, GRID, gridPatch, lonePatchSize, standardize } from "./patches.ts";
 import { permutations } from "./permutations.ts";
 import { fraction, SMALL, share } from "./views.ts";
 
@@ -28,8 +28,10 @@ const config = (imageSize: number) =>
      * that hardly moves.
      */
     cropScale: share.default(imageSize <= SMALL ? 0.3 : 0.77),
-    /** Probability that the whole image is gray; 0.66, small images 0: too coarse to show a lens's aberration. */
-    grayscale: fraction.default(imageSize <= SMALL ? 0 : 0.66),
+    /** Strength of each tile's own colour jitter; half of it for hue. None; small images 0.4, as in relative position. */
+    colorJitter: fraction.default(imageSize <= SMALL ? 0.4 : 0),
+    /** Probability that the image is gray, or with colour jitter a tile; 0.66, small images 0.2. */
+    grayscale: fraction.default(imageSize <= SMALL ? 0.2 : 0.66),
     /** Length of a tile's features in the head; 256 for small images, else 1000. */
     hidden: z
       .int()
@@ -43,11 +45,12 @@ export const jigsaw: Method<Config> = {
   paper: "Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles, arXiv 1603.09246",
   config,
   // The choice that all tiles of an image share is the order: cell orders[choice][j] comes to place j.
-  views: ({ permutations: count, patch, grayscale, ...grid }) => {
+  views: ({ permutations: count, patch, colorJitter: strength, grayscale, ...grid }) => {
     const orders = permutations(count);
     return Array.from({ length: GRID * GRID }, (_, place) => {
       const tile = gridPatch(patch, { ...grid, cells: orders.map((order) => order[place]!) });
-      return { ...tile, group: { name: "grid", color: true }, grayscale };
+      const group = { name: "grid", color: strength === 0 };
+      return { ...tile, group, jitter: colorJitter(strength), grayscale };
     });
   },
   // Small images: as other methods train on CIFAR. Else VISSL's rates, 105 epochs.

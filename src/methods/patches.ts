@@ -23,6 +23,15 @@ export interface GridPatch {
   readonly jitter: number;
 }
 
+/** Colours drawn anew: brightness, contrast and saturation by up to `strength`, hue by up to half of it. */
+export const colorJitter = (strength: number): ViewRecipe["jitter"] => ({
+  p: strength > 0 ? 0.8 : 0,
+  brightness: strength,
+  contrast: strength,
+  saturation: strength,
+  hue: strength / 2,
+});
+
 /**
  * A patch of `size` pixels from a cell of the image's crop, in the colours of the image. All patches of an image have
  * one crop, one flip and one choice of cells; where a patch lies in its cell is its own.
@@ -34,7 +43,7 @@ export function gridPatch(size: number, { cells, cropScale, side, jitter }: Grid
     flip: 0.5,
     group: { name: "grid", color: false },
     patch: { grid: GRID, cells, side, jitter },
-    jitter: { p: 0, brightness: 0, contrast: 0, saturation: 0, hue: 0 },
+    jitter: colorJitter(0),
     grayscale: 0,
     blur: { p: 0, sigma: [0.1, 2] },
     solarize: 0,

@@ -9,7 +9,7 @@ import { crossEntropy } from "../nn/losses.ts";
 import { relu } from "../ops/elementwise.ts";
 import { concat, split, unsplit } from "../ops/movement.ts";
 import type { Method } from "./method.ts";
-import { gridPatch, lonePatchSize, standardize } from "./patches.ts";
+import { colorJitter, gridPatch, lonePatchSize, standardize } from "./patches.ts";
 import { fraction, SMALL, share } from "./views.ts";
 
 const CENTRE = 4;
@@ -35,8 +35,13 @@ const config = (imageSize: number) =>
      * hardly moves.
      */
     cropScale: share.default(imageSize <= SMALL ? 0.4 : 0.77),
-    /** Probability that a patch is gray; 0.66, small images 0: too coarse to show a lens's aberration. */
-    grayscale: fraction.default(imageSize <= SMALL ? 0 : 0.66),
+    /**
+     * Strength of each patch's own colour jitter; half of it for hue. None; small images 0.4: their patches touch nearly,
+     * and what goes on from one to the next would tell more than what they show.
+     */
+    colorJitter: fraction.default(imageSize <= SMALL ? 0.4 : 0),
+    /** Probability that a patch is gray; 0.66, small images 0.2: too coarse to show a lens's aberration. */
+    grayscale: fraction.default(imageSize <= SMALL ? 0.2 : 0.66),
     /**
      * Probability that a patch keeps one channel alone, with noise in place of the others; 0.5, small images 0. The paper
      * drops colours always, the recipe for ResNet-50 has grayscale in its place; here one patch in six stays as it is,
@@ -55,9 +60,10 @@ export const relativePosition: Method<Config> = {
   name: "relative-position",
   paper: "Unsupervised Visual Representation Learning by Context Prediction, arXiv 1505.05192",
   config,
-  views: ({ patch, grayscale, dropChannels, ...grid }) =>
+  views: ({ patch, colorJitter: strength, grayscale, dropChannels, ...grid }) =>
     [[CENTRE], NEIGHBOURS].map((cells) => ({
       ...gridPatch(patch, { ...grid, cells }),
+      jitter: colorJitter(strength),
       grayscale,
       dropChannels,
     })),

@@ -98,6 +98,26 @@ describe("jigsaw", () => {
       expect(average(counts) / 9).to.be.closeTo(0.66, 0.09);
     });
 
+    it("of small images have colours of their own, each tile; of large ones the image's", () => {
+      for (const [size, strength, grayscale] of [
+        [32, 0.4, 0.2],
+        [224, 0, 0.66],
+      ] as const) {
+        const defaults = jigsaw.config(size).parse({ permutations: 2 });
+        for (const recipe of jigsaw.views(defaults, size)) {
+          expect(recipe.grayscale).to.equal(grayscale);
+          expect(recipe.jitter.p > 0).to.equal(strength > 0);
+          expect(recipe.jitter).to.deep.include({
+            brightness: strength,
+            contrast: strength,
+            saturation: strength,
+          });
+          expect(recipe.jitter.hue).to.equal(strength / 2);
+          expect(recipe.group!.color).to.equal(strength === 0);
+        }
+      }
+    });
+
     it("are a quarter of the image wide and at least 16 px, a hundred orders by default", () => {
       for (const [size, patch] of [
         [32, 16],

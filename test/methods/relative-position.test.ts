@@ -155,6 +155,26 @@ describe("relative position", () => {
       }
     });
 
+    it("of small images have colours of their own, each patch, of large ones none", () => {
+      for (const [size, strength, grayscale] of [
+        [32, 0.4, 0.2],
+        [224, 0, 0.66],
+      ] as const) {
+        const defaults = relativePosition.config(size).parse({});
+        for (const recipe of relativePosition.views(defaults, size)) {
+          expect(recipe.grayscale).to.equal(grayscale);
+          expect(recipe.jitter.p > 0).to.equal(strength > 0);
+          expect(recipe.jitter).to.deep.include({
+            brightness: strength,
+            contrast: strength,
+            saturation: strength,
+          });
+          expect(recipe.jitter.hue).to.equal(strength / 2);
+          expect(recipe.group!.color).to.equal(false);
+        }
+      }
+    });
+
     it("are a quarter of the image wide and at least 16 px", () => {
       for (const [size, patch] of [
         [32, 16],
