@@ -27,6 +27,8 @@ export interface Node {
   readonly outputs: readonly Tensor[];
   /** The name scope it was made in, such as "encoder.layer1.0.conv2". */
   readonly scope: string;
+  /** Whether a gradient rule that reads its outputs makes them again; see `transient`. */
+  readonly transient: boolean;
 }
 
 export type Attribute = number | string | readonly number[] | { readonly float: number };
@@ -92,10 +94,31 @@ export function inScope<T>(name: string, body: () => T): T {
   }
 }
 
+let forgetting = false;
+
+/**
+ * What `body` makes is made again where the backward pass reads it, rather than held in memory until then
+ * (Chen et al. 2016, arXiv 1604.06174): for what is large and takes little to compute.
+ */
+export function transient<T>(body: () => T): T {
+  const outer = forgetting;
+  forgetting = true;
+  try {
+    return body();
+  } finally {
+    forgetting = outer;
+  }
+}
+
 /** The present name scope. */
 export const currentScope = (): string => path.join(".");
 
-function apply(op: Operator, inputs: readonly (Tensor | null)[], attributes: Attributes): readonly Tensor[] {
+/** The outputs of a new node. */
+export function apply(
+  op: Operator,
+  inputs: readonly (Tensor | null)[],
+  attributes: Attributes,
+): readonly Tensor[] {
   const present = inputs.filter((t) => t !== null);
   let types: readonly TensorType[];
   try {
@@ -106,7 +129,8 @@ function apply(op: Operator, inputs: readonly (Tensor | null)[], attributes: Att
     throw new ShapeError(`${op.name} "${currentScope()}": ${error.message} (inputs ${shapes})`);
   }
   const outputs: Tensor[] = [];
-  const node: Node = { kind: "node", op, inputs, attributes, outputs, scope: currentScope() };
+  const scope = currentScope();
+  const node: Node = { kind: "node", op, inputs, attributes, outputs, scope, transient: forgetting };
   for (const type of types)
     outputs.push({ id: nextId++, dtype: type.dtype, shape: type.shape, source: node });
   return outputs;

@@ -8,6 +8,7 @@ import { gemm } from "../ops/matmul.ts";
 import { concat, reshape } from "../ops/movement.ts";
 import * as norm from "../ops/normalization.ts";
 import { reduceMean } from "../ops/reduce.ts";
+import { winogradConv, winogradPays } from "../ops/winograd.ts";
 import type { Dim, Init, Shape } from "../spec.ts";
 import type { Scope } from "./scope.ts";
 
@@ -30,7 +31,8 @@ export const conv = (s: Scope, name: string, x: Tensor, { out, kernel, ...option
   s.in(name, () => {
     const perGroup = fixed(x.shape[1], "number of channels") / (options.groups ?? 1);
     const w = s.param("weight", [out, perGroup, kernel, kernel], kaimingNormal(out * kernel * kernel));
-    return ops.conv(x, w, options); // [n, out, h', w']
+    const minimal = s.mode === "training" && winogradPays(x, w, options);
+    return minimal ? winogradConv(x, w) : ops.conv(x, w, options); // [n, out, h', w']
   });
 
 /** Share of the old value that running statistics keep (PyTorch's momentum of 0.1 counts the other share). */

@@ -1,7 +1,7 @@
 /** Reverse-mode differentiation: one walk from the loss back, appending each operator's rule as ordinary nodes. */
 import { sameShape, showShape } from "../graph/dims.ts";
 import { reach } from "../graph/model.ts";
-import { inScope, type Node, scalar, type Tensor } from "../graph/tensor.ts";
+import { apply, inScope, type Node, scalar, type Tensor } from "../graph/tensor.ts";
 import { add } from "./elementwise.ts";
 import { zerosLike } from "./movement.ts";
 import { sumTo } from "./reduce.ts";
@@ -30,6 +30,7 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
     const before = found.get(input);
     found.set(input, before ? add(before, whole) : whole);
   };
+  const again = remaker();
   for (const node of nodes.reverse()) {
     const { gradient } = node.op;
     const grads = node.outputs.map((y) => found.get(y) ?? null);
@@ -41,8 +42,8 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
         const grad = grads[0] ?? zerosLike(node.outputs[0]!);
         const wants = (i: number) => inputs[i] !== undefined && wanted.has(inputs[i]);
         const parts = gradient({
-          inputs,
-          outputs: node.outputs,
+          inputs: inputs.map((t) => t && again(t)),
+          outputs: node.outputs.map(again),
           grads,
           grad,
           attributes: node.attributes,
@@ -55,6 +56,27 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
     );
   }
   return by.map((t) => found.get(t) ?? zerosLike(t));
+}
+
+/** From a transient tensor to another of the same value, the same one each time; any other tensor is its own. */
+function remaker(): (t: Tensor) => Tensor {
+  const made = new Map<Tensor, Tensor>();
+  const again = (t: Tensor): Tensor => {
+    const { source } = t;
+    if (source.kind !== "node" || !source.transient) return t;
+    if (!made.has(t)) {
+      const outputs = apply(
+        source.op,
+        source.inputs.map((x) => x && again(x)),
+        source.attributes,
+      );
+      outputs.forEach((output, i) => {
+        made.set(source.outputs[i]!, output);
+      });
+    }
+    return made.get(t)!;
+  };
+  return again;
 }
 
 /** Tensors on a path from one of `by`, through operators that have a rule. */

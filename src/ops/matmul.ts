@@ -16,23 +16,33 @@ const matmulOp = operator({
   gradient: ({ inputs: [a, b], grad, wants }) => {
     const shared = b!.shape.length === 2 && a!.shape.length > 2; // one matrix for the whole batch: one product
     return [
-      wants(0) ? matmul(grad, swap(b!)) : null,
-      wants(1) ? (shared ? matmul(transpose(rows(a!)), rows(grad)) : matmul(swap(a!), grad)) : null,
+      wants(0) ? (isSwapped(a!) ? swap(matmul(b!, swap(grad))) : matmul(grad, swap(b!))) : null,
+      wants(1) ? (shared ? matmul(transpose(rows(a!)), rows(grad)) : byRight(a!, b!, grad)) : null,
     ];
   },
 });
+
+/** The gradient by b of a b. */
+const byRight = (a: Tensor, b: Tensor, grad: Tensor): Tensor =>
+  isSwapped(b) ? swap(matmul(swap(grad), a)) : matmul(swap(a), grad);
+
+/** A factor that was transposed has its gradient transposed too: the two cancel, and a product reads its factors so. */
+const isSwapped = ({ shape, source }: Tensor): boolean =>
+  source.kind === "node" &&
+  source.op.type === "Transpose" &&
+  (source.attributes.perm as number[]).every((axis, i) => axis === swappedAxis(i, shape.length));
 
 /** a b, batched over leading axes with broadcasting. */
 export const matmul = (a: Tensor, b: Tensor): Tensor => matmulOp([a, b])[0]!;
 
 /** The last two axes swapped. */
 export function swap(x: Tensor): Tensor {
-  const rank = x.shape.length;
   return transpose(
     x,
-    x.shape.map((_, i) => (i < rank - 2 ? i : 2 * rank - 3 - i)),
+    x.shape.map((_, i) => swappedAxis(i, x.shape.length)),
   );
 }
+const swappedAxis = (i: number, rank: number): number => (i < rank - 2 ? i : 2 * rank - 3 - i);
 
 /** All leading axes as one. */
 const rows = (x: Tensor): Tensor => reshape(x, [elements(x.shape.slice(0, -1)), x.shape.at(-1)!]);

@@ -45,9 +45,17 @@ const transposeOp = operator({
   },
 });
 
-/** Axes in another order; reversed by default. */
+/** Axes in another order; reversed by default. Of what was transposed already, one transposition or none is left. */
 export function transpose(x: Tensor, perm: readonly number[] = x.shape.map((_, i) => i).reverse()): Tensor {
   if (perm.every((axis, i) => axis === i)) return x;
+  const { source } = x;
+  if (source.kind === "node" && source.op.type === "Transpose") {
+    const before = source.attributes.perm as number[];
+    return transpose(
+      source.inputs[0]!,
+      perm.map((axis) => before[axis]!),
+    );
+  }
   return transposeOp([x], { perm })[0]!;
 }
 

@@ -46,6 +46,8 @@ export async function openSession(
       // Measured: the pattern planner holds every buffer at once, a third more memory at the same speed.
       enableMemPattern: false,
       logSeverityLevel: 3,
+      // What is made again for the backward pass, to hold less in memory, is not to be made once and held.
+      extra: { optimization: { disable_specified_optimizers: "CommonSubexpressionElimination" } },
       ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
       ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
     });

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { constant, integers, operators, type Tensor } from "../../src/graph/tensor.ts";
+import { constant, integers, operators, type Tensor, transient } from "../../src/graph/tensor.ts";
 import { type ConvOptions, conv } from "../../src/ops/conv.ts";
 import * as e from "../../src/ops/elementwise.ts";
 import * as indexing from "../../src/ops/indexing.ts";
@@ -8,6 +8,7 @@ import * as m from "../../src/ops/movement.ts";
 import { batchNorm, batchNormTraining, layerNorm } from "../../src/ops/normalization.ts";
 import { averagePool, globalAveragePool, maxPool } from "../../src/ops/pool.ts";
 import * as r from "../../src/ops/reduce.ts";
+import { winogradConv } from "../../src/ops/winograd.ts";
 import { type Check, checkGradient } from "../support/gradient.ts";
 
 const positive = (x: number) => 0.5 + Math.abs(x);
@@ -223,6 +224,24 @@ const checks: Record<string, Check[]> = {
     ...convs([2, 9, 3, 3], [2, 9, 3, 3], { pad: 1 }),
     ...convs([1, 1, 5, 5], [2, 1, 3, 2], { stride: 2 }),
   ],
+  WinogradConv: (
+    [
+      [2, 3, 4, 4],
+      [2, 2, 5, 7],
+      [1, 2, 1, 9],
+    ] as const
+  ).flatMap((shape) => both({ shapes: [[...shape], [3, shape[1], 3, 3]], build: winogradConv })),
+  Transient: both({
+    shapes: [
+      [3, 4],
+      [4, 2],
+    ],
+    build: (a, b) => {
+      const [x, y] = transient(() => [e.exp(e.relu(m.transpose(a))), e.tanh(b)]);
+      return e.mul(matmul(m.transpose(x!), y!), e.reciprocal(e.add(e.square(matmul(a, b)), 1)));
+    },
+    draw: offZero,
+  }),
   MaxPool: [
     { shapes: [[2, 2, 4, 4]], build: (x) => maxPool(x, { kernel: 2 }), draw: spaced() },
     {
