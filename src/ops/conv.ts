@@ -119,20 +119,24 @@ function weightGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tenso
   return groups === 1 && divides ? shiftedProducts(dy, x, w, window) : tapProducts(dy, x, w, window);
 }
 
-/** Maps up to this wide are shifted with the batch as last axis, in long runs; wider ones have long rows anyway. */
+/** Maps up to this wide, and strides, are taken with the batch as last axis, in long runs; other rows are long. */
 const NARROW = 16;
+
+/** With up to this many input channels, as images have, each tap of x is a part of one matrix. */
+const FEW = 4;
 
 /**
  * Tap (r, s) pairs dy at (i, j) with x at row stride i + r and column stride j + s: shift x by rows, and dy by columns,
  * once for each r and each s; the product of all column shifts of dy, one upon the other, with a row shift of x holds
- * the taps of that row. A stride splits x by the remainders of rows and columns first.
+ * the taps of that row. A stride splits x by the remainders of rows and columns first. Where x has few channels, it
+ * alone is shifted, by both.
  */
 function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, { stride, pad: p, dilation }: Window): Tensor {
   const [n, out, outHeight, outWidth] = dy.shape as [Dim, number, number, number];
   const [, c, , width] = x.shape as [Dim, number, number, number];
   const [kh, kw] = w.shape.slice(2) as [number, number];
   const columns = width / stride;
-  const batchLast = outWidth <= NARROW;
+  const batchLast = outWidth <= NARROW || stride > 1;
   const [rowAxis, columnAxis] = batchLast ? [1, 2] : [2, 3];
   const positions = multiplyDims(n, outHeight * columns);
   /** Remainder and shift of a tap's rows or columns: stride * shift + remainder. */
@@ -148,7 +152,17 @@ function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, { stride, pad: p, dil
   };
   const order = batchLast ? [1, 2, 3, 0] : [1, 0, 2, 3];
   const gradient = transpose(dy, order); // [out, h', w', n] or [out, n, h', w']
-  const phases = stride === 1 ? [transpose(x, order)] : byRemainder(x, stride, batchLast); // as the gradient, of c
+  const phases = stride === 1 ? [transpose(x, order)] : byRemainder(x, stride); // as the gradient, of c
+  if (c <= FEW) {
+    const patches = Array.from({ length: kh * kw }, (_, i) => {
+      const [row, column] = [tap(Math.floor(i / kw)), tap(i % kw)];
+      const phase = phases[row.remainder * stride + column.remainder]!;
+      return shifted(shifted(phase, rowAxis, row.shift, outHeight), columnAxis, column.shift, outWidth);
+    });
+    const right = reshape(concat(patches, 0), [kh * kw * c, multiplyDims(n, outHeight * outWidth)]); // [taps c, n h' w']
+    const product = matmul(reshape(gradient, [out, right.shape[1]!]), transpose(right)); // [out, taps c]
+    return reshape(transpose(reshape(product, [out, kh * kw, c]), [0, 2, 1]), w.shape); // [out, c, kh, kw]
+  }
   const taps: Tensor[] = []; // [out, c] each, at r kw + s
   for (let b = 0; b < stride; b++) {
     const mine = Array.from({ length: kw }, (_, s) => s).filter((s) => tap(s).remainder === b);
@@ -168,11 +182,13 @@ function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, { stride, pad: p, dil
   return reshape(transpose(flat), w.shape); // [out, c, kh, kw]
 }
 
-/** Every stride-th row and column from each remainder, at row remainder * stride + column remainder. */
-function byRemainder(x: Tensor, stride: number, batchLast: boolean): readonly Tensor[] {
+/** Every stride-th row and column from each remainder, at row remainder * stride + column remainder; batch last. */
+function byRemainder(x: Tensor, stride: number): readonly Tensor[] {
   const [n, c, height, width] = x.shape as [Dim, number, number, number];
-  const cells = reshape(x, [n, c, height / stride, stride, width / stride, stride], x);
-  const split = transpose(cells, batchLast ? [3, 5, 1, 2, 4, 0] : [3, 5, 1, 0, 2, 4]); // [stride, stride, c, ...]
+  // In two steps, for then whole batches are moved: taking values one by one from the rows takes far longer.
+  const last = transpose(x, [1, 2, 3, 0]); // [c, h, w, n]
+  const cells = reshape(last, [c, height / stride, stride, width / stride, stride, n], x);
+  const split = transpose(cells, [2, 4, 0, 1, 3, 5]); // [stride, stride, c, h / stride, w / stride, n]
   return chunk(reshape(split, [stride * stride * c, ...split.shape.slice(3)], x), 0, stride * stride);
 }
 
