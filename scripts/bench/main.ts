@@ -1,6 +1,6 @@
 /**
  * Our own figures, each measured in a process of its own: `npm run bench`, or `npm run bench -- --json`. With --peers
- * ours beside PyTorch's, see peers.ts.
+ * ours beside PyTorch's, see peers.ts; with --growth how a step's cost grows, see growth.ts.
  */
 import { execFile } from "node:child_process";
 import { cpus } from "node:os";
@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
 
 if (process.argv.includes("--peers")) await import("./peers.ts");
+else if (process.argv.includes("--growth")) await import("./growth.ts");
 else await ownFigures();
 
 async function run(name: string): Promise<Record<string, number>> {

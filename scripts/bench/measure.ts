@@ -1,10 +1,12 @@
 /** What the benches share: clocks, medians, a bare matrix product and a step to run. */
 import * as ort from "onnxruntime-node";
-import { type ArtifactSpec, compile } from "../../src/artifact/compile.ts";
+import { type ArtifactSpec, compile, compileInParts } from "../../src/artifact/compile.ts";
 import { inMemory } from "../../src/artifact/files.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input } from "../../src/graph/tensor.ts";
+import { mul } from "../../src/ops/elementwise.ts";
 import { matmul } from "../../src/ops/matmul.ts";
+import { slice } from "../../src/ops/movement.ts";
 import { randomFor } from "../../src/random.ts";
 import { openSession, type Session, type SessionOptions } from "../../src/runtime/session.ts";
 import { initialState } from "../../src/runtime/state.ts";
@@ -40,6 +42,18 @@ export async function openMatmul(size = 2048): Promise<{ gflops(): Promise<numbe
   return { session, gflops: async () => (2 * size ** 3) / (await secondsOf(() => session.run(feeds))) / 1e9 };
 }
 
+/** GB/s of an element-wise pass from one array to another, in and out counted: what the machine gives to memory. */
+export async function copyRate(size = 2 ** 24): Promise<number> {
+  const x = input("x", "float32", ["n"]); // [n]
+  const y = slice(mul(x, 2), { 0: [0, 1] }); // [1], so that the rest is not copied out
+  const session = await openSession(encodeModel(buildModel({ y }, { name: "pass" })), "pass");
+  const feeds = { x: new ort.Tensor("float32", new Float32Array(size).fill(1), [size]) };
+  const seconds: number[] = [];
+  for (let i = 0; i < 6; i++) seconds.push(await secondsOf(() => session.run(feeds)));
+  await session.close();
+  return (2 * 4 * size) / Math.min(...seconds) / 1e9;
+}
+
 export const randomImages = (n: number, size: number): Uint8Array => {
   const random = randomFor("images");
   return Uint8Array.from({ length: n * size * size * 3 }, () => random.integer(256));
@@ -56,23 +70,25 @@ export function drawRows(recipe: ViewRecipe, n: number, size: number, view = 0):
   return rows;
 }
 
-/** In the data that a step pretends to be of. */
-const IMAGES = 10_000;
+export interface StepOptions extends SessionOptions {
+  /** In the data that the step pretends to be of. @default 10,000 */
+  readonly dataset?: number;
+  /** Takes the step in parts, so many images at a time. */
+  readonly microBatch?: number;
+}
 
 /** A trainer of the spec at its initial state, and one step's input. */
 export async function openStep(
   spec: ArtifactSpec,
   n: number,
-  options: SessionOptions = {},
+  { dataset = 10_000, microBatch, ...options }: StepOptions = {},
 ): Promise<{ trainer: Trainer; input: StepInput }> {
-  const { manifest, graphs } = compile(spec);
+  const { manifest, graphs } = microBatch ? compileInParts(spec) : compile(spec);
   const artifact = inMemory(manifest, graphs);
-  const trainer = await openTrainer(artifact, initialState(artifact.manifest, { seed: 0, images: IMAGES }), {
-    ...options,
-    where: manifest.name,
-    images: IMAGES,
-  });
-  const at = { step: 50, steps: 100, stepsPerEpoch: 50, images: IMAGES };
+  const state = initialState(artifact.manifest, { seed: 0, images: dataset });
+  const where = manifest.name;
+  const trainer = await openTrainer(artifact, state, { ...options, where, images: dataset, microBatch });
+  const at = { step: 50, steps: 100, stepsPerEpoch: 50, images: dataset };
   const { imageSize: side } = spec;
   const indices = Array.from({ length: n }, (_, i) => i);
   const sizes = indices.map(() => ({ height: side, width: side }));
@@ -83,7 +99,7 @@ export async function openStep(
       height: side,
       width: side,
       indices,
-      ...drawStep(artifact.manifest, 0, { indices, sizes, epoch: 0, step: 0 }, IMAGES),
+      ...drawStep(artifact.manifest, 0, { indices, sizes, epoch: 0, step: 0 }, dataset),
       scalars: Object.fromEntries(
         manifest.scalars.map(({ name, schedule }) => [name, scheduleValue(schedule, at)]),
       ),

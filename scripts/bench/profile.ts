@@ -1,5 +1,6 @@
 /**
- * Where the time of a step goes, by ONNX Runtime's own profile: by phase, by layer and by operator.
+ * Where the time of a step goes, by ONNX Runtime's own profile: by phase, layer and operator, and the products and
+ * passes that take longest, with GFLOP/s and GB/s beside what the machine gives.
  * `tsx scripts/bench/profile.ts --method swav --encoder resnet20 --image-size 32 --batch 128`; prints Markdown tables,
  * or one JSON object with --json.
  */
@@ -7,7 +8,8 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { openStep } from "./measure.ts";
+import { kernelsOf, layerOf, phaseOf, type Total, totals } from "./events.ts";
+import { copyRate, median, openMatmul, openStep, secondsOf } from "./measure.ts";
 
 const { values } = parseArgs({
   options: {
@@ -16,74 +18,70 @@ const { values } = parseArgs({
     "image-size": { type: "string", default: "32" },
     batch: { type: "string", default: "64" },
     steps: { type: "string", default: "5" },
+    /** Rows of the last table. */
+    top: { type: "string", default: "20" },
     json: { type: "boolean" },
   },
 });
 
-interface Event {
-  readonly cat: string;
-  readonly name: string;
-  /** Microseconds. */
-  readonly dur: number;
-  readonly args?: { readonly op_name?: string };
-}
+const { method, encoder } = values;
+const [batch, steps, top] = [values.batch, values.steps, values.top].map(Number) as [number, number, number];
+const spec = { method, encoder, imageSize: Number(values["image-size"]) };
+
+const matmul = await openMatmul();
+const machine = { gflops: await matmul.gflops(), gbytes: await copyRate() };
+await matmul.session.close();
 
 const dir = await mkdtemp(join(tmpdir(), "profile-"));
-const { method, encoder } = values;
-const steps = Number(values.steps);
-const spec = { method, encoder, imageSize: Number(values["image-size"]) };
-const { trainer, input } = await openStep(spec, Number(values.batch), { profile: join(dir, "step") });
-for (let i = 0; i <= steps; i++) await trainer.step(input);
+const { trainer, input } = await openStep(spec, batch, { profile: join(dir, "step") });
+const seconds: number[] = [];
+for (let i = 0; i <= steps; i++) seconds.push(await secondsOf(() => trainer.step(input)));
 await trainer.close();
 const [file] = await readdir(dir);
-const events = JSON.parse(await readFile(join(dir, file!), "utf8")) as Event[];
+const all = kernelsOf(await readFile(join(dir, file!), "utf8"));
 await rm(dir, { recursive: true });
 
-const kernels = events.filter((e) => e.cat === "Node" && e.name.endsWith("_kernel_time"));
 // The first step touches the memory; each step has as many kernels.
-const perStep = kernels.length / (steps + 1);
-const timed = kernels.slice(perStep);
-
-const PHASES = ["views", "forward", "backward", "update"] as const;
-function phaseOf(name: string): (typeof PHASES)[number] {
-  if (/^views\b/.test(name)) return "views";
-  if (name.startsWith("gradient")) return "backward";
-  return name.startsWith("update") ? "update" : "forward";
-}
-/** The first two names of the scope: encoder.layer1, projector.0, sinkhorn. */
-function layerOf(name: string): string {
-  const scope = name.replace(/^(gradient|update)\./, "").split("/")[0]!;
-  return scope.split(".").slice(0, 2).join(".") || "(loss)";
-}
-
-function shares(key: (event: Event) => string): Record<string, number> {
-  const total = timed.reduce((sum, e) => sum + e.dur, 0);
-  const sums = new Map<string, number>();
-  for (const event of timed) sums.set(key(event), (sums.get(key(event)) ?? 0) + event.dur);
-  const sorted = [...sums].sort((a, b) => b[1] - a[1]);
-  return Object.fromEntries(sorted.map(([name, sum]) => [name, (100 * sum) / total]));
-}
-
+const kernels = all.slice(all.length / (steps + 1));
+const stepMs = 1000 * median(seconds.slice(1));
+const kernelMs = kernels.reduce((sum, { ms }) => sum + ms, 0) / steps;
+const copies = { name: "copies", ms: Math.max(0, stepMs - kernelMs), calls: 1, gflops: 0, gbytes: 0 };
 const result = {
   ...spec,
-  batch: Number(values.batch),
-  kernelMsPerStep: timed.reduce((sum, e) => sum + e.dur, 0) / steps / 1000,
-  phases: shares((e) => phaseOf(e.name)),
-  layers: shares((e) => layerOf(e.name)),
-  operators: shares((e) => e.args?.op_name ?? "?"),
+  batch,
+  machine,
+  stepMs,
+  kernelMs,
+  phases: [...totals(kernels, steps, phaseOf), copies],
+  layers: totals(kernels, steps, layerOf),
+  operators: totals(kernels, steps, (k) => k.operator),
+  slowest: totals(kernels, steps, (k) => `${phaseOf(k)} ${k.operator} ${k.shapes}`).slice(0, top),
 };
+
+const rate = (x: number) => (x < 0.05 ? "" : x.toFixed(x < 10 ? 1 : 0));
+const table = (title: string, rows: readonly Total[]) =>
+  [
+    `| ${title} | ms | share | calls | GFLOP/s | GB/s |`,
+    "|---|---|---|---|---|---|",
+    ...rows
+      .filter(({ ms }) => ms >= 0.003 * stepMs)
+      .map(
+        ({ name, ms, calls, gflops, gbytes }) =>
+          `| ${name} | ${ms.toFixed(1)} | ${((100 * ms) / stepMs).toFixed(1)} % | ${calls.toFixed(0)} | ${rate(gflops)} | ${rate(gbytes)} |`,
+      ),
+  ].join("\n");
+
 if (values.json) console.log(JSON.stringify(result));
 else {
-  const table = (title: string, rows: Record<string, number>) =>
-    `| ${title} | share of kernel time |\n|---|---|\n${Object.entries(rows)
-      .filter(([, share]) => share >= 0.3)
-      .map(([name, share]) => `| ${name} | ${share.toFixed(1)} % |`)
-      .join("\n")}`;
-  console.log(`${method}, ${encoder}, ${spec.imageSize} px, ${result.batch} images: kernels take ${result.kernelMsPerStep.toFixed(0)} ms a step
+  console.log(`${method}, ${encoder}, ${spec.imageSize} px, ${batch} images: ${stepMs.toFixed(0)} ms a step, kernels ${kernelMs.toFixed(0)} ms.
+The machine gives ${machine.gflops.toFixed(0)} GFLOP/s to a bare MatMul and ${machine.gbytes.toFixed(0)} GB/s to one pass over memory. Copies: what a step
+takes besides its kernels.
 
 ${table("phase", result.phases)}
 
 ${table("layer", result.layers)}
 
-${table("operator", result.operators)}`);
+${table("operator", result.operators)}
+
+${table("slowest, by shapes of the inputs", result.slowest)}`);
 }
