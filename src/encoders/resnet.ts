@@ -2,8 +2,8 @@
  * Residual networks (He et al. 2015, arXiv 1512.03385). Images of up to 64 px get a 3x3 stem without max-pool, as
  * contrastive work on CIFAR has it; larger ones the 7x7 stem of the paper.
  */
-import type { Tensor } from "../graph/tensor.ts";
-import { batchNorm, conv } from "../nn/layers.ts";
+import { type Tensor, transient } from "../graph/tensor.ts";
+import { batchNorm, batchNormRelu, conv } from "../nn/layers.ts";
 import type { Scope } from "../nn/scope.ts";
 import { add, relu } from "../ops/elementwise.ts";
 import { pad, slice } from "../ops/movement.ts";
@@ -12,8 +12,8 @@ import type { Encoder } from "./encoder.ts";
 
 const PAPER = "Deep Residual Learning for Image Recognition, arXiv 1512.03385";
 
-/** A block gives [n, out, h / stride, w / stride]. */
-type Block = (s: Scope, x: Tensor, width: number, stride: number) => Tensor;
+/** A block gives the two terms of its sum, [n, out, h / stride, w / stride]. */
+type Block = (s: Scope, x: Tensor, width: number, stride: number) => readonly [Tensor, Tensor];
 type Shortcut = (s: Scope, x: Tensor, out: number, stride: number) => Tensor;
 
 /** A 1x1 convolution where the shape changes (option B of the paper). */
@@ -32,19 +32,17 @@ const padded: Shortcut = (_, x, out, stride) => {
 const basic =
   (shortcut: Shortcut): Block =>
   (s, x, width, stride) => {
-    const inner = relu(batchNorm(s, "bn1", conv(s, "conv1", x, { out: width, kernel: 3, stride, pad: 1 })));
+    const inner = batchNormRelu(s, "bn1", conv(s, "conv1", x, { out: width, kernel: 3, stride, pad: 1 }));
     const outer = batchNorm(s, "bn2", conv(s, "conv2", inner, { out: width, kernel: 3, pad: 1 }));
-    return relu(add(outer, shortcut(s, x, width, stride))); // [n, width, h', w']
+    return [outer, shortcut(s, x, width, stride)];
   };
 
 /** Stride in the 3x3 convolution ("v1.5"). */
 const bottleneck: Block = (s, x, width, stride) => {
-  const first = relu(batchNorm(s, "bn1", conv(s, "conv1", x, { out: width, kernel: 1 })));
-  const second = relu(
-    batchNorm(s, "bn2", conv(s, "conv2", first, { out: width, kernel: 3, stride, pad: 1 })),
-  );
+  const first = batchNormRelu(s, "bn1", conv(s, "conv1", x, { out: width, kernel: 1 }));
+  const second = batchNormRelu(s, "bn2", conv(s, "conv2", first, { out: width, kernel: 3, stride, pad: 1 }));
   const third = batchNorm(s, "bn3", conv(s, "conv3", second, { out: 4 * width, kernel: 1 }));
-  return relu(add(third, projected(s, x, 4 * width, stride))); // [n, 4 width, h', w']
+  return [third, projected(s, x, 4 * width, stride)];
 };
 
 interface Plan {
@@ -65,12 +63,19 @@ function resnet(name: string, { block, stages, width, expansion }: Plan): Encode
     build: (s, views, imageSize) => {
       const small = imageSize <= 64;
       const stem = small ? { kernel: 3, pad: 1 } : { kernel: 7, stride: 2, pad: 3 };
-      let x = relu(batchNorm(s, "bn1", conv(s, "conv1", views, { out: width, ...stem }))); // [n, width, h, w]
+      let x = batchNormRelu(s, "bn1", conv(s, "conv1", views, { out: width, ...stem })); // [n, width, h, w]
       if (!small) x = maxPool(x, { kernel: 3, stride: 2, pad: 1 }); // [n, width, h / 2, w / 2]
       stages.forEach((blocks, stage) => {
         for (let i = 0; i < blocks; i++) {
           const stride = stage > 0 && i === 0 ? 2 : 1;
-          x = s.in(`layer${stage + 1}`, () => s.in(`${i}`, () => block(s, x, width * 2 ** stage, stride)));
+          x = s.in(`layer${stage + 1}`, () =>
+            s.in(`${i}`, () => {
+              const [inner, outer] = block(s, x, width * 2 ** stage, stride);
+              const join = () => relu(add(inner, outer)); // [n, out, h', w']
+              // Of two blocks one is held: from it the other is a sum away.
+              return i % 2 === 1 ? transient(join) : join();
+            }),
+          );
         }
       });
       return globalAveragePool(x); // [n, features]

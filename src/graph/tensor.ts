@@ -94,19 +94,19 @@ export function inScope<T>(name: string, body: () => T): T {
   }
 }
 
-let forgetting = false;
+let forgets = false;
 
 /**
  * What `body` makes is made again where the backward pass reads it, rather than held in memory until then
  * (Chen et al. 2016, arXiv 1604.06174): for what is large and takes little to compute.
  */
 export function transient<T>(body: () => T): T {
-  const outer = forgetting;
-  forgetting = true;
+  const outer = forgets;
+  forgets = true;
   try {
     return body();
   } finally {
-    forgetting = outer;
+    forgets = outer;
   }
 }
 
@@ -130,7 +130,7 @@ export function apply(
   }
   const outputs: Tensor[] = [];
   const scope = currentScope();
-  const node: Node = { kind: "node", op, inputs, attributes, outputs, scope, transient: forgetting };
+  const node: Node = { kind: "node", op, inputs, attributes, outputs, scope, transient: forgets };
   for (const type of types)
     outputs.push({ id: nextId++, dtype: type.dtype, shape: type.shape, source: node });
   return outputs;

@@ -6,9 +6,8 @@ import { z } from "zod";
 import { scalar, type Tensor } from "../graph/tensor.ts";
 import { mlp } from "../nn/heads.ts";
 import { sumOfSquaredProducts } from "../nn/losses.ts";
-import { add, mul, relu, sqrt, square, sub } from "../ops/elementwise.ts";
+import { add, div, mul, relu, sqrt, square, sub } from "../ops/elementwise.ts";
 import { concat } from "../ops/movement.ts";
-import { unbiased } from "../ops/normalization.ts";
 import { divideByCount, reduceMean, reduceSum } from "../ops/reduce.ts";
 import type { Method } from "./method.ts";
 import { SMALL, twoViews, viewSettings } from "./views.ts";
@@ -69,7 +68,8 @@ export const vicreg: Method<Config> = {
 
 /** The terms v and c of equations 1 to 4, of the embeddings [n, d] of one view, []. */
 function spread(z: Tensor): { variance: Tensor; covariance: Tensor } {
-  const perPair = unbiased(divideByCount(scalar(1), z, [0]), z); // 1 / (n - 1), []
+  const share = divideByCount(scalar(1), z, [0]); // 1 / n, []
+  const perPair = div(share, sub(1, share)); // 1 / (n - 1), []
   const x = mul(sub(z, reduceMean(z, { axes: [0], keep: true })), sqrt(perPair)); // [n, d]: covariance is x' x
   const diagonal = reduceSum(square(x), { axes: [0] }); // [d]
   const std = sqrt(add(diagonal, 1e-4)); // [d]

@@ -1,9 +1,9 @@
 /** Layers: operators with their weights, named as PyTorch and timm name them. */
 
 import { divideDims, elements } from "../graph/dims.ts";
-import { constant, fixed, ShapeError, type Tensor } from "../graph/tensor.ts";
+import { constant, fixed, ShapeError, type Tensor, transient } from "../graph/tensor.ts";
 import * as ops from "../ops/conv.ts";
-import { add, mul } from "../ops/elementwise.ts";
+import { add, mul, relu } from "../ops/elementwise.ts";
 import { gemm } from "../ops/matmul.ts";
 import { concat, reshape } from "../ops/movement.ts";
 import * as norm from "../ops/normalization.ts";
@@ -70,9 +70,15 @@ export const batchNorm = (
     const keep = (old: Tensor, recent: Tensor) =>
       s.advance(old, (latest) => add(mul(latest, KEPT), mul(ofParts(recent), 1 - KEPT)));
     keep(mean, batch.mean);
-    keep(variance, norm.unbiased(batch.variance, apart));
+    keep(variance, batch.unbiased);
     return reshape(batch.y, x.shape, x);
   });
+
+/** `batchNorm`, then ReLU, whose output is not held for the backward pass either. */
+export function batchNormRelu(s: Scope, name: string, x: Tensor): Tensor {
+  const y = batchNorm(s, name, x); // as x
+  return transient(() => relu(y));
+}
 
 function partedShape(x: Tensor, parts: number): Shape {
   const [n, c, ...rest] = x.shape as [Dim, number, ...Dim[]];
@@ -105,9 +111,10 @@ export const linear = (
     return reshape(y, [...x.shape.slice(0, -1), out], x); // [..., out]
   });
 
-/** Layer normalisation of the last axis. */
+/** Layer normalisation of the last axis; not held for the backward pass. */
 export const layerNorm = (s: Scope, name: string, x: Tensor): Tensor =>
   s.in(name, () => {
     const size = fixed(x.shape.at(-1), "number of features");
-    return norm.layerNorm(x, s.param("weight", [size], ONES), s.param("bias", [size], ZEROS)); // as x
+    const [scale, bias] = [s.param("weight", [size], ONES), s.param("bias", [size], ZEROS)]; // [size] each
+    return transient(() => norm.layerNorm(x, scale, bias)); // as x
   });

@@ -1,5 +1,5 @@
 /** Operators on each element, with broadcasting. A rule may give the broadcast shape: the walk sums it. */
-import { type GradientRule, operator, ShapeError, scalar, type Tensor } from "../graph/tensor.ts";
+import { type GradientRule, operator, ShapeError, scalar, type Tensor, transient } from "../graph/tensor.ts";
 import type { DType, Shape } from "../spec.ts";
 import { cast } from "./movement.ts";
 
@@ -115,4 +115,4 @@ export const clip = (x: Tensor, low: number, high: number): Tensor =>
 export const square: Unary = (x) => mul(x, x);
 
 /** x * Phi(x), exact (Hendrycks and Gimpel 2016). */
-export const gelu: Unary = (x) => mul(mul(x, add(erf(mul(x, Math.SQRT1_2)), 1)), 0.5);
+export const gelu: Unary = (x) => transient(() => mul(mul(x, add(erf(mul(x, Math.SQRT1_2)), 1)), 0.5));

@@ -61,9 +61,13 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
 /** From a transient tensor to another of the same value, the same one each time; any other tensor is its own. */
 function remaker(): (t: Tensor) => Tensor {
   const made = new Map<Tensor, Tensor>();
+  const isTransient = ({ source }: Tensor): boolean =>
+    source.kind === "node" &&
+    // In another shape it would be held all the same.
+    (source.transient || (source.op.type === "Reshape" && isTransient(source.inputs[0]!)));
   const again = (t: Tensor): Tensor => {
     const { source } = t;
-    if (source.kind !== "node" || !source.transient) return t;
+    if (source.kind !== "node" || !isTransient(t)) return t;
     if (!made.has(t)) {
       const outputs = apply(
         source.op,

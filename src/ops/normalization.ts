@@ -8,6 +8,7 @@ import {
   ShapeError,
   scalar,
   type Tensor,
+  transient,
 } from "../graph/tensor.ts";
 import { add, div, mul, reciprocal, sqrt, square, sub } from "./elementwise.ts";
 import { reshape } from "./movement.ts";
@@ -61,20 +62,25 @@ export interface BatchStatistics {
   readonly y: Tensor;
   /** Of this batch, per channel [c]; no gradient passes through these two. */
   readonly mean: Tensor;
-  /** Biased (divided by the number of values). */
+  /** Biased (divided by the number of values, m). */
   readonly variance: Tensor;
+  /** Divided by m - 1. */
+  readonly unbiased: Tensor;
 }
 
 /**
  * Normalises x [n, c, ...] over all axes but the second with this batch's mean and variance, then y = scale x + bias.
- * Of reductions and the operator's inference form: that of training is missing on WebGPU.
+ * Of reductions and the operator's inference form: that of training is missing on WebGPU. y is transient.
  */
 export function batchNormTraining(x: Tensor, scale: Tensor, bias: Tensor): BatchStatistics {
   const axes = channelAxes(x);
   const mean = reduceMean(x, { axes }); // [c]
-  const variance = reduceMean(square(sub(x, perChannel(mean, x))), { axes }); // [c]
-  const [y] = trainOp([x, scale, bias, mean, variance], { epsilon: { float: EPS } });
-  return { y: y!, mean, variance };
+  // The number of values is read off x here, where x is at hand: x would be held for it until the end of the step.
+  const share = divideByCount(scalar(1), x, axes); // 1 / m, []
+  const variance = mul(reduceSum(square(sub(x, perChannel(mean, x))), { axes }), share); // [c]
+  const unbiased = div(variance, sub(1, share)); // [c]; not by the variance, which may be 0
+  const [y] = transient(() => trainOp([x, scale, bias, mean, variance], { epsilon: { float: EPS } }));
+  return { y: y!, mean, variance, unbiased };
 }
 
 const frozenOp = frozen("BatchNormalization", ({ inputs: [x, scale, , mean, variance], grad }) => {
@@ -112,9 +118,3 @@ const layerOp = operator({
 /** Normalises the last axis (Ba et al. 2016), then y = scale x + bias. */
 export const layerNorm = (x: Tensor, scale: Tensor, bias: Tensor, eps = 1e-6): Tensor =>
   layerOp([x, scale, bias], { axis: -1, epsilon: { float: eps } })[0]!;
-
-/** Unbiased from biased variance: times m / (m - 1), m values a channel of x. */
-export function unbiased(variance: Tensor, x: Tensor): Tensor {
-  const one = divideByCount(scalar(1), x, channelAxes(x)); // 1 / m, []
-  return div(variance, sub(1, one)); // not by the variance, which is 0 for a constant channel
-}

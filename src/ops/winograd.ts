@@ -74,11 +74,13 @@ export function winogradConv(x: Tensor, w: Tensor): Tensor {
   const ofLines = (channels: number) => multiplyDims(n, channels * height);
 
   const { left, right } = transient(() => {
+    // First, for the runtime then makes it last of the two: it is large where channels are many.
+    const right = swap(kernelAtPoints(w)); // [6, 1, 6, c, out]
     const lines = gemm(across.to, reshape(x, [ofLines(c), width], x), null, { transB: true }); // [6 tw, n c h]
     const maps = reshape(lines, [values, ofAll(c), height], x); // [6 tw, n c, h]
     const points = matmul(down.to, swap(maps)); // [6 tw, 6 th, n c]
     const left = reshape(points, [VALUES, across.tiles, VALUES, rows, c], x); // [6, tw, 6, th n, c]
-    return { left, right: swap(kernelAtPoints(w)) }; // [6, 1, 6, c, out]
+    return { left, right };
   });
   const product = matmul(left, right); // [6, tw, 6, th n, out]
   const back = reshape(product, [values, VALUES * down.tiles, ofAll(out)], x); // [6 tw, 6 th, n out]

@@ -1,7 +1,7 @@
 /** Runs an artifact step by step: feeds views, scalars and state, and replaces each state tensor by its next value. */
 import * as ort from "onnxruntime-node";
 import type { Artifact } from "../artifact/files.ts";
-import { VIEW_COLUMNS } from "../spec.ts";
+import { type Manifest, type StateEntry, VIEW_COLUMNS } from "../spec.ts";
 import { openBank } from "./bank.ts";
 import { openParts } from "./parts.ts";
 import { openSession, type Session, type SessionOptions } from "./session.ts";
@@ -61,11 +61,9 @@ export async function openTrainer(
     ? await openSession(await artifact.graph("step"), `${artifact.dir}/step.onnx`, options)
     : await openParts(artifact, microBatch, options);
   let encoder: Session | undefined;
-  const banks = manifest.state.flatMap(({ name, next, rows }) =>
-    rows ? [{ name, next, others: rows.others, bank: openBank(initial.get(name)!) }] : [],
-  );
+  const banks = openBanks(manifest, initial);
   const whole = manifest.state.filter(({ rows }) => !rows);
-  let state = Object.fromEntries(whole.map(({ name }) => [name, toRuntime(initial.get(name)!)]));
+  let state = feedsOf(whole, initial);
 
   return {
     async step({ images, height, width, indices, views, permutations, others, scalars }) {
@@ -117,3 +115,13 @@ export async function openTrainer(
     },
   };
 }
+
+// Functions of their own, for closures beside `step` would hold the initial state for good.
+
+const openBanks = (manifest: Manifest, initial: StateMap) =>
+  manifest.state.flatMap(({ name, next, rows }) =>
+    rows ? [{ name, next, others: rows.others, bank: openBank(initial.get(name)!) }] : [],
+  );
+
+const feedsOf = (entries: readonly StateEntry[], initial: StateMap): Record<string, ort.Tensor> =>
+  Object.fromEntries(entries.map(({ name }) => [name, toRuntime(initial.get(name)!)]));
