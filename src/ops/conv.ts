@@ -167,8 +167,17 @@ function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, { stride, pad: p, dil
   for (let b = 0; b < stride; b++) {
     const mine = Array.from({ length: kw }, (_, s) => s).filter((s) => tap(s).remainder === b);
     if (mine.length === 0) continue;
-    const byColumn = mine.map((s) => shifted(gradient, columnAxis, -tap(s).shift, columns));
-    const left = reshape(concat(byColumn, 0), [mine.length * out, positions]); // [taps out, n h' columns]
+    const shifts = mine.map((s) => tap(s).shift);
+    const byColumn = batchLast
+      ? concat(
+          shifts.map((by) => shifted(gradient, columnAxis, -by, columns)),
+          0,
+        ) // [taps out, h', columns, n]
+      : matmul(
+          reshape(gradient, [1, multiplyDims(n, out * outHeight), outWidth]),
+          shiftMatrices(shifts, outWidth, columns),
+        ); // [taps, out n h', columns]
+    const left = reshape(byColumn, [mine.length * out, positions]); // [taps out, n h' columns]
     for (let r = 0; r < kh; r++) {
       const { remainder: a, shift } = tap(r);
       const right = reshape(shifted(phases[a * stride + b]!, rowAxis, shift, outHeight), [c, positions]);
@@ -180,6 +189,16 @@ function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, { stride, pad: p, dil
   }
   const flat = reshape(concat(taps, 0), [kh * kw, out * c]);
   return reshape(transpose(flat), w.shape); // [out, c, kh, kw]
+}
+
+/** Matrices [shifts, width, columns] that move rows of `width` values by each shift: faster than copying rows. */
+function shiftMatrices(shifts: readonly number[], width: number, columns: number): Tensor {
+  const data = new Float32Array(shifts.length * width * columns);
+  shifts.forEach((by, k) => {
+    for (let j = 0; j < width; j++)
+      if (j + by >= 0 && j + by < columns) data[(k * width + j) * columns + j + by] = 1;
+  });
+  return constant(data, [shifts.length, width, columns]);
 }
 
 /** Every stride-th row and column from each remainder, at row remainder * stride + column remainder; batch last. */

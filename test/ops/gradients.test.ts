@@ -222,6 +222,9 @@ const checks: Record<string, Check[]> = {
     ...convs([1, 2, 4, 4], [2, 2, 2, 2], { stride: 2 }),
     ...convs([1, 2, 3, 3], [2, 2, 1, 1], { pad: 1 }),
     ...convs([2, 9, 3, 3], [2, 9, 3, 3], { pad: 1 }),
+    ...convs([1, 5, 2, 18], [2, 5, 3, 3], { pad: 1 }),
+    ...convs([1, 5, 2, 20], [2, 5, 1, 3], { pad: 1, dilation: 2 }),
+    ...convs([2, 5, 4, 6], [2, 5, 3, 3], { pad: 1, stride: 2 }),
     ...convs([1, 1, 5, 5], [2, 1, 3, 2], { stride: 2 }),
   ],
   WinogradConv: (
