@@ -21,12 +21,16 @@ const reshapeOp = operator({
 
 /**
  * The same values in another shape. Symbolic sizes need nothing where the target keeps them in place or has
- * only one; else they are read off the tensors `from`.
+ * only one; else they are read off the tensors `from`, all but one that none of them has.
  */
 export function reshape(x: Tensor, shape: Shape, ...from: readonly Tensor[]): Tensor {
   if (sameShape(x.shape, shape)) return x;
   const symbolic = shape.filter((size, i) => typeof size === "string" && size !== x.shape[i]);
-  if (symbolic.length > 1) return reshapeOp([x, sizes(shape, x, ...from)])[0]!;
+  if (symbolic.length > 1) {
+    const unread = symbolic.filter((size) => ![x, ...from].some((t) => t.shape.includes(size)));
+    const rest = shape.map((size) => (unread.length === 1 && size === unread[0] ? -1 : size));
+    return reshapeOp([x, sizes(rest, x, ...from)])[0]!;
+  }
   const target = shape.map((size, i) => (typeof size === "number" ? size : size === x.shape[i] ? 0 : -1));
   return reshapeOp([x, integers(target)])[0]!;
 }

@@ -2,7 +2,7 @@
  * Views as operators: crop, resize, flip, colour, blur, solarize and normalise a batch, each image by its own row of
  * parameters. Geometry and blur are matrix products with matrices made from the parameters.
  */
-import { divideDims, multiplyDims } from "../graph/dims.ts";
+import { divideDims } from "../graph/dims.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
 import {
   abs,
@@ -19,20 +19,20 @@ import {
   mul,
   neg,
   reciprocal,
-  relu,
   sqrt,
   square,
   sub,
   where,
 } from "../ops/elementwise.ts";
 import { matmul, swap } from "../ops/matmul.ts";
-import { cast, chunk, concat, reshape, slice, split, table, transpose } from "../ops/movement.ts";
+import { cast, chunk, concat, reshape, slice, split, table } from "../ops/movement.ts";
 import { batchNorm } from "../ops/normalization.ts";
 import { reduceMax, reduceMean, reduceMin, reduceSum } from "../ops/reduce.ts";
-import { indicesAlong, sizeOf } from "../ops/shape.ts";
+import { sizeOf } from "../ops/shape.ts";
 import { turnBy } from "../ops/turn.ts";
 import { randomFor } from "../random.ts";
 import { type Dim, VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
+import { resample } from "./resample.ts";
 
 /** Red, green and blue in the luma of ITU-R BT.601, as torchvision and Pillow weigh them. */
 const LUMA = [0.299, 0.587, 0.114] as const;
@@ -90,11 +90,13 @@ function throughStages(images: Tensor, params: Tensor, stages: ReturnType<typeof
 export function centreView(images: Tensor, size: number, share: number): Tensor {
   const [height, width] = [1, 2].map((axis) => sizeOfAxis(images, axis)); // [1] each
   const side = floor(add(mul(minimum(height!, width!), share), 0.5)); // [1]
-  const box = (whole: Tensor) => ({ start: cell(floor(mul(sub(whole, side), 0.5))), length: cell(side) });
   const still = constant(new Float32Array([0]), [1, 1, 1]); // [1, 1, 1]
-  const rows = resampling(images, 1, size, box(height!), still, BYTE); // [1, s, h]
-  const columns = resampling(images, 2, size, box(width!), still); // [1, s, w]
-  return normalise(resample(images, rows, columns, size));
+  const box = (whole: Tensor) => ({
+    start: cell(floor(mul(sub(whole, side), 0.5))),
+    length: cell(side),
+    flip: still,
+  });
+  return normalise(resample(images, box(height!), box(width!), size));
 }
 
 type Columns = Readonly<Record<ViewColumn, Tensor>>;
@@ -110,67 +112,11 @@ function columnsOf(params: Tensor): Columns {
 const cell = (t: Tensor) => reshape(t, [1, 1, 1]);
 const sizeOfAxis = (x: Tensor, axis: number): Tensor => cast(sizeOf(x, axis), "float32"); // [1]
 
-/** Takes bytes to [0, 1] on the way. */
-const BYTE = 1 / 255;
-
-interface Span {
-  /** First pixel, [n, 1, 1]. */
-  readonly start: Tensor;
-  /** Number of pixels, [n, 1, 1]. */
-  readonly length: Tensor;
-}
-
 function cropAndResize(images: Tensor, p: Columns, size: number): Tensor {
-  const still = mul(p.flip, 0); // [n, 1, 1]
-  const rows = resampling(images, 1, size, { start: p.top, length: p.height }, still, BYTE); // [n, s, h]
-  const columns = resampling(images, 2, size, { start: p.left, length: p.width }, p.flip); // [n, s, w]
+  const rows = { start: p.top, length: p.height, flip: mul(p.flip, 0) }; // [n, 1, 1] each
+  const columns = { start: p.left, length: p.width, flip: p.flip }; // [n, 1, 1] each
   const views = divideDims(p.top.shape[0]!, images.shape[0]!) as number;
   return resample(images, rows, columns, size, views); // [views n, 3, s, s]
-}
-
-/**
- * Images uint8 [n, h, w, 3], each in so many views, by rows [views n, s, h] and columns [views n, s, w], or by those
- * of one for all; as values in [0, 1]: [views n, 3, s, s].
- */
-function resample(images: Tensor, rows: Tensor, columns: Tensor, size: number, views = 1): Tensor {
-  const [n, height, width] = images.shape as [Dim, Dim, Dim];
-  const all = multiplyDims(views, n);
-  const lines = reshape(cast(images, "float32"), [n, height, multiplyDims(3, width)], images); // [n, h, 3 w]
-  const byView = views === 1 ? rows : reshape(rows, [views, n, size, height], images); // [views, n, s, h]
-  const squeezed = reshape(matmul(byView, lines), [all, size, width, 3], rows, images); // [views n, s, w, 3]
-  const planes = reshape(transpose(squeezed, [0, 3, 1, 2]), [all, 3 * size, width], rows, images); // [views n, 3 s, w]
-  return reshape(matmul(planes, swap(columns)), [all, 3, size, size]);
-}
-
-/**
- * The matrix [n, size, pixels] that resamples a span of one axis to `size` values: bilinear with antialiasing, the
- * triangle as wide as the step between outputs (at least one pixel), rows that sum to `total`, nothing from outside the
- * span; read backwards where `flip` is 1.
- */
-function resampling(
-  images: Tensor,
-  axis: number,
-  size: number,
-  { start, length }: Span,
-  flip: Tensor,
-  total = 1,
-): Tensor {
-  const step = div(length, size); // [n, 1, 1]
-  const output = constant(
-    Float32Array.from({ length: size }, (_, i) => i + 0.5),
-    [1, size, 1],
-  ); // [1, s, 1]
-  const along = mul(output, step); // [n, s, 1]
-  const turned = add(along, mul(flip, sub(length, mul(along, 2)))); // [n, s, 1]
-  const centre = add(start, turned); // [n, s, 1]
-  const pixel = add(indicesAlong(images, axis), 0.5); // [pixels]
-  const support = maximum(step, 1); // [n, 1, 1]
-  const triangle = sub(support, abs(sub(pixel, centre))); // [n, s, pixels], its height left to the rows' sums
-  const half = mul(length, 0.5); // [n, 1, 1]
-  // At least the triangle's height on the span's pixels and below 0 on all others.
-  const inside = mul(sub(half, abs(sub(pixel, add(start, half)))), mul(support, 2)); // [n, 1, pixels]
-  const weights = relu(minimum(triangle, inside)); // [n, s, pixels]
-  return mul(weights, reciprocal(mul(reduceSum(weights, { axes: [2], keep: true }), 1 / total)));
 }
 
 /** gain x + gray luma + mean average(luma), clipped to [0, 1]; [n, 3, s, s]. */

@@ -56,6 +56,29 @@ describe("crop and resize equals the antialiased triangle filter in double preci
     });
   }
 
+  it("to sizes that are made in blocks, of boxes as large as training has them", async () => {
+    const size = 96;
+    const photos = [noise(110, 219), noise(219, 110), noise(110, 110), noise(40, 30), noise(1, 219)];
+    const boxes = [
+      whole(photos[0]!),
+      whole(photos[1]!),
+      { top: 30, left: 7, height: 80, width: 103 },
+      { top: 12, left: 0, height: 28, width: 30 },
+      { top: 0, left: 18, height: 1, width: 201 },
+    ];
+    const both = [0, 1].flatMap((flip) => photos.map((photo, i) => ({ photo, box: boxes[i]!, flip })));
+    const found = await views(
+      plain(size),
+      both.map((b) => b.photo),
+      both.map((b) => rowOf(b.box, { flip: b.flip })),
+    );
+    expectEqual(
+      found,
+      both.map((b) => cropAndResize(b.photo, b.box, size, b.flip === 1)),
+      3 * TOLERANCE, // positions reach 219
+    );
+  });
+
   it("at the far end of a large image", async () => {
     const large = noise(4, 4000);
     const box = { top: 0, left: 3980, height: 4, width: 20 };

@@ -1,0 +1,138 @@
+/**
+ * A box of each image scaled to a square by bilinear interpolation with antialiasing: each output is a mean of the
+ * pixels around its centre, under a triangle as wide as the step between outputs (at least one pixel), nothing from
+ * outside the box. Axis by axis, as products with matrices of weights.
+ */
+import { multiplyDims } from "../graph/dims.ts";
+import { constant, type Tensor } from "../graph/tensor.ts";
+import { abs, add, div, floor, maximum, minimum, mul, reciprocal, relu, sub } from "../ops/elementwise.ts";
+import { gather } from "../ops/indexing.ts";
+import { matmul, swap } from "../ops/matmul.ts";
+import { cast, concat, reshape, transpose } from "../ops/movement.ts";
+import { reduceMin, reduceSum } from "../ops/reduce.ts";
+import { indicesAlong, sizeOf } from "../ops/shape.ts";
+import type { Dim } from "../spec.ts";
+
+/** A stretch of one axis for each view, pixels. */
+export interface Span {
+  /** First pixel, [views n, 1, 1]. */
+  readonly start: Tensor;
+  /** Number of pixels, [views n, 1, 1]. */
+  readonly length: Tensor;
+  /** Where 1 it is read backwards, [views n, 1, 1]. */
+  readonly flip: Tensor;
+}
+
+/** Takes bytes to [0, 1] on the way. */
+const BYTE = 1 / 255;
+
+/**
+ * Images uint8 [n, h, w, 3], each in so many views, or one box for all; values in [0, 1], [views n, 3, size, size].
+ * Each output of large views is taken from the pixels near it alone: boxes of up to 16 / 7 of the size (a source is
+ * scaled so that its shorter side is 8 / 7 of it, the longer one at most twice that).
+ */
+export function resample(images: Tensor, rows: Span, columns: Span, size: number, views = 1): Tensor {
+  const large = size % BLOCK === 0 && size >= 3 * BLOCK && rows.start.shape[0] !== 1;
+  return (large ? byBlocks : whole)(images, rows, columns, size, views);
+}
+
+function whole(images: Tensor, rows: Span, columns: Span, size: number, views: number): Tensor {
+  const [n, height, width] = images.shape as [Dim, Dim, Dim];
+  const all = multiplyDims(views, n);
+  const down = matrix(images, 1, size, rows, BYTE); // [views n, s, h]
+  const across = matrix(images, 2, size, columns); // [views n, s, w]
+  const lines = reshape(cast(images, "float32"), [n, height, multiplyDims(3, width)], images); // [n, h, 3 w]
+  const byView = views === 1 ? down : reshape(down, [views, n, size, height], images); // [views, n, s, h]
+  const squeezed = reshape(matmul(byView, lines), [all, size, width, 3], down, images); // [views n, s, w, 3]
+  const planes = reshape(transpose(squeezed, [0, 3, 1, 2]), [all, 3 * size, width], down, images); // [views n, 3 s, w]
+  return reshape(matmul(planes, swap(across)), [all, 3, size, size]);
+}
+
+/** Outputs that are made together, from one window of pixels. */
+const BLOCK = 32;
+/** Room for 31 steps of 16 / 7 pixels and a triangle at either end, pixels. */
+const WINDOW = 80;
+
+/** As `whole`, from gathered windows: a fifth of the products. */
+function byBlocks(images: Tensor, rows: Span, columns: Span, size: number, views: number): Tensor {
+  const [n, height, width] = images.shape as [Dim, Dim, Dim];
+  const all = multiplyDims(views, n);
+  const blocks = size / BLOCK;
+  const line = multiplyDims(3, width);
+  const lines = reshape(reshape(images, [n, height, line], images), [multiplyDims(n, height), line]); // [n h, 3 w]
+  const image = indicesAlong(images, 0); // [n]
+  const down = windows(images, 1, size, rows, concat(Array<Tensor>(views).fill(image), 0), BYTE);
+  const above = cast(gather(lines, down.places), "float32"); // [views n, blocks, window, 3 w]
+  const tall = matmul(down.weights, above); // [views n, blocks, 32, 3 w]
+  const squeezed = reshape(tall, [all, size, width, 3], images); // [views n, s, w, 3]
+  const turned = transpose(squeezed, [0, 2, 3, 1]); // [views n, w, 3, s]
+  const lists = reshape(turned, [multiplyDims(all, width), 3 * size], images); // [views n w, 3 s]
+  const across = windows(images, 2, size, columns, indicesAlong(rows.start, 0));
+  const beside = gather(lists, across.places); // [views n, blocks, window, 3 s]
+  const wide = reshape(matmul(across.weights, beside), [all, blocks * BLOCK, 3, size]); // [views n, s, 3, s]
+  return transpose(wide, [0, 2, 3, 1]); // [views n, 3, s, s]
+}
+
+/**
+ * For each block of outputs the rows that its window covers, int64 [views n, blocks, window], of a table with the axis's
+ * pixels for each of its `owners` [views n]; and their weights [views n, blocks, 32, window].
+ */
+function windows(images: Tensor, axis: number, size: number, span: Span, owners: Tensor, total = 1) {
+  const all = span.start.shape[0]!;
+  const blocks = size / BLOCK;
+  const wide: Span = {
+    start: reshape(span.start, [all, 1, 1, 1]),
+    length: reshape(span.length, [all, 1, 1, 1]),
+    flip: span.flip,
+  };
+  const centre = reshape(centres(span, size), [all, blocks, BLOCK, 1]); // [views n, blocks, 32, 1]
+  const support = supportOf(wide, size); // [views n, 1, 1, 1]
+  const first = floor(sub(reduceMin(centre, { axes: [2], keep: true }), support)); // [views n, blocks, 1, 1]
+  const offsets = constant(
+    Float32Array.from({ length: WINDOW }, (_, i) => i),
+    [WINDOW],
+  ); // [window]
+  const pixel = add(first, offsets); // [views n, blocks, 1, window]
+  const weights = weigh(pixel, centre, wide, support, total); // [views n, blocks, 32, window]
+  const pixels = cast(sizeOf(images, axis), "float32"); // [1]
+  const inside = minimum(maximum(pixel, 0), sub(pixels, 1)); // [views n, blocks, 1, window]; others weigh nothing
+  const place = add(mul(reshape(owners, [all, 1, 1, 1]), pixels), inside); // [views n, blocks, 1, window]
+  return { weights, places: cast(reshape(place, [all, blocks, WINDOW]), "int64") };
+}
+
+/** The matrix [views n, size, pixels] that resamples a span of one axis, its rows summing to `total`. */
+function matrix(images: Tensor, axis: number, size: number, span: Span, total = 1): Tensor {
+  const pixel = indicesAlong(images, axis); // [pixels]
+  return weigh(pixel, centres(span, size), span, supportOf(span, size), total);
+}
+
+/** Where outputs have their centres, pixels from the edge, [views n, size, 1]. */
+function centres({ start, length, flip }: Span, size: number): Tensor {
+  const output = constant(
+    Float32Array.from({ length: size }, (_, i) => i + 0.5),
+    [1, size, 1],
+  ); // [1, s, 1]
+  const along = mul(output, div(length, size)); // [views n, s, 1]
+  const turned = add(along, mul(flip, sub(length, mul(along, 2)))); // [views n, s, 1]
+  return add(start, turned); // [views n, s, 1]
+}
+
+/** Half the triangle's width, pixels. */
+const supportOf = ({ length }: Span, size: number): Tensor => maximum(div(length, size), 1);
+
+/** Weights of pixels [..., pixels] for centres [..., outputs, 1]; support and span have as many axes. */
+function weigh(
+  pixel: Tensor,
+  centre: Tensor,
+  { start, length }: Span,
+  support: Tensor,
+  total: number,
+): Tensor {
+  const middle = add(pixel, 0.5); // as pixel
+  const triangle = sub(support, abs(sub(middle, centre))); // [..., outputs, pixels], its height left to the sums
+  const half = mul(length, 0.5); // as length
+  // At least the triangle's height on the span's pixels and below 0 on all others.
+  const inside = mul(sub(half, abs(sub(middle, add(start, half)))), mul(support, 2)); // [..., 1, pixels]
+  const weights = relu(minimum(triangle, inside)); // [..., outputs, pixels]
+  return mul(weights, reciprocal(mul(reduceSum(weights, { axes: [-1], keep: true }), 1 / total)));
+}
