@@ -195,6 +195,8 @@ export interface Manifest {
   readonly permutations: readonly string[];
   /** The number of images in a batch is a multiple of this. */
   readonly batchMultiple: number;
+  /** A step goes through its batch in so many. */
+  readonly pieces: number;
   readonly scalars: readonly ScalarEntry[];
   readonly state: readonly StateEntry[];
   /** Scalar outputs of the step, the loss first. */

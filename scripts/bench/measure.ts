@@ -1,6 +1,6 @@
 /** What the benches share: clocks, medians, a bare matrix product and a step to run. */
 import * as ort from "onnxruntime-node";
-import { type ArtifactSpec, compile, compileInParts } from "../../src/artifact/compile.ts";
+import { type ArtifactSpec, compile, compileInParts, piecesFor } from "../../src/artifact/compile.ts";
 import { inMemory } from "../../src/artifact/files.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input } from "../../src/graph/tensor.ts";
@@ -83,7 +83,8 @@ export async function openStep(
   n: number,
   { dataset = 10_000, microBatch, ...options }: StepOptions = {},
 ): Promise<{ trainer: Trainer; input: StepInput }> {
-  const { manifest, graphs } = microBatch ? compileInParts(spec) : compile(spec);
+  const pieces = spec.pieces ?? piecesFor(spec, n);
+  const { manifest, graphs } = microBatch ? compileInParts(spec) : compile({ ...spec, pieces });
   const artifact = inMemory(manifest, graphs);
   const state = initialState(artifact.manifest, { seed: 0, images: dataset });
   const where = manifest.name;

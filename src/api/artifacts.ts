@@ -34,8 +34,8 @@ export async function provideArtifact(
   const source = join(GRAPHS, `${spec.method}-${spec.encoder}-${spec.imageSize}`);
   if (!inParts && existsSync(join(source, "manifest.json"))) {
     const artifact = await readArtifact(source);
-    const { method, encoder, optimizer } = artifact.manifest;
-    if (isDeepStrictEqual({ method, encoder, optimizer }, wanted)) {
+    const { method, encoder, optimizer, pieces } = artifact.manifest;
+    if (isDeepStrictEqual({ method, encoder, optimizer, pieces }, wanted)) {
       await copyArtifact(artifact, dir);
       return { prebuilt: true };
     }

@@ -1,7 +1,7 @@
 /** What a run is told, and the folder of a new one. */
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
-import type { ArtifactSpec } from "../artifact/compile.ts";
+import { type ArtifactSpec, piecesFor } from "../artifact/compile.ts";
 import { type Artifact, readArtifact } from "../artifact/files.ts";
 import { findImages, findLabelledImages, fingerprint, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
@@ -82,7 +82,12 @@ export async function create(given: TrainOptions): Promise<Opened> {
   const sources = await findImages(data, limit === undefined ? { seed } : { limit, seed });
   if (options.knnData !== undefined) await findLabelledImages(options.knnData);
   if (graph !== undefined) await copyArtifact(await readArtifact(graph), out);
-  else await provideArtifact(specOf(options), out, { inParts: options.microBatch !== undefined });
+  else {
+    const spec = specOf(options);
+    const inParts = options.microBatch !== undefined;
+    const pieces = piecesFor(spec, options.batch ?? Math.min(DEFAULT_BATCH, sources.files.length));
+    await provideArtifact({ ...spec, pieces: inParts ? 1 : pieces }, out, { inParts });
+  }
   const artifact = await readArtifact(out);
   const { imageSize } = artifact.manifest.encoder;
   const batch = batchOf(artifact.manifest, options.batch, sources.files.length);
@@ -113,9 +118,11 @@ export async function create(given: TrainOptions): Promise<Opened> {
   return { config, artifact, sources };
 }
 
+const DEFAULT_BATCH = 256;
+
 /** 256, or all images if they are fewer, unless told. */
 function batchOf({ name, batchMultiple: unit }: Manifest, given: number | undefined, images: number): number {
-  const batch = given ?? Math.min(256, Math.floor(images / unit) * unit);
+  const batch = given ?? Math.min(DEFAULT_BATCH, Math.floor(images / unit) * unit);
   if (batch % unit !== 0) throw expected(`batch for ${name}`, `a multiple of ${unit}`, `${batch}`);
   if (batch === 0) throw expected(`images for ${name}`, `${unit} or more`, `${images}`);
   return batch;

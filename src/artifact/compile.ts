@@ -2,13 +2,14 @@
 import type { z } from "zod";
 import { encoderNamed, encoders } from "../encoders/index.ts";
 import { expected, UserError, unknownName } from "../errors.ts";
-import { multiplyDims } from "../graph/dims.ts";
+import { divideDims, multiplyDims } from "../graph/dims.ts";
 import { buildModel, encodeModel, OPSET } from "../graph/model.ts";
 import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
 import { methodNamed } from "../methods/index.ts";
 import type { OptimizerChoice, Step } from "../methods/method.ts";
 import { optimizers } from "../nn/optimizers.ts";
 import { Scope } from "../nn/scope.ts";
+import { cut } from "../ops/pieces.ts";
 import type { Dim, JsonObject, Manifest } from "../spec.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
 import { augment, centreView } from "../views/augment.ts";
@@ -25,6 +26,11 @@ export interface ArtifactSpec {
   readonly config?: JsonObject;
   /** A name, or all its settings. @default the encoder's choice, else the method's */
   readonly optimizer?: string | OptimizerChoice;
+  /**
+   * Each step goes through its batch in so many pieces, which must divide it; with the losses, gradients and batch
+   * statistics of the whole. `piecesFor` chooses what is fastest. @default 1
+   */
+  readonly pieces?: number;
 }
 
 /** A spec with nothing left out: what the manifest says of it. */
@@ -32,6 +38,7 @@ export interface ResolvedSpec {
   readonly method: Manifest["method"];
   readonly encoder: Manifest["encoder"];
   readonly optimizer: Manifest["optimizer"];
+  readonly pieces: number;
 }
 
 export interface CompiledArtifact<G = { readonly step: Uint8Array; readonly encode: Uint8Array }> {
@@ -64,7 +71,23 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
         ...parseConfig(`optimizer ${optimizer}`, optimizers[optimizer]!.config as never, settings ?? {}),
       },
     },
+    pieces: spec.pieces ?? 1,
   };
+}
+
+/** Values of the largest activation of a piece that stays in the cache of most processors: 4 MB. */
+const PIECE = 2 ** 20;
+/** More make graphs large and products small. */
+const MOST_PIECES = 4;
+
+/** The pieces for a step of `batch` images, a power of two: few enough to divide it, many enough to stay in the cache. */
+export function piecesFor(spec: ArtifactSpec, batch: number): number {
+  const { method, encoder } = resolveSpec(spec);
+  const unit = methodNamed(method.name).batchMultiple?.(method.config as never) ?? 1;
+  const wanted = (batch * encoderNamed(encoder.name).widest(spec.imageSize)) / PIECE;
+  let count = 1;
+  while (2 * count <= Math.min(wanted, MOST_PIECES) && batch % (2 * count * unit) === 0) count *= 2;
+  return count;
 }
 
 /** The step as one graph. */
@@ -80,7 +103,7 @@ export function compile(spec: ArtifactSpec): CompiledArtifact {
 }
 
 /** The step in parts, for batches larger than memory. @throws UserError if the method does not allow it. */
-export function compileInParts(spec: ArtifactSpec): CompiledArtifact<Graphs> {
+export function compileInParts({ pieces: _, ...spec }: ArtifactSpec): CompiledArtifact<Graphs> {
   const opened = openStep(spec);
   const { scope, method, config, perImage } = opened;
   const name = `${nameOf(spec)}-parts`;
@@ -123,12 +146,12 @@ function openStep(spec: ArtifactSpec) {
   const method = methodNamed(spec.method);
   const config = resolved.method.config as never;
   const recipes = method.views(config, spec.imageSize);
-  const batchMultiple = method.batchMultiple?.(config) ?? 1;
+  const batchMultiple = (method.batchMultiple?.(config) ?? 1) * resolved.pieces;
   const n = multiplyDims(batchMultiple, "n");
   const images = imagesInput(n); // [n, h, w, 3]
   const params = recipes.map((_, i) => input(viewInput(i), "float32", [n, VIEW_COLUMNS.length]));
   const views = inScope("views", () => augment(images, params, recipes)); // [n, 3, s, s] each
-  const scope = new TrainingScope({ views, params, encode: encoderOf(spec) });
+  const scope = new TrainingScope({ views, params, encode: encoderOf(spec, n) });
   return { resolved, method, config, scope, recipes, batchMultiple, perImage: [images, ...params] };
 }
 type Opened = ReturnType<typeof openStep>;
@@ -145,22 +168,32 @@ function encodeGraph(spec: ArtifactSpec, name: string): Uint8Array {
   const images = imagesInput("n");
   const view = inScope("view", () => centreView(images, spec.imageSize, centreShare(spec.imageSize))); // [n, 3, s, s]
   const s = new Scope("evaluation");
-  const encode = () => s.in("encoder", () => encoderOf(spec)(s, view)); // [n, d]
+  const encode = () => s.in("encoder", () => encoderOf({ ...spec, pieces: 1 }, "n")(s, view)); // [n, d]
   const averaged = methodNamed(spec.method).exports === "average";
   const features = averaged ? s.with({ average: scalar(1) }, encode) : encode(); // [n, d]
   return encodeModel(buildModel({ features }, { name: `${name}-encode`, inputs: [images] }));
 }
 
-/** The encoder's own form for the image size, whatever the size of the views. */
-function encoderOf({ encoder: name, method, imageSize }: ArtifactSpec) {
+/** The encoder's own form for the image size, whatever the size of the views, of n images each. */
+function encoderOf({ encoder: name, method, imageSize, pieces = 1 }: ArtifactSpec, n: Dim) {
   const encoder = encoderNamed(name);
   return (s: Scope, views: Tensor): Tensor => {
-    if (!encoder.anySize && views.shape[2] !== imageSize) {
+    const [rows, , size] = views.shape as [Dim, number, number];
+    if (!encoder.anySize && size !== imageSize) {
       const some = encoders.filter((e) => e.anySize).map((e) => e.name);
       throw expected(`method ${method}`, `an encoder for views of any size (${some.join(", ")})`, name);
     }
-    return encoder.build(s, views, imageSize); // [rows, d]
+    // Of one view of n / pieces images each, or of as many small ones as hold as many pixels.
+    const most = ((divideDims(rows, n) as number | undefined) ?? 1) * pieces;
+    return encoder.build(s, cut(views, divisor(most, most * (size / imageSize) ** 2)), imageSize); // [rows, d]
   };
+}
+
+/** The greatest divisor of a number up to `limit`. */
+function divisor(of: number, limit: number): number {
+  let found = Math.max(1, Math.floor(limit));
+  while (of % found !== 0) found--;
+  return found;
 }
 
 /** Evaluation sees the centre 7/8 of a photo (256 -> 224, say) and the whole of a small image. */

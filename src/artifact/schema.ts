@@ -129,6 +129,7 @@ export const manifestSchema = z
       .max(100),
     permutations: z.array(name).max(10),
     batchMultiple: count.max(4096),
+    pieces: count.max(4096).default(1),
     scalars: z
       .array(z.strictObject({ name, schedule: scheduleSchema, batchScaling: z.enum(["none", "linear"]) }))
       .max(100),

@@ -2,7 +2,7 @@ import { relative } from "node:path";
 import { Command } from "commander";
 import { GRAPHS, prebuiltFolders } from "../api/artifacts.ts";
 import { recipes } from "../api/recipes.ts";
-import { type ArtifactSpec, compile } from "../artifact/compile.ts";
+import { type ArtifactSpec, compile, piecesFor } from "../artifact/compile.ts";
 import { type GraphName, readArtifact, writeArtifact } from "../artifact/files.ts";
 import { encoders } from "../encoders/index.ts";
 import { decodeModel } from "../graph/model.ts";
@@ -15,6 +15,7 @@ interface BuildFlags {
   readonly encoder: string;
   readonly imageSize: number;
   readonly optimizer?: string;
+  readonly batch: number;
   readonly set?: JsonObject;
   readonly out: string;
   readonly json?: boolean;
@@ -38,12 +39,13 @@ const build = () =>
     .requiredOption("--encoder <name>")
     .option("--image-size <px>", "height and width of the views", positiveInteger, 32)
     .option("--optimizer <name>", "sgd, lars or adamw (default: the encoder's or the method's)")
+    .option("--batch <n>", "images a step that it is to be fastest for", positiveInteger, 256)
     .option("--set <key=value>", "a setting of the method; may be given several times", setting)
     .requiredOption("--out <dir>", "folder for manifest.json and the graphs")
     .option("--json", "end with one JSON object on standard output")
-    .action(async ({ out, json, set, ...flags }: BuildFlags) => {
+    .action(async ({ out, json, set, batch, ...flags }: BuildFlags) => {
       const spec: ArtifactSpec = { ...flags, ...(set && { config: set }) };
-      const { manifest, graphs } = compile(spec);
+      const { manifest, graphs } = compile({ ...spec, pieces: piecesFor(spec, batch) });
       const written = await writeArtifact(out, manifest, graphs);
       report(json, { artifact: out, ...written }, [
         `${out}: ${manifest.name}, ${millions(parameters(written))} parameters, step ${kb(graphs.step.length)}`,

@@ -7,12 +7,16 @@ import { batchNorm, batchNormRelu, conv } from "../nn/layers.ts";
 import type { Scope } from "../nn/scope.ts";
 import { add, relu } from "../ops/elementwise.ts";
 import { pad, slice } from "../ops/movement.ts";
+import { byPieces, inFewer } from "../ops/pieces.ts";
 import { globalAveragePool, maxPool } from "../ops/pool.ts";
 import type { Encoder } from "./encoder.ts";
 
 const PAPER = "Deep Residual Learning for Image Recognition, arXiv 1512.03385";
 
-/** A block gives the two terms of its sum, [n, out, h / stride, w / stride]. */
+/**
+ * A block gives the two terms of its sum, [n, out, h / stride, w / stride]. Its stride leaves half as many values of an
+ * image, and so half as many pieces.
+ */
 type Block = (s: Scope, x: Tensor, width: number, stride: number) => readonly [Tensor, Tensor];
 type Shortcut = (s: Scope, x: Tensor, out: number, stride: number) => Tensor;
 
@@ -20,19 +24,26 @@ type Shortcut = (s: Scope, x: Tensor, out: number, stride: number) => Tensor;
 const projected: Shortcut = (s, x, out, stride) =>
   x.shape[1] === out && stride === 1
     ? x
-    : s.in("downsample", () => batchNorm(s, "1", conv(s, "0", x, { out, kernel: 1, stride }))); // [n, out, h', w']
+    : s.in("downsample", () =>
+        batchNorm(s, "1", inFewer(conv(s, "0", x, { out, kernel: 1, stride }), stride)),
+      ); // [n, out, h', w']
 
 /** Every other pixel, new channels zero: no weights (option A, which the paper takes for CIFAR). */
 const padded: Shortcut = (_, x, out, stride) => {
   const [, c, h, w] = x.shape as [never, number, number, number];
-  const kept = stride === 1 ? x : slice(x, { 2: [0, h, stride], 3: [0, w, stride] }); // [n, c, h', w']
-  return pad(kept, [0, Math.floor((out - c) / 2), 0, 0], [0, Math.ceil((out - c) / 2), 0, 0]); // [n, out, h', w']
+  if (c === out && stride === 1) return x;
+  const changed = byPieces([x], (piece) => {
+    const kept = slice(piece, { 2: [0, h, stride], 3: [0, w, stride] }); // [n, c, h', w']
+    return pad(kept, [0, Math.floor((out - c) / 2), 0, 0], [0, Math.ceil((out - c) / 2), 0, 0]); // [n, out, h', w']
+  });
+  return inFewer(changed, stride);
 };
 
 const basic =
   (shortcut: Shortcut): Block =>
   (s, x, width, stride) => {
-    const inner = batchNormRelu(s, "bn1", conv(s, "conv1", x, { out: width, kernel: 3, stride, pad: 1 }));
+    const first = inFewer(conv(s, "conv1", x, { out: width, kernel: 3, stride, pad: 1 }), stride);
+    const inner = batchNormRelu(s, "bn1", first);
     const outer = batchNorm(s, "bn2", conv(s, "conv2", inner, { out: width, kernel: 3, pad: 1 }));
     return [outer, shortcut(s, x, width, stride)];
   };
@@ -40,10 +51,14 @@ const basic =
 /** Stride in the 3x3 convolution ("v1.5"). */
 const bottleneck: Block = (s, x, width, stride) => {
   const first = batchNormRelu(s, "bn1", conv(s, "conv1", x, { out: width, kernel: 1 }));
-  const second = batchNormRelu(s, "bn2", conv(s, "conv2", first, { out: width, kernel: 3, stride, pad: 1 }));
+  const narrow = inFewer(conv(s, "conv2", first, { out: width, kernel: 3, stride, pad: 1 }), stride);
+  const second = batchNormRelu(s, "bn2", narrow);
   const third = batchNorm(s, "bn3", conv(s, "conv3", second, { out: 4 * width, kernel: 1 }));
   return [third, projected(s, x, 4 * width, stride)];
 };
+
+/** Up to this many pixels an image is small. */
+const SMALL = 64;
 
 interface Plan {
   readonly block: Block;
@@ -59,26 +74,29 @@ function resnet(name: string, { block, stages, width, expansion }: Plan): Encode
     name,
     paper: PAPER,
     features: width * 2 ** (stages.length - 1) * expansion,
+    // The first stage's output; of large images the stem's has as many, or more.
+    widest: (size) =>
+      size <= SMALL ? width * expansion * size ** 2 : width * Math.max(4, expansion) * (size / 4) ** 2,
     anySize: true,
     build: (s, views, imageSize) => {
-      const small = imageSize <= 64;
+      const small = imageSize <= SMALL;
       const stem = small ? { kernel: 3, pad: 1 } : { kernel: 7, stride: 2, pad: 3 };
       let x = batchNormRelu(s, "bn1", conv(s, "conv1", views, { out: width, ...stem })); // [n, width, h, w]
-      if (!small) x = maxPool(x, { kernel: 3, stride: 2, pad: 1 }); // [n, width, h / 2, w / 2]
+      if (!small) x = byPieces([x], (piece) => maxPool(piece, { kernel: 3, stride: 2, pad: 1 })); // [n, width, h / 2, w / 2]
       stages.forEach((blocks, stage) => {
         for (let i = 0; i < blocks; i++) {
           const stride = stage > 0 && i === 0 ? 2 : 1;
           x = s.in(`layer${stage + 1}`, () =>
             s.in(`${i}`, () => {
               const [inner, outer] = block(s, x, width * 2 ** stage, stride);
-              const join = () => relu(add(inner, outer)); // [n, out, h', w']
+              const join = () => byPieces([inner, outer], (a, b) => relu(add(a, b))); // [n, out, h', w']
               // Of two blocks one is held: from it the other is a sum away.
               return i % 2 === 1 ? transient(join) : join();
             }),
           );
         }
       });
-      return globalAveragePool(x); // [n, features]
+      return byPieces([x], globalAveragePool); // [n, features]
     },
   };
 }

@@ -8,6 +8,7 @@ import type { Scope } from "../nn/scope.ts";
 import { add, gelu, mul } from "../ops/elementwise.ts";
 import { gemm, matmul, swap } from "../ops/matmul.ts";
 import { chunk, concat, expand, reshape, slice, transpose } from "../ops/movement.ts";
+import { byPieces } from "../ops/pieces.ts";
 import { softmax } from "../ops/reduce.ts";
 import type { Init } from "../spec.ts";
 import type { Encoder } from "./encoder.ts";
@@ -60,24 +61,34 @@ function block(s: Scope, x: Tensor, heads: number): Tensor {
   return add(attended, mlp); // [n, t, width]
 }
 
+interface Size {
+  readonly width: number;
+  readonly heads: number;
+  readonly depth: number;
+}
+
+/** Images [n, 3, size, size] -> [n, width]: what becomes of the class token. */
+function encode(s: Scope, images: Tensor, { width, heads, depth }: Size): Tensor {
+  const patches = s.in("patch_embed", () => patchEmbed(s, images, width)); // [n, t, width]
+  const token = s.param("cls_token", [1, 1, width], SMALL_NORMAL, { decay: false });
+  const first = expand(token, [images.shape[0]!, 1, width], images); // [n, 1, width]
+  const tokens = fixed(patches.shape[1], "number of patches") + 1;
+  const places = s.param("pos_embed", [1, tokens, width], SMALL_NORMAL, { decay: false });
+  let x = add(concat([first, patches], 1), places); // [n, t + 1, width]
+  for (let i = 0; i < depth; i++) x = s.in("blocks", () => s.in(`${i}`, () => block(s, x, heads)));
+  const last = layerNorm(s, "norm", slice(x, { 1: [0, 1] })); // [n, 1, width]
+  return reshape(last, [images.shape[0]!, width]); // [n, width]
+}
+
 function vit(name: string, width: number, heads: number, depth = 12): Encoder {
   return {
     name,
     paper: "An Image is Worth 16x16 Words, arXiv 2010.11929",
     features: width,
     optimizer: "adamw",
+    widest: (size) => 4 * width * ((size / patchSize(size)) ** 2 + 1),
     anySize: false,
-    build: (s, images) => {
-      const patches = s.in("patch_embed", () => patchEmbed(s, images, width)); // [n, t, width]
-      const token = s.param("cls_token", [1, 1, width], SMALL_NORMAL, { decay: false });
-      const first = expand(token, [images.shape[0]!, 1, width], images); // [n, 1, width]
-      const tokens = fixed(patches.shape[1], "number of patches") + 1;
-      const places = s.param("pos_embed", [1, tokens, width], SMALL_NORMAL, { decay: false });
-      let x = add(concat([first, patches], 1), places); // [n, t + 1, width]
-      for (let i = 0; i < depth; i++) x = s.in("blocks", () => s.in(`${i}`, () => block(s, x, heads)));
-      const last = layerNorm(s, "norm", slice(x, { 1: [0, 1] })); // [n, 1, width]
-      return reshape(last, [images.shape[0]!, width]); // [n, width]
-    },
+    build: (s, images) => byPieces([images], (piece) => encode(s, piece, { width, heads, depth })),
   };
 }
 

@@ -56,6 +56,8 @@ export interface Operator {
   readonly name: string;
   /** The types of the outputs; throws `ShapeError` on inputs that do not fit. */
   readonly infer: (inputs: readonly Tensor[], attributes: Attributes) => readonly TensorType[];
+  /** How many inputs the runtime's operator takes, the first; the others are for the rule alone. @default all */
+  readonly taken?: number;
   /** The rule, or why there is none. */
   readonly gradient: GradientRule | { readonly none: string };
 }

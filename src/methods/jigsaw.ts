@@ -6,7 +6,8 @@ import { z } from "zod";
 import { batchNorm, linear } from "../nn/layers.ts";
 import { crossEntropy } from "../nn/losses.ts";
 import { relu } from "../ops/elementwise.ts";
-import { concat, split, unsplit } from "../ops/movement.ts";
+import { concat, split } from "../ops/movement.ts";
+import { unsplit } from "../ops/pieces.ts";
 import type { Method } from "./method.ts";
 import { colorJitter, GRID, gridPatch, lonePatchSize, standardize } from "./patches.ts";
 import { permutations } from "./permutations.ts";
@@ -65,7 +66,7 @@ export const jigsaw: Method<Config> = {
           drops: { factor: 0.1, at: [30 / 105, 60 / 105, 90 / 105, 100 / 105] },
         },
   build: (step, { permutations: count, hidden }) => {
-    const tiles = standardize(unsplit(step.views, 0)); // [9n, 3, p, p]
+    const tiles = standardize(unsplit(step.views)); // [9n, 3, p, p]
     const features = step.encode(tiles); // [9n, features]
     const logits = step.in("head", () => {
       const each = relu(batchNorm(step, "1", linear(step, "0", features, { out: hidden, bias: false }))); // [9n, hidden]

@@ -5,7 +5,8 @@
 import { z } from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import { add, equal, log, maximum, mul, neg } from "../ops/elementwise.ts";
-import { cast, concat, reshape, unsplit } from "../ops/movement.ts";
+import { cast, concat, reshape } from "../ops/movement.ts";
+import { unsplit } from "../ops/pieces.ts";
 import { reduceMax, reduceMean, reduceSum } from "../ops/reduce.ts";
 import { argMax } from "../ops/select.ts";
 import { indicesAlong } from "../ops/shape.ts";
@@ -59,7 +60,7 @@ export function encodeCrops(step: StepScope, views: readonly Tensor[]): Tensor {
   const sizes = [...new Set(views.map(({ shape }) => shape[2]))];
   const batches = sizes.map((size) => views.filter(({ shape }) => shape[2] === size));
   return concat(
-    batches.map((batch) => step.encode(unsplit(batch, 0))),
+    batches.map((batch) => step.encode(unsplit(batch))),
     0,
   );
 }

@@ -7,7 +7,8 @@ import { z } from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import { linear } from "../nn/layers.ts";
 import { add, mul } from "../ops/elementwise.ts";
-import { concat, split, unsplit } from "../ops/movement.ts";
+import { concat, split } from "../ops/movement.ts";
+import { unsplit } from "../ops/pieces.ts";
 import { normalize } from "../ops/reduce.ts";
 import type { ViewRecipe } from "../spec.ts";
 import { contrastWithBank, memoryBank, remember } from "./memory-bank.ts";
@@ -107,7 +108,7 @@ function tiles(
 
 /** Nine patches [n, 3, p, p], each to `dim` values, in their order and all together: [n, dim]. */
 function embedTiles(step: StepScope, patches: readonly Tensor[], dim: number): Tensor {
-  const each = embed(step, unsplit(patches, 0), dim, "patches"); // [9n, dim]
+  const each = embed(step, unsplit(patches), dim, "patches"); // [9n, dim]
   const row = concat(split(each, 0, patches), 1); // [n, 9 dim]
   return step.in("jigsaw", () => linear(step, "0", row, { out: dim })); // [n, dim]
 }

@@ -7,7 +7,8 @@ import { z } from "zod";
 import { batchNorm, linear } from "../nn/layers.ts";
 import { crossEntropy } from "../nn/losses.ts";
 import { relu } from "../ops/elementwise.ts";
-import { concat, split, unsplit } from "../ops/movement.ts";
+import { concat, split } from "../ops/movement.ts";
+import { unsplit } from "../ops/pieces.ts";
 import type { Method } from "./method.ts";
 import { colorJitter, gridPatch, lonePatchSize, standardize } from "./patches.ts";
 import { fraction, SMALL, share } from "./views.ts";
@@ -79,7 +80,7 @@ export const relativePosition: Method<Config> = {
           drops: { factor: 0.1, at: [30 / 70, 50 / 70] },
         },
   build: (step, { hidden }) => {
-    const patches = standardize(unsplit(step.views, 0)); // [2n, 3, p, p]
+    const patches = standardize(unsplit(step.views)); // [2n, 3, p, p]
     const features = step.encode(patches); // [2n, features]
     const pairs = concat(split(features, 0, step.views), 1); // [n, 2 features]
     const logits = step.in("head", () => {

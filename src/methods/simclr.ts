@@ -7,7 +7,8 @@ import type { Tensor } from "../graph/tensor.ts";
 import { batchNorm, linear } from "../nn/layers.ts";
 import { ntXent } from "../nn/losses.ts";
 import { relu } from "../ops/elementwise.ts";
-import { concat, split, unsplit } from "../ops/movement.ts";
+import { concat, split } from "../ops/movement.ts";
+import { unsplit } from "../ops/pieces.ts";
 import type { Method } from "./method.ts";
 import { fraction, randomView, SMALL, share } from "./views.ts";
 
@@ -53,7 +54,7 @@ export const simclr: Method<Config> = {
       ? { name: "sgd", lr: 0.12, weightDecay: 5e-4, warmupEpochs: 1 }
       : { name: "lars", lr: 0.3, weightDecay: 1e-6, warmupEpochs: 10 },
   build: (step, { temperature, hidden, projection }) => {
-    const h = step.encode(unsplit(step.views, 0)); // [2n, features]
+    const h = step.encode(unsplit(step.views)); // [2n, features]
     const z = step.in("projector", () => {
       const width = hidden || (h.shape[1] as number);
       const inner = relu(batchNorm(step, "1", linear(step, "0", h, { out: width, bias: false }))); // [2n, hidden]

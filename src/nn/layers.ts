@@ -7,9 +7,10 @@ import { add, mul, relu } from "../ops/elementwise.ts";
 import { gemm } from "../ops/matmul.ts";
 import { concat, reshape } from "../ops/movement.ts";
 import * as norm from "../ops/normalization.ts";
+import { byPieces } from "../ops/pieces.ts";
 import { reduceMean } from "../ops/reduce.ts";
 import { winogradConv, winogradPays } from "../ops/winograd.ts";
-import type { Dim, Init, Shape } from "../spec.ts";
+import type { Dim, Init } from "../spec.ts";
 import type { Scope } from "./scope.ts";
 
 export const ZEROS = { kind: "constant", value: 0 } as const satisfies Init;
@@ -26,13 +27,13 @@ export interface ConvOptions extends ops.ConvOptions {
   readonly kernel: number;
 }
 
-/** x [n, c, h, w] -> [n, out, h', w'], without bias. */
+/** x [n, c, h, w] -> [n, out, h', w'], without bias; in pieces where x is. */
 export const conv = (s: Scope, name: string, x: Tensor, { out, kernel, ...options }: ConvOptions): Tensor =>
   s.in(name, () => {
     const perGroup = fixed(x.shape[1], "number of channels") / (options.groups ?? 1);
     const w = s.param("weight", [out, perGroup, kernel, kernel], kaimingNormal(out * kernel * kernel));
     const minimal = s.mode === "training" && winogradPays(x, w, options);
-    return minimal ? winogradConv(x, w) : ops.conv(x, w, options); // [n, out, h', w']
+    return minimal ? winogradConv(x, w) : byPieces([x], (piece) => ops.conv(piece, w, options)); // [n, out, h', w']
   });
 
 /** Share of the old value that running statistics keep (PyTorch's momentum of 0.1 counts the other share). */
@@ -46,6 +47,7 @@ export interface BatchNormOptions {
 /**
  * Batch normalisation over all axes but the second; running averages hold the unbiased variance, as PyTorch's do.
  * Where the batch is split in g parts, part i holds the rows i, i + g, ..., and running averages take the parts' mean.
+ * In pieces where x is; the statistics are of all.
  */
 export const batchNorm = (
   s: Scope,
@@ -64,27 +66,28 @@ export const batchNorm = (
     if (s.mode === "evaluation") return norm.batchNorm(x, scale, bias, mean, variance); // as x
     const { splits = 1 } = s.traits;
     const parts = (t: Tensor) => (splits === 1 ? t : concat(Array(splits).fill(t), 0)); // [g c]
-    const apart = splits === 1 ? x : reshape(x, partedShape(x, splits), x); // [n / g, g c, ...]
+    const apart = splits === 1 ? x : byPieces([x], (piece) => inParts(piece, splits)); // [n / g, g c, ...]
     const batch = norm.batchNormTraining(apart, parts(scale), parts(bias));
     const ofParts = (t: Tensor) => (splits === 1 ? t : reduceMean(reshape(t, [splits, c]), { axes: [0] })); // [c]
     const keep = (old: Tensor, recent: Tensor) =>
       s.advance(old, (latest) => add(mul(latest, KEPT), mul(ofParts(recent), 1 - KEPT)));
     keep(mean, batch.mean);
     keep(variance, batch.unbiased);
-    return reshape(batch.y, x.shape, x);
+    return splits === 1 ? batch.y : byPieces([batch.y, x], (y, piece) => reshape(y, piece.shape, piece)); // as x
   });
 
 /** `batchNorm`, then ReLU, whose output is not held for the backward pass either. */
 export function batchNormRelu(s: Scope, name: string, x: Tensor): Tensor {
   const y = batchNorm(s, name, x); // as x
-  return transient(() => relu(y));
+  return transient(() => byPieces([y], relu));
 }
 
-function partedShape(x: Tensor, parts: number): Shape {
+/** Rows i, i + g, ... of x [n, c, ...] as channels of their own: [n / g, g c, ...]. */
+function inParts(x: Tensor, parts: number): Tensor {
   const [n, c, ...rest] = x.shape as [Dim, number, ...Dim[]];
   const rows = divideDims(n, parts);
   if (rows === undefined) throw new ShapeError(`${n} rows have no ${parts} equal parts`);
-  return [rows, parts * c, ...rest];
+  return reshape(x, [rows, parts * c, ...rest], x);
 }
 
 export interface LinearOptions {

@@ -127,8 +127,8 @@ const FEW = 4;
 
 /**
  * Tap (r, s) pairs dy at (i, j) with x at row stride i + r and column stride j + s: shift x by rows, and dy by columns,
- * once for each r and each s; the product of all column shifts of dy, one upon the other, with a row shift of x holds
- * the taps of that row. A stride splits x by the remainders of rows and columns first. Where x has few channels, it
+ * once for each r and each s; the product of all column shifts of dy, one upon the other, with all row shifts of x holds
+ * every tap. A stride splits x by the remainders of rows and columns first. Where x has few channels, it
  * alone is shifted, by both.
  */
 function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, { stride, pad: p, dilation }: Window): Tensor {
@@ -163,7 +163,8 @@ function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, { stride, pad: p, dil
     const product = matmul(reshape(gradient, [out, right.shape[1]!]), transpose(right)); // [out, taps c]
     return reshape(transpose(reshape(product, [out, kh * kw, c]), [0, 2, 1]), w.shape); // [out, c, kh, kw]
   }
-  const taps: Tensor[] = []; // [out, c] each, at r kw + s
+  const products: Tensor[] = []; // [taps, out, kh, c] each, for columns of one remainder
+  const places: number[] = []; // of those columns
   for (let b = 0; b < stride; b++) {
     const mine = Array.from({ length: kw }, (_, s) => s).filter((s) => tap(s).remainder === b);
     if (mine.length === 0) continue;
@@ -178,17 +179,26 @@ function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, { stride, pad: p, dil
           shiftMatrices(shifts, outWidth, columns),
         ); // [taps, out n h', columns]
     const left = reshape(byColumn, [mine.length * out, positions]); // [taps out, n h' columns]
-    for (let r = 0; r < kh; r++) {
+    const rows = Array.from({ length: kh }, (_, r) => {
       const { remainder: a, shift } = tap(r);
-      const right = reshape(shifted(phases[a * stride + b]!, rowAxis, shift, outHeight), [c, positions]);
-      const product = matmul(left, transpose(right)); // [taps out, c]
-      chunk(product, 0, mine.length).forEach((t, i) => {
-        taps[r * kw + mine[i]!] = t;
-      });
-    }
+      return shifted(phases[a * stride + b]!, rowAxis, shift, outHeight); // [c, n, h', columns], or batch last
+    });
+    const right = reshape(concat(rows, 0), [kh * c, positions]); // [kh c, n h' columns]
+    products.push(reshape(matmul(left, transpose(right)), [mine.length, out, kh, c]));
+    places.push(...mine);
   }
-  const flat = reshape(concat(taps, 0), [kh * kw, out * c]);
-  return reshape(transpose(flat), w.shape); // [out, c, kh, kw]
+  const columnwise = inOrder(products, places); // [kw, out, kh, c]
+  return transpose(columnwise, [1, 3, 2, 0]); // [out, c, kh, kw]
+}
+
+/** Rows of parts, one after the other, put where `places` says that each belongs. */
+function inOrder(parts: readonly Tensor[], places: readonly number[]): Tensor {
+  if (parts.length === 1) return parts[0]!;
+  const single = parts.flatMap((part) => chunk(part, 0, part.shape[0] as number));
+  return concat(
+    places.map((_, place) => single[places.indexOf(place)]!),
+    0,
+  );
 }
 
 /** Matrices [shifts, width, columns] that move rows of `width` values by each shift: faster than copying rows. */

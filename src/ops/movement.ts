@@ -25,6 +25,10 @@ const reshapeOp = operator({
  */
 export function reshape(x: Tensor, shape: Shape, ...from: readonly Tensor[]): Tensor {
   if (sameShape(x.shape, shape)) return x;
+  const { source } = x;
+  // Of what was reshaped already, one reshaping or none is left.
+  if (source.kind === "node" && source.op.type === "Reshape")
+    return reshape(source.inputs[0]!, shape, ...from, x);
   const symbolic = shape.filter((size, i) => typeof size === "string" && size !== x.shape[i]);
   if (symbolic.length > 1) {
     const unread = symbolic.filter((size) => ![x, ...from].some((t) => t.shape.includes(size)));
@@ -32,8 +36,15 @@ export function reshape(x: Tensor, shape: Shape, ...from: readonly Tensor[]): Te
     return reshapeOp([x, sizes(rest, x, ...from)])[0]!;
   }
   const target = shape.map((size, i) => (typeof size === "number" ? size : size === x.shape[i] ? 0 : -1));
-  return reshapeOp([x, integers(target)])[0]!;
+  // A tensor is seen in the same shape again and again, where a vector goes to many pieces of a batch.
+  const known = seen.get(x) ?? new Map<string, Tensor>();
+  seen.set(x, known);
+  const key = showShape(shape);
+  const y = known.get(key) ?? reshapeOp([x, integers(target)])[0]!;
+  known.set(key, y);
+  return y;
 }
+const seen = new WeakMap<Tensor, Map<string, Tensor>>();
 
 const transposeOp = operator({
   type: "Transpose",
@@ -265,16 +276,6 @@ export function split(x: Tensor, axis: number, like: readonly Tensor[]): readonl
     ...like.flatMap((t) => (typeof t.shape[at] === "string" ? [t] : [])),
   );
   return splitOp([x, lengths], { axis: at });
-}
-
-/** What `split` took apart along an axis, if these are all of its parts in their order; else they are concatenated. */
-export function unsplit(parts: readonly Tensor[], axis: number): Tensor {
-  const { source } = parts[0]!;
-  if (source.kind === "node" && source.op.name === "Split" && source.attributes.axis === axis) {
-    const all = source.outputs;
-    if (all.length === parts.length && parts.every((part, i) => part === all[i])) return source.inputs[0]!;
-  }
-  return concat(parts, axis);
 }
 
 /** `count` equal parts along an axis of fixed size. */

@@ -3,7 +3,6 @@ import {
   axisOf,
   constant,
   fixed,
-  type GradientRule,
   operator,
   ShapeError,
   scalar,
@@ -11,7 +10,8 @@ import {
   transient,
 } from "../graph/tensor.ts";
 import { add, div, mul, reciprocal, sqrt, square, sub } from "./elementwise.ts";
-import { reshape } from "./movement.ts";
+import { chunk, concat, reshape } from "./movement.ts";
+import { byPieces, piecesOf } from "./pieces.ts";
 import { divideByCount, reduceMean, reduceSum } from "./reduce.ts";
 
 const EPS = 1e-5;
@@ -23,44 +23,85 @@ const perChannel = (t: Tensor, x: Tensor) =>
     x.shape.map((size, i) => (i === 1 ? size : 1)),
   );
 
-const frozen = (name: string, gradient: GradientRule) =>
-  operator({
-    type: "BatchNormalization",
-    name,
-    infer: ([x, scale]) => {
-      const c = fixed(x!.shape[1], "number of channels");
-      if (scale!.shape[0] !== c)
-        throw new ShapeError(`expected ${c} channels, found a scale for ${scale!.shape[0]}`);
-      return [x!];
-    },
-    gradient,
-  });
+const channelsFit = ([x, scale]: readonly Tensor[]) => {
+  const c = fixed(x!.shape[1], "number of channels");
+  if (scale!.shape[0] !== c)
+    throw new ShapeError(`expected ${c} channels, found a scale for ${scale!.shape[0]}`);
+  return [x!];
+};
 
-// Its mean and variance are those of x itself, so the rule is that of the whole (Ioffe and Szegedy 2015), gathered
-// per channel: dx = a (dy - (b x + c)), with three small vectors a, b and c: the fewest passes over dy and x. The
-// operator's inference form does b x + c in one of them.
-const trainOp = frozen("BatchNormTraining", ({ inputs: [x, scale, , mean, variance], grad }) => {
-  const axes = channelAxes(x!);
-  const inverse = reciprocal(sqrt(add(variance!, EPS))); // [c]
-  const sumDy = reduceSum(grad, { axes }); // [c]
-  const dScale = mul(inverse, sub(reduceSum(mul(grad, x!), { axes }), mul(mean!, sumDy))); // [c]
-  const a = mul(scale!, inverse); // [c]
-  const b = divideByCount(mul(inverse, dScale), x!, axes); // [c]
-  const c = sub(divideByCount(sumDy, x!, axes), mul(b, mean!)); // [c]
-  const dx = mul(sub(grad, affine(x!, b, c)), perChannel(a, x!)); // as x
-  return [dx, dScale, sumDy, null, null];
+const affineOp = operator({
+  type: "BatchNormalization",
+  name: "Affine",
+  infer: channelsFit,
+  gradient: ({ inputs: [x, a], grad, wants }) => {
+    const axes = channelAxes(x!);
+    return [
+      wants(0) ? mul(grad, perChannel(a!, x!)) : null, // as x
+      wants(1) ? reduceSum(mul(grad, x!), { axes }) : null, // [c]
+      wants(2) ? reduceSum(grad, { axes }) : null, // [c]
+    ];
+  },
 });
 
-/** b x + c per channel. */
-function affine(x: Tensor, b: Tensor, c: Tensor): Tensor {
+/** a x + b per channel, a and b [c], in one pass: the operator's inference form with nothing to normalise. */
+function affine(x: Tensor, a: Tensor, b: Tensor): Tensor {
   const size = fixed(x.shape[1], "number of channels");
   const row = (value: number) => constant(new Float32Array(size).fill(value), [size]);
-  return frozenOp([x, b, c, row(0), row(1)], { epsilon: { float: 0 } })[0]!;
+  return affineOp([x, a, b, row(0), row(1)], { epsilon: { float: 0 } })[0]!;
+}
+
+// The rule of mean and variance together: each x gets its share in one pass, b x + c per channel.
+const statisticsOp = operator({
+  type: "Identity",
+  name: "BatchStatistics",
+  // Computed already; the share of a value and the pieces of x are for the rule.
+  taken: 1,
+  infer: ([both]) => [both!],
+  gradient: ({ inputs: [both, share, ...xs], grad }) => {
+    const [mean] = rowsOf(both!); // [c]
+    const [ofMean, ofVariance] = rowsOf(mul(grad, share!)); // [c] each
+    const b = mul(ofVariance!, 2); // [c]
+    const c = sub(ofMean!, mul(b, mean!)); // [c]
+    return [null, null, ...xs.map((x) => affine(x, b, c))];
+  },
+});
+const rowsOf = (both: Tensor): readonly Tensor[] =>
+  chunk(both, 0, 2).map((row) => reshape(row, [both.shape[1]!]));
+
+/** Mean and biased variance per channel [c] over all axes but the second, and 1 / m [] for m values of a channel. */
+function batchStatistics(x: Tensor): { mean: Tensor; variance: Tensor; share: Tensor } {
+  const axes = channelAxes(x);
+  const pieces = piecesOf(x);
+  // The number of values is read off x here, where x is at hand: x would be held for it until the end of the step.
+  const share = mul(divideByCount(scalar(1), pieces[0]!, axes), 1 / pieces.length); // []
+  const parts = pieces.map((piece) => {
+    const mean = reduceMean(piece, { axes, keep: true }); // [1, c, 1...]
+    return { mean: reshape(mean, [1, x.shape[1]!]), squares: reduceSum(square(sub(piece, mean)), { axes }) }; // [1, c], [c]
+  });
+  // Of pieces of one size as of the whole (Chan, Golub and LeVeque 1979): nothing large is subtracted.
+  const means = concat(
+    parts.map((part) => part.mean),
+    0,
+  ); // [pieces, c]
+  const mean = reduceMean(means, { axes: [0] }); // [c]
+  const between = reduceMean(square(sub(means, mean)), { axes: [0] }); // [c]
+  const variance = add(
+    mul(
+      parts.map((part) => part.squares).reduce((a, b) => add(a, b)),
+      share,
+    ),
+    between,
+  ); // [c]
+  const row = (t: Tensor) => reshape(t, [1, x.shape[1]!]); // [1, c]
+  const [both] = statisticsOp([concat([row(mean), row(variance)], 0), share, ...pieces]);
+  const [m, v] = rowsOf(both!);
+  return { mean: m!, variance: v!, share };
 }
 
 export interface BatchStatistics {
   readonly y: Tensor;
-  /** Of this batch, per channel [c]; no gradient passes through these two. */
+  /** Of this batch, per channel [c]. */
   readonly mean: Tensor;
   /** Biased (divided by the number of values, m). */
   readonly variance: Tensor;
@@ -69,26 +110,30 @@ export interface BatchStatistics {
 }
 
 /**
- * Normalises x [n, c, ...] over all axes but the second with this batch's mean and variance, then y = scale x + bias.
- * Of reductions and the operator's inference form: that of training is missing on WebGPU. y is transient.
+ * Normalises x [n, c, ...] over all axes but the second with this batch's mean and variance, then y = scale x + bias
+ * (Ioffe and Szegedy 2015). Of reductions and the operator's inference form: that of training is missing on WebGPU. y
+ * is transient, and in pieces where x is.
  */
 export function batchNormTraining(x: Tensor, scale: Tensor, bias: Tensor): BatchStatistics {
-  const axes = channelAxes(x);
-  const mean = reduceMean(x, { axes }); // [c]
-  // The number of values is read off x here, where x is at hand: x would be held for it until the end of the step.
-  const share = divideByCount(scalar(1), x, axes); // 1 / m, []
-  const variance = mul(reduceSum(square(sub(x, perChannel(mean, x))), { axes }), share); // [c]
+  channelsFit([x, scale]);
+  const { mean, variance, share } = batchStatistics(x); // [c], [c], []
   const unbiased = div(variance, sub(1, share)); // [c]; not by the variance, which may be 0
-  const [y] = transient(() => trainOp([x, scale, bias, mean, variance], { epsilon: { float: EPS } }));
-  return { y: y!, mean, variance, unbiased };
+  const a = mul(scale, reciprocal(sqrt(add(variance, EPS)))); // [c]
+  const b = sub(bias, mul(mean, a)); // [c]
+  const y = transient(() => byPieces([x], (piece) => affine(piece, a, b))); // as x
+  return { y, mean, variance, unbiased };
 }
 
-const frozenOp = frozen("BatchNormalization", ({ inputs: [x, scale, , mean, variance], grad }) => {
-  const axes = channelAxes(x!);
-  const inverse = reciprocal(sqrt(add(variance!, EPS))); // [c]
-  const normal = mul(sub(x!, perChannel(mean!, x!)), perChannel(inverse, x!)); // as x
-  const dScale = reduceSum(mul(grad, normal), { axes }); // [c]
-  return [mul(grad, perChannel(mul(scale!, inverse), x!)), dScale, reduceSum(grad, { axes }), null, null];
+const frozenOp = operator({
+  type: "BatchNormalization",
+  infer: channelsFit,
+  gradient: ({ inputs: [x, scale, , mean, variance], grad }) => {
+    const axes = channelAxes(x!);
+    const inverse = reciprocal(sqrt(add(variance!, EPS))); // [c]
+    const normal = mul(sub(x!, perChannel(mean!, x!)), perChannel(inverse, x!)); // as x
+    const dScale = reduceSum(mul(grad, normal), { axes }); // [c]
+    return [mul(grad, perChannel(mul(scale!, inverse), x!)), dScale, reduceSum(grad, { axes }), null, null];
+  },
 });
 
 /** The same with a mean and a variance that are given [c], as constants to the gradient. */

@@ -9,6 +9,7 @@ import type { Dim } from "../spec.ts";
 import type { ConvOptions } from "./conv.ts";
 import { gemm, matmul, swap } from "./matmul.ts";
 import { reshape } from "./movement.ts";
+import { byPieces } from "./pieces.ts";
 
 /** Outputs of a tile. */
 const TILE = 4;
@@ -63,26 +64,29 @@ export function winogradPays(
   return fits && size <= 32 && Math.min(c, out!) >= 2 * size;
 }
 
-/** x [n, c, h, w] with w [out, c, 3, 3] -> [n, out, h, w]: `conv` with pad 1. */
+/** x [n, c, h, w], whole or in pieces, with w [out, c, 3, 3] -> [n, out, h, w]: `conv` with pad 1. */
 export function winogradConv(x: Tensor, w: Tensor): Tensor {
+  const kernel = transient(() => swap(kernelAtPoints(w))); // [6, 1, 6, c, out]
+  return byPieces([x], (piece) => atPoints(piece, kernel));
+}
+
+/** x [n, c, h, w] with a kernel at the points [6, 1, 6, c, out] -> [n, out, h, w]. */
+function atPoints(x: Tensor, kernel: Tensor): Tensor {
   const [n, c, height, width] = x.shape as [Dim, number, number, number];
-  const out = w.shape[0] as number;
+  const out = kernel.shape.at(-1) as number;
   const [down, across] = [axisMatrices(height), axisMatrices(width)];
   const values = VALUES * across.tiles;
   const rows = multiplyDims(down.tiles, n);
   const ofAll = (channels: number) => multiplyDims(n, channels);
   const ofLines = (channels: number) => multiplyDims(n, channels * height);
 
-  const { left, right } = transient(() => {
-    // First, for the runtime then makes it last of the two: it is large where channels are many.
-    const right = swap(kernelAtPoints(w)); // [6, 1, 6, c, out]
+  const left = transient(() => {
     const lines = gemm(across.to, reshape(x, [ofLines(c), width], x), null, { transB: true }); // [6 tw, n c h]
     const maps = reshape(lines, [values, ofAll(c), height], x); // [6 tw, n c, h]
     const points = matmul(down.to, swap(maps)); // [6 tw, 6 th, n c]
-    const left = reshape(points, [VALUES, across.tiles, VALUES, rows, c], x); // [6, tw, 6, th n, c]
-    return { left, right };
+    return reshape(points, [VALUES, across.tiles, VALUES, rows, c], x); // [6, tw, 6, th n, c]
   });
-  const product = matmul(left, right); // [6, tw, 6, th n, out]
+  const product = matmul(left, kernel); // [6, tw, 6, th n, out]
   const back = reshape(product, [values, VALUES * down.tiles, ofAll(out)], x); // [6 tw, 6 th, n out]
   const columns = reshape(matmul(swap(back), down.from), [values, ofLines(out)], x); // [6 tw, n out h]
   const y = gemm(columns, across.from, null, { transA: true }); // [n out h, w]

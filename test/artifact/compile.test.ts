@@ -10,6 +10,7 @@ import {
   type ArtifactSpec,
   type CompiledArtifact,
   compile,
+  piecesFor,
   resolveSpec,
 } from "../../src/artifact/compile.ts";
 import { readArtifact, writeArtifact } from "../../src/artifact/files.ts";
@@ -136,6 +137,51 @@ describe("compile", () => {
       );
       expect(metrics.loss).to.be.within(0, Math.log(2 * n - 1) + 4);
     }
+  });
+
+  describe("in pieces", () => {
+    const cases: ArtifactSpec[] = [
+      { method: "simclr", encoder: "resnet20", imageSize: 16 },
+      { method: "moco", encoder: "resnet20", imageSize: 16, config: { splits: 2, queue: 64 } },
+      { method: "swav", encoder: "resnet18", imageSize: 32, config: { smallCrops: 2, prototypes: 16 } },
+      { method: "jigsaw", encoder: "resnet20", imageSize: 32 },
+      { method: "simclr", encoder: "vit-tiny", imageSize: 16 },
+    ];
+    for (const spec of cases)
+      it(`a step of ${spec.method} with ${spec.encoder} is that of the whole batch`, async () => {
+        const results = [];
+        for (const pieces of [1, 4]) {
+          // AdamW's first step would take the sign of gradients that are rounding errors.
+          const artifact = compile({ ...spec, optimizer: "sgd", pieces });
+          const stepper = await stepperOf(artifact);
+          const scalars = Object.fromEntries(artifact.manifest.scalars.map(({ name }) => [name, 0.3]));
+          const batch = batchOf(artifact, 8, spec.imageSize);
+          results.push(await stepper.step(stepper.state(1), batch, scalars));
+        }
+        const [whole, apart] = results as [(typeof results)[0], (typeof results)[0]];
+        expect(apart.metrics.loss).to.be.closeTo(whole.metrics.loss!, 1e-4);
+        // All of the state at once: single values lie where a rounding error decides over a ReLU.
+        let [off, size] = [0, 0];
+        for (const [name, { data }] of whole.next) {
+          const other = apart.next.get(name)!.data as Float32Array;
+          (data as Float32Array).forEach((v, i) => {
+            off += (other[i]! - v) ** 2;
+            size += v ** 2;
+          });
+        }
+        expect(Math.sqrt(off / size)).to.be.below(1e-4);
+      });
+
+    it("takes a batch that the pieces divide, and as few as that allows", () => {
+      const simclr: ArtifactSpec = { method: "simclr", encoder: "resnet18", imageSize: 32 };
+      const pieces = (batch: number, spec = simclr) => piecesFor(spec, batch);
+      expect([1, 16, 32, 64, 100, 101, 102, 256].map((n) => pieces(n))).to.deep.equal([
+        1, 1, 2, 4, 4, 1, 2, 4,
+      ]);
+      expect(pieces(48, { ...simclr, method: "moco" })).to.equal(2); // batch statistics of eighths besides
+      const { manifest } = compile({ ...simclr, method: "moco", pieces: 2 });
+      expect([manifest.pieces, manifest.batchMultiple]).to.deep.equal([2, 16]);
+    });
   });
 
   it("encodes images of any size, each to features of its own", async () => {

@@ -33,6 +33,7 @@ const manifest: Omit<Manifest, "files"> = {
     },
   ],
   permutations: ["shuffle"],
+  pieces: 1,
   batchMultiple: 2,
   scalars: [
     { name: "lr", schedule: { kind: "cosine", from: 0.3, to: 0, warmupEpochs: 10 }, batchScaling: "linear" },

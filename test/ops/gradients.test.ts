@@ -6,6 +6,7 @@ import * as indexing from "../../src/ops/indexing.ts";
 import { gemm, matmul } from "../../src/ops/matmul.ts";
 import * as m from "../../src/ops/movement.ts";
 import { batchNorm, batchNormTraining, layerNorm } from "../../src/ops/normalization.ts";
+import { byPieces, cut, inFewer, inPieces } from "../../src/ops/pieces.ts";
 import { averagePool, globalAveragePool, maxPool } from "../../src/ops/pool.ts";
 import * as r from "../../src/ops/reduce.ts";
 import { winogradConv } from "../../src/ops/winograd.ts";
@@ -260,6 +261,30 @@ const checks: Record<string, Check[]> = {
     ...both({ shapes: [[2, 1, 5, 4]], build: (x) => averagePool(x, { kernel: 3, stride: 2, pad: 1 }) }),
   ],
   GlobalAveragePool: both({ shapes: [[2, 3, 2, 3]], build: globalAveragePool }),
+  Pieces: [
+    {
+      shapes: [[4, 2, 3]],
+      build: (x) =>
+        r.reduceSum(
+          byPieces([cut(x, 2)], (piece) => e.mul(piece, piece)),
+          { axes: [1] },
+        ),
+    },
+    {
+      shapes: [
+        [2, 3],
+        [2, 3],
+      ],
+      build: (a, b) => e.square(inPieces([a, b])),
+    },
+  ],
+  Rows: [{ shapes: [[8, 2]], build: (x) => e.square(inFewer(cut(x, 4), 2)) }],
+  BatchStatistics: [
+    {
+      shapes: [[4, 2, 2, 2], [2], [2]],
+      build: (x, s, b) => batchNormTraining(cut(x, 2), s, b).y,
+    },
+  ],
   BatchNormTraining: [
     ...both({ shapes: [[3, 2, 2, 2], [2], [2]], build: (x, s, b) => batchNormTraining(x, s, b).y }),
     ...both({ shapes: [[4, 3], [3], [3]], build: (x, s, b) => batchNormTraining(x, s, b).y }),

@@ -566,21 +566,6 @@ describe("operators compute what they say", () => {
       expectClose(found.q!, [3, 4, 5, 9, 10, 11], [2, 3]);
     });
 
-    it("unsplit gives back what was split, and concatenates all else", () => {
-      const x = input("x", "float32", [2, 6]);
-      const [a, b, c] = m.chunk(x, 1, 3) as [Tensor, Tensor, Tensor];
-      expect(m.unsplit([a, b, c], 1)).to.equal(x);
-      const others: [Tensor[], number][] = [
-        [[a, c, b], 1],
-        [[a, b], 1],
-        [[a, b, c], 0],
-        [[x, x], 1],
-      ];
-      for (const [parts, axis] of others) {
-        expect(m.unsplit(parts, axis).source).to.deep.include({ kind: "node", inputs: parts });
-      }
-    });
-
     it("gather along either axis, by a matrix of indices", async () => {
       const square = constant(BigInt64Array.from([0n, 2n, 1n, 0n]), [2, 2]);
       const found = await values(
