@@ -12,7 +12,7 @@ import { Scope } from "../nn/scope.ts";
 import { cut } from "../ops/pieces.ts";
 import type { Dim, JsonObject, Manifest } from "../spec.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
-import { augment, centreView } from "../views/augment.ts";
+import { augment, centreView, isLarge } from "../views/augment.ts";
 import type { Graphs } from "./files.ts";
 import { TrainingScope } from "./scope.ts";
 import { encodeParts, nextOf, stepInParts, trainingStep } from "./step.ts";
@@ -75,18 +75,25 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
   };
 }
 
-/** Values of the largest activation of a piece that stays in the cache of most processors: 4 MB. */
+/** Values of the largest tensor of a piece that stays in the cache of most processors: 4 MB. */
 const PIECE = 2 ** 20;
-/** More make graphs large and products small. */
-const MOST_PIECES = 4;
+/** Of views, whose operators are few, and of what the encoder makes of a view: more make graphs large, products small. */
+const MOST_PIECES = { views: 16, encoder: 4 };
 
 /** The pieces for a step of `batch` images, a power of two: few enough to divide it, many enough to stay in the cache. */
 export function piecesFor(spec: ArtifactSpec, batch: number): number {
   const { method, encoder } = resolveSpec(spec);
-  const unit = methodNamed(method.name).batchMultiple?.(method.config as never) ?? 1;
-  const wanted = (batch * encoderNamed(encoder.name).widest(spec.imageSize)) / PIECE;
+  const { batchMultiple, views } = methodNamed(method.name);
+  const unit = batchMultiple?.(method.config as never) ?? 1;
+  const viewed = views(method.config as never, spec.imageSize)
+    .filter(({ size }) => isLarge(size))
+    .reduce((sum, { size }) => sum + 3 * size ** 2, 0);
+  const wanted = Math.max(
+    Math.min((batch * viewed) / PIECE, MOST_PIECES.views),
+    Math.min((batch * encoderNamed(encoder.name).widest(spec.imageSize)) / PIECE, MOST_PIECES.encoder),
+  );
   let count = 1;
-  while (2 * count <= Math.min(wanted, MOST_PIECES) && batch % (2 * count * unit) === 0) count *= 2;
+  while (2 * count <= wanted && batch % (2 * count * unit) === 0) count *= 2;
   return count;
 }
 
@@ -150,7 +157,7 @@ function openStep(spec: ArtifactSpec) {
   const n = multiplyDims(batchMultiple, "n");
   const images = imagesInput(n); // [n, h, w, 3]
   const params = recipes.map((_, i) => input(viewInput(i), "float32", [n, VIEW_COLUMNS.length]));
-  const views = inScope("views", () => augment(images, params, recipes)); // [n, 3, s, s] each
+  const views = inScope("views", () => augment(images, params, recipes, resolved.pieces)); // [n, 3, s, s] each
   const scope = new TrainingScope({ views, params, encode: encoderOf(spec, n) });
   return { resolved, method, config, scope, recipes, batchMultiple, perImage: [images, ...params] };
 }
@@ -183,8 +190,8 @@ function encoderOf({ encoder: name, method, imageSize, pieces = 1 }: ArtifactSpe
       const some = encoders.filter((e) => e.anySize).map((e) => e.name);
       throw expected(`method ${method}`, `an encoder for views of any size (${some.join(", ")})`, name);
     }
-    // Of one view of n / pieces images each, or of as many small ones as hold as many pixels.
-    const most = ((divideDims(rows, n) as number | undefined) ?? 1) * pieces;
+    // Of one view of some images each, or of as many small ones as hold as many pixels.
+    const most = ((divideDims(rows, n) as number | undefined) ?? 1) * Math.min(pieces, MOST_PIECES.encoder);
     return encoder.build(s, cut(views, divisor(most, most * (size / imageSize) ** 2)), imageSize); // [rows, d]
   };
 }

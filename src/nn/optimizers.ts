@@ -1,7 +1,7 @@
 /** Optimizers as subgraphs: from each parameter's gradient to its next value. */
 import { z } from "zod";
 import { inScope, type Tensor } from "../graph/tensor.ts";
-import { add, div, exp, greater, mul, sqrt, square, sub, where } from "../ops/elementwise.ts";
+import { add, div, exp, greater, mul, reciprocal, sqrt, square, sub, where } from "../ops/elementwise.ts";
 import { reduceSum } from "../ops/reduce.ts";
 import type { Schedule } from "../spec.ts";
 import type { Scope, State } from "./scope.ts";
@@ -22,9 +22,10 @@ export interface Hyperparameters {
 
 export interface Optimizer {
   readonly config: z.ZodType<Record<string, number | boolean>>;
-  /** The parameter's next value; slots are updated on the way. */
-  readonly step: (s: Scope, param: State, grad: Tensor, rates: Rates, config: never) => Tensor;
+  /** For all parameters of the same rates: what gives one's next value, and updates its slots on the way. */
+  readonly step: (rates: Rates, config: never) => Update;
 }
+type Update = (s: Scope, param: State, grad: Tensor) => Tensor;
 interface Rates {
   readonly lr: Tensor;
   readonly weightDecay: Tensor;
@@ -34,7 +35,7 @@ interface Rates {
 
 const define = <C extends Record<string, number | boolean>>(o: {
   config: z.ZodType<C>;
-  step: (s: Scope, param: State, grad: Tensor, rates: Rates, config: C) => Tensor;
+  step: (rates: Rates, config: C) => Update;
 }): Optimizer => o;
 
 const decayed = (param: State, grad: Tensor, weightDecay: Tensor): Tensor =>
@@ -46,13 +47,15 @@ const sgd = define({
     momentum: z.number().min(0).max(1).default(0.9),
     nesterov: z.boolean().default(false),
   }),
-  step: (s, param, grad, { lr, weightDecay }, { momentum, nesterov }) => {
-    const g = decayed(param, grad, weightDecay); // as the parameter, like all below
-    const slot = s.slot(param, "momentum");
-    const v = add(mul(slot, momentum), g);
-    s.update(slot, v);
-    return sub(param.value, mul(nesterov ? add(g, mul(v, momentum)) : v, lr));
-  },
+  step:
+    ({ lr, weightDecay }, { momentum, nesterov }) =>
+    (s, param, grad) => {
+      const g = decayed(param, grad, weightDecay); // as the parameter, like all below
+      const slot = s.slot(param, "momentum");
+      const v = add(mul(slot, momentum), g);
+      s.update(slot, v);
+      return sub(param.value, mul(nesterov ? add(g, mul(v, momentum)) : v, lr));
+    },
 });
 
 /**
@@ -64,13 +67,18 @@ const lars = define({
     momentum: z.number().min(0).max(1).default(0.9),
     trust: z.number().positive().default(0.001),
   }),
-  step: (s, param, grad, { lr, weightDecay }, { momentum, trust }) => {
-    const g = decayed(param, grad, weightDecay); // as the parameter, like all below
-    const slot = s.slot(param, "momentum");
-    const v = add(mul(slot, momentum), mul(g, param.decay ? mul(lr, trustRatio(param.value, g, trust)) : lr));
-    s.update(slot, v);
-    return sub(param.value, v);
-  },
+  step:
+    ({ lr, weightDecay }, { momentum, trust }) =>
+    (s, param, grad) => {
+      const g = decayed(param, grad, weightDecay); // as the parameter, like all below
+      const slot = s.slot(param, "momentum");
+      const v = add(
+        mul(slot, momentum),
+        mul(g, param.decay ? mul(lr, trustRatio(param.value, g, trust)) : lr),
+      );
+      s.update(slot, v);
+      return sub(param.value, v);
+    },
 });
 
 /** trust |w| / |g|, or 1 where either is 0; float32 []. */
@@ -87,17 +95,21 @@ const adamw = define({
     beta2: z.number().min(0).max(1).default(0.999),
     eps: z.number().positive().default(1e-8),
   }),
-  step: (s, param, grad, { lr, weightDecay, step }, { beta1, beta2, eps }) => {
-    const first = s.slot(param, "moment1");
-    const second = s.slot(param, "moment2");
-    const m = add(mul(first, beta1), mul(grad, 1 - beta1)); // as the parameter, like all below
-    const v = add(mul(second, beta2), mul(square(grad), 1 - beta2));
-    s.update(first, m);
-    s.update(second, v);
+  step: ({ lr, weightDecay, step }, { beta1, beta2, eps }) => {
     const corrected = (beta: number) => sub(1, exp(mul(step(), Math.log(beta)))); // []
-    const root = add(sqrt(div(v, corrected(beta2))), eps);
-    const kept = param.decay ? mul(param.value, sub(1, mul(lr, weightDecay))) : param.value;
-    return sub(kept, div(mul(m, div(lr, corrected(beta1))), root));
+    const rate = div(lr, corrected(beta1)); // []
+    const scale = reciprocal(sqrt(corrected(beta2))); // []
+    const kept = sub(1, mul(lr, weightDecay)); // []
+    return (s, param, grad) => {
+      const first = s.slot(param, "moment1");
+      const second = s.slot(param, "moment2");
+      const m = add(mul(first, beta1), mul(grad, 1 - beta1)); // as the parameter, like all below
+      const v = add(mul(second, beta2), mul(square(grad), 1 - beta2));
+      s.update(first, m);
+      s.update(second, v);
+      const root = add(mul(sqrt(v), scale), eps);
+      return sub(param.decay ? mul(param.value, kept) : param.value, div(mul(m, rate), root));
+    };
   },
 });
 
@@ -115,19 +127,23 @@ export function applyOptimizer(
   const rate = s.scalar("lr", lrSchedule(choice), "linear");
   const constantRate = () => s.scalar("lr.constant", { kind: "constant", value: lr }, "linear");
   const decay = s.scalar("weightDecay", { kind: "constant", value: weightDecay });
-  for (const [param, grad] of grads) {
-    inScope("update", () =>
-      inScope(param.name, () => {
-        const own = param.traits.constantRate ? constantRate() : rate;
-        const rates: Rates = {
-          lr: param.decay || biasLr === 1 ? own : mul(own, biasLr),
-          weightDecay: decay,
-          step: () => s.scalar("step", { kind: "step" }),
-        };
-        s.update(param.tensor, optimizer.step(s, param, grad, rates, config as never));
-      }),
-    );
-  }
+  const step = () => s.scalar("step", { kind: "step" });
+  const updates = new Map<string, Update>();
+  const updateOf = ({ decay: weighs, traits: { constantRate: constant = false } }: State): Update => {
+    const key = `${constant} ${weighs || biasLr === 1}`;
+    const known = updates.get(key);
+    if (known) return known;
+    const own = constant ? constantRate() : rate;
+    const lr = weighs || biasLr === 1 ? own : mul(own, biasLr);
+    const update = optimizer.step({ lr, weightDecay: decay, step }, config as never);
+    updates.set(key, update);
+    return update;
+  };
+  for (const [param, grad] of grads)
+    inScope("update", () => {
+      const update = updateOf(param);
+      inScope(param.name, () => s.update(param.tensor, update(s, param, grad)));
+    });
 }
 
 function lrSchedule({ lr, warmupEpochs, finalLr = 0, drops }: Hyperparameters): Schedule {

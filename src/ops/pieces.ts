@@ -32,9 +32,11 @@ const whole = rows("Rows");
 export const piecesOf = (x: Tensor): readonly Tensor[] =>
   x.source.kind === "node" && x.source.op.name === "Pieces" ? (x.source.inputs as Tensor[]) : [x];
 
-/** x cut into so many pieces, which must divide its rows; as it is where it is in pieces already. */
-export const cut = (x: Tensor, count: number): Tensor =>
-  piecesOf(x).length > 1 ? x : inPieces(equalRows(x, count));
+/** x cut into so many pieces, which must divide its rows; of what is in pieces already there may remain more. */
+export function cut(x: Tensor, count: number): Tensor {
+  const { length } = piecesOf(x);
+  return length === 1 ? inPieces(equalRows(x, count)) : inFewer(x, Math.max(1, Math.floor(length / count)));
+}
 
 /** x in pieces up to `times` as large, as their number allows; they are put together for good. */
 export function inFewer(x: Tensor, times: number): Tensor {

@@ -1,6 +1,15 @@
 /** Sizes as tensors: what a graph reads of its inputs' shapes when it runs, and what is known of that at build. */
 import { addDims, divideDims, elements, showShape } from "../graph/dims.ts";
-import { axisOf, constant, integers, operator, ShapeError, scalar, type Tensor } from "../graph/tensor.ts";
+import {
+  axisOf,
+  constant,
+  input,
+  integers,
+  operator,
+  ShapeError,
+  scalar,
+  type Tensor,
+} from "../graph/tensor.ts";
 import type { Dim, Shape } from "../spec.ts";
 
 const shapeOp = operator({
@@ -108,6 +117,18 @@ function rangeLength(limit: Tensor): Dim {
     throw new ShapeError("the length of the range is not known when the graph is built");
   return sizesIn(source.outputs[0]!)[0]!;
 }
+
+const countingOp = operator({
+  type: "Range",
+  name: "Counting",
+  taken: 3,
+  infer: ([, , , like]) => [like!],
+  gradient: { none: "made of whole numbers" },
+});
+
+/** 0, 1, 2, ... below a limit, float32 [], that is known when the graph runs; `size` is the name of the new size. */
+export const counting = (limit: Tensor, size: string): Tensor =>
+  countingOp([scalar(0), limit, scalar(1), input(size, "float32", [size])])[0]!;
 
 /** 0, 1, 2, ... along an axis of x, float32 [size]. */
 export function indicesAlong(x: Tensor, axis: number): Tensor {

@@ -24,14 +24,17 @@ import {
   sub,
   where,
 } from "../ops/elementwise.ts";
+import { gather } from "../ops/indexing.ts";
 import { matmul, swap } from "../ops/matmul.ts";
 import { cast, chunk, concat, reshape, slice, split, table } from "../ops/movement.ts";
 import { batchNorm } from "../ops/normalization.ts";
+import { cut, inPieces, piecesOf } from "../ops/pieces.ts";
 import { reduceMax, reduceMean, reduceMin, reduceSum } from "../ops/reduce.ts";
 import { sizeOf } from "../ops/shape.ts";
 import { turnBy } from "../ops/turn.ts";
 import { randomFor } from "../random.ts";
 import { type Dim, VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
+import { BLOCK, byBlock, inBlocks } from "./blocks.ts";
 import { resample } from "./resample.ts";
 
 /** Red, green and blue in the luma of ITU-R BT.601, as torchvision and Pillow weigh them. */
@@ -42,26 +45,37 @@ export const CHANNEL_STD = [0.229, 0.224, 0.225] as const;
 
 /**
  * A view of each image for each of the recipes, [n, 3, size, size] each, normalised: images uint8 [n, h, w, 3], a
- * recipe's parameters float32 [n, columns]. Views that take the same operators go through them together.
+ * recipe's parameters float32 [n, columns]. Views that take the same operators go through them together, and large
+ * ones in so many pieces of the batch.
  */
 export function augment(
   images: Tensor,
   params: readonly Tensor[],
   recipes: readonly ViewRecipe[],
+  pieces = 1,
 ): readonly Tensor[] {
   const all = recipes.map(stagesOf);
   const keys = all.map((stages) => JSON.stringify(stages));
   const views: Tensor[] = [];
-  for (const key of new Set(keys)) {
+  [...new Set(keys)].forEach((key, group) => {
     const places = keys.flatMap((k, i) => (k === key ? [i] : []));
-    const own = places.map((i) => params[i]!);
-    const together = throughStages(images, concat(own, 0), all[places[0]!]!); // [views n, 3, s, s]
-    split(together, 0, own).forEach((view, i) => {
-      views[places[i]!] = view;
+    const stages = all[places[0]!]!;
+    const count = isLarge(stages.size) ? pieces : 1;
+    const own = places.map((i) => cut(params[i]!, count)); // [n, columns] each
+    const made = piecesOf(cut(images, count)).map((piece, j) => {
+      const rows = own.map((t) => piecesOf(t)[j]!); // [n / pieces, columns] each
+      const together = throughStages(piece, concat(rows, 0), stages, `${group}.${j}`); // [views n / pieces, 3, s, s]
+      return split(together, 0, rows);
     });
-  }
+    places.forEach((place, i) => {
+      views[place] = inPieces(made.map((piece) => piece[i]!)); // [n, 3, s, s]
+    });
+  });
   return views;
 }
+
+/** Whether a piece of a batch of such views, pixels, is work enough for its operators. */
+export const isLarge = inBlocks;
 
 /** What of a recipe decides which operators its views take; the rest is in their parameters. */
 const stagesOf = ({ size, jitter, grayscale, blur, solarize, dropChannels, turn }: ViewRecipe) => ({
@@ -75,9 +89,14 @@ const stagesOf = ({ size, jitter, grayscale, blur, solarize, dropChannels, turn 
 });
 
 /** Images [n, h, w, 3] and parameters [views n, columns], view by view -> [views n, 3, s, s]. */
-function throughStages(images: Tensor, params: Tensor, stages: ReturnType<typeof stagesOf>): Tensor {
+function throughStages(
+  images: Tensor,
+  params: Tensor,
+  stages: ReturnType<typeof stagesOf>,
+  name: string,
+): Tensor {
   const p = columnsOf(params);
-  const x = cropAndResize(images, p, stages.size); // [n, 3, s, s] with n for views n, as all below
+  const x = cropAndResize(images, p, stages.size, name); // [n, 3, s, s] with n for views n, as all below
   const jittered = stages.hue ? turnHue(affine(x, p, "Before"), p.hue) : x;
   const coloured = stages.color ? affine(jittered, p, "After") : jittered;
   const blurred = stages.blur ? blur(coloured, p.sigma, stages.size) : coloured;
@@ -112,11 +131,11 @@ function columnsOf(params: Tensor): Columns {
 const cell = (t: Tensor) => reshape(t, [1, 1, 1]);
 const sizeOfAxis = (x: Tensor, axis: number): Tensor => cast(sizeOf(x, axis), "float32"); // [1]
 
-function cropAndResize(images: Tensor, p: Columns, size: number): Tensor {
+function cropAndResize(images: Tensor, p: Columns, size: number, name: string): Tensor {
   const rows = { start: p.top, length: p.height, flip: mul(p.flip, 0) }; // [n, 1, 1] each
   const columns = { start: p.left, length: p.width, flip: p.flip }; // [n, 1, 1] each
   const views = divideDims(p.top.shape[0]!, images.shape[0]!) as number;
-  return resample(images, rows, columns, size, views); // [views n, 3, s, s]
+  return resample(images, rows, columns, size, { views, name }); // [views n, 3, s, s]
 }
 
 /** gain x + gray luma + mean average(luma), clipped to [0, 1]; [n, 3, s, s]. */
@@ -184,19 +203,44 @@ function blur(x: Tensor, sigma: Tensor, size: number): Tensor {
     [1, radius + 1],
   ); // [1, r + 1]
   const weights = div(kernel, reduceSum(mul(kernel, both), { axes: [1], keep: true })); // [n, r + 1]
+  if (inBlocks(size)) return blurByBlocks(x, weights, size, radius);
   const matrix = reshape(matmul(weights, mirrored(size, radius)), [n, size, size]); // [n, s, s]
   const across = matmul(reshape(x, [n, 3 * size, size]), swap(matrix)); // [n, 3 s, s]
   return matmul(reshape(matrix, [n, 1, size, size]), reshape(across, [n, 3, size, size])); // [n, 3, s, s]
 }
 
+/** The same with weights [n, r + 1] by distance, each line from windows of lines. */
+function blurByBlocks(x: Tensor, weights: Tensor, size: number, radius: number): Tensor {
+  const n = x.shape[0]!;
+  const window = BLOCK + 2 * radius;
+  const rows = Array.from({ length: radius + 1 }, (_, t) =>
+    Array.from({ length: BLOCK * window }, (_, at) => {
+      const distance = Math.abs((at % window) - Math.floor(at / window) - radius);
+      return distance === t ? 1 : 0;
+    }),
+  );
+  const matrix = reshape(matmul(weights, table(rows)), [n, 1, 1, BLOCK, window]); // [n, 1, 1, 32, window]
+  const places = Array.from({ length: size / BLOCK }, (_, block) =>
+    Array.from({ length: window }, (_, i) => BigInt(mirror(block * BLOCK + i - radius, size))),
+  );
+  const lines = constant(BigInt64Array.from(places.flat()), [places.length, window]); // [blocks, window]
+  const along = (t: Tensor) => byBlock(gather(t, lines, 2), matrix); // [n, 3, s, s], its axes swapped
+  return along(along(x));
+}
+
+/** A place within a line, mirrored at the ends, which are not repeated. */
+const mirror = (i: number, size: number): number => {
+  const inside = i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i;
+  return Math.min(size - 1, Math.max(0, inside));
+};
+
 /** Row t: the matrix [s, s] that takes from the pixels at distance t, edges mirrored; [r + 1, s s]. */
 function mirrored(size: number, radius: number): Tensor {
   const data = new Float32Array((radius + 1) * size * size);
-  const mirror = (i: number): number => (i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i);
   for (let t = 0; t <= radius; t++)
     for (let i = 0; i < size; i++)
       for (const j of new Set([i - t, i + t])) {
-        const at = (t * size + i) * size + Math.min(size - 1, Math.max(0, mirror(j)));
+        const at = (t * size + i) * size + mirror(j, size);
         data[at] = data[at]! + 1;
       }
   return constant(data, [radius + 1, size * size]);

@@ -9,9 +9,10 @@ import { abs, add, div, floor, maximum, minimum, mul, reciprocal, relu, sub } fr
 import { gather } from "../ops/indexing.ts";
 import { matmul, swap } from "../ops/matmul.ts";
 import { cast, concat, reshape, transpose } from "../ops/movement.ts";
-import { reduceMin, reduceSum } from "../ops/reduce.ts";
-import { indicesAlong, sizeOf } from "../ops/shape.ts";
+import { reduceMax, reduceMin, reduceSum } from "../ops/reduce.ts";
+import { counting, indicesAlong, sizeOf } from "../ops/shape.ts";
 import type { Dim } from "../spec.ts";
+import { BLOCK, byBlock, inBlocks } from "./blocks.ts";
 
 /** A stretch of one axis for each view, pixels. */
 export interface Span {
@@ -28,12 +29,19 @@ const BYTE = 1 / 255;
 
 /**
  * Images uint8 [n, h, w, 3], each in so many views, or one box for all; values in [0, 1], [views n, 3, size, size].
- * Each output of large views is taken from the pixels near it alone: boxes of up to 16 / 7 of the size (a source is
- * scaled so that its shorter side is 8 / 7 of it, the longer one at most twice that).
+ * Each output of large views is taken from the pixels near it alone; `name` is for the sizes that this takes.
  */
-export function resample(images: Tensor, rows: Span, columns: Span, size: number, views = 1): Tensor {
-  const large = size % BLOCK === 0 && size >= 3 * BLOCK && rows.start.shape[0] !== 1;
-  return (large ? byBlocks : whole)(images, rows, columns, size, views);
+export function resample(
+  images: Tensor,
+  rows: Span,
+  columns: Span,
+  size: number,
+  { views = 1, name = "" } = {},
+): Tensor {
+  const large = inBlocks(size) && rows.start.shape[0] !== 1;
+  return large
+    ? byBlocks(images, rows, columns, size, views, name)
+    : whole(images, rows, columns, size, views);
 }
 
 function whole(images: Tensor, rows: Span, columns: Span, size: number, views: number): Tensor {
@@ -48,36 +56,45 @@ function whole(images: Tensor, rows: Span, columns: Span, size: number, views: n
   return reshape(matmul(planes, swap(across)), [all, 3, size, size]);
 }
 
-/** Outputs that are made together, from one window of pixels. */
-const BLOCK = 32;
-/** Room for 31 steps of 16 / 7 pixels and a triangle at either end, pixels. */
-const WINDOW = 80;
-
-/** As `whole`, from gathered windows: a fifth of the products. */
-function byBlocks(images: Tensor, rows: Span, columns: Span, size: number, views: number): Tensor {
+/** From whole images, for a small part of it each output: from gathered windows. */
+function byBlocks(
+  images: Tensor,
+  rows: Span,
+  columns: Span,
+  size: number,
+  views: number,
+  name: string,
+): Tensor {
   const [n, height, width] = images.shape as [Dim, Dim, Dim];
   const all = multiplyDims(views, n);
-  const blocks = size / BLOCK;
   const line = multiplyDims(3, width);
-  const lines = reshape(reshape(images, [n, height, line], images), [multiplyDims(n, height), line]); // [n h, 3 w]
+  const values = cast(reshape(images, [n, height, line], images), "float32"); // [n, h, 3 w]
+  const lines = reshape(values, [multiplyDims(n, height), line], values); // [n h, 3 w]
   const image = indicesAlong(images, 0); // [n]
-  const down = windows(images, 1, size, rows, concat(Array<Tensor>(views).fill(image), 0), BYTE);
-  const above = cast(gather(lines, down.places), "float32"); // [views n, blocks, window, 3 w]
-  const tall = matmul(down.weights, above); // [views n, blocks, 32, 3 w]
-  const squeezed = reshape(tall, [all, size, width, 3], images); // [views n, s, w, 3]
-  const turned = transpose(squeezed, [0, 2, 3, 1]); // [views n, w, 3, s]
-  const lists = reshape(turned, [multiplyDims(all, width), 3 * size], images); // [views n w, 3 s]
-  const across = windows(images, 2, size, columns, indicesAlong(rows.start, 0));
+  const owners = concat(Array<Tensor>(views).fill(image), 0); // [views n]
+  const down = windows(images, 1, size, rows, owners, `rows${name}`, BYTE);
+  const above = gather(lines, down.places); // [views n, blocks, window, 3 w]
+  const tall = byBlock(above, down.weights, images); // [views n, 3 w, s]
+  const lists = reshape(tall, [multiplyDims(all, width), 3 * size], images); // [views n w, 3 s]
+  const across = windows(images, 2, size, columns, indicesAlong(rows.start, 0), `columns${name}`);
   const beside = gather(lists, across.places); // [views n, blocks, window, 3 s]
-  const wide = reshape(matmul(across.weights, beside), [all, blocks * BLOCK, 3, size]); // [views n, s, 3, s]
-  return transpose(wide, [0, 2, 3, 1]); // [views n, 3, s, s]
+  return reshape(byBlock(beside, across.weights), [all, 3, size, size]);
 }
 
 /**
  * For each block of outputs the rows that its window covers, int64 [views n, blocks, window], of a table with the axis's
- * pixels for each of its `owners` [views n]; and their weights [views n, blocks, 32, window].
+ * pixels for each of its `owners` [views n]; and their weights [views n, blocks, 32, window]. The window is as wide as
+ * the largest box needs.
  */
-function windows(images: Tensor, axis: number, size: number, span: Span, owners: Tensor, total = 1) {
+function windows(
+  images: Tensor,
+  axis: number,
+  size: number,
+  span: Span,
+  owners: Tensor,
+  name: string,
+  total = 1,
+) {
   const all = span.start.shape[0]!;
   const blocks = size / BLOCK;
   const wide: Span = {
@@ -88,16 +105,16 @@ function windows(images: Tensor, axis: number, size: number, span: Span, owners:
   const centre = reshape(centres(span, size), [all, blocks, BLOCK, 1]); // [views n, blocks, 32, 1]
   const support = supportOf(wide, size); // [views n, 1, 1, 1]
   const first = floor(sub(reduceMin(centre, { axes: [2], keep: true }), support)); // [views n, blocks, 1, 1]
-  const offsets = constant(
-    Float32Array.from({ length: WINDOW }, (_, i) => i),
-    [WINDOW],
-  ); // [window]
+  // A block's steps, a triangle at either end, and a pixel for each of the two that are rounded.
+  const step = div(span.length, size); // [views n, 1, 1]
+  const reach = add(mul(step, BLOCK - 1), mul(maximum(step, 1), 2)); // [views n, 1, 1]
+  const offsets = counting(add(floor(reduceMax(reach)), 3), `${name}.window`); // [window]
   const pixel = add(first, offsets); // [views n, blocks, 1, window]
   const weights = weigh(pixel, centre, wide, support, total); // [views n, blocks, 32, window]
   const pixels = cast(sizeOf(images, axis), "float32"); // [1]
   const inside = minimum(maximum(pixel, 0), sub(pixels, 1)); // [views n, blocks, 1, window]; others weigh nothing
   const place = add(mul(reshape(owners, [all, 1, 1, 1]), pixels), inside); // [views n, blocks, 1, window]
-  return { weights, places: cast(reshape(place, [all, blocks, WINDOW]), "int64") };
+  return { weights, places: cast(reshape(place, [all, blocks, offsets.shape[0]!], place), "int64") };
 }
 
 /** The matrix [views n, size, pixels] that resamples a span of one axis, its rows summing to `total`. */

@@ -41,9 +41,10 @@ describe("a batch in pieces", () => {
     expect(found.y!.data).to.deep.equal(given.data);
   });
 
-  it("stays as it is if it is in pieces already, and counts must agree", () => {
+  it("keeps the pieces that it has, or puts some together, and counts must agree", () => {
     const x = cut(rows(12, 1), 3);
-    expect(cut(x, 2)).to.equal(x);
+    expect([1, 2, 3, 6].map((count) => piecesOf(cut(x, count)).length)).to.deep.equal([1, 3, 3, 3]);
+    expect(piecesOf(cut(cut(rows(12, 1), 6), 3)).map(({ shape }) => shape[0])).to.deep.equal([4, 4, 4]);
     expect(() => byPieces([x, cut(rows(12, 1), 2)], add)).to.throw(ShapeError, "as many pieces of each");
     expect(() => cut(rows("3*n", 1), 2)).to.throw(ShapeError, "3*n rows have no 2 equal parts");
   });

@@ -2,15 +2,16 @@
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import * as ort from "onnxruntime-node";
-import { buildStep, compile } from "../../../src/artifact/compile.ts";
+import { buildStep, compile, piecesFor } from "../../../src/artifact/compile.ts";
 import { openLoader } from "../../../src/data/loader.ts";
 import { findImages } from "../../../src/data/sources.ts";
-import { evaluateDim } from "../../../src/graph/dims.ts";
+import { evaluateDim, multiplyDims } from "../../../src/graph/dims.ts";
 import { buildModel, encodeModel } from "../../../src/graph/model.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { openEncoder } from "../../../src/index.ts";
 import { simclr } from "../../../src/methods/simclr.ts";
 import { add } from "../../../src/ops/elementwise.ts";
+import { piecesOf } from "../../../src/ops/pieces.ts";
 import { reduceMean } from "../../../src/ops/reduce.ts";
 import { randomFor } from "../../../src/random.ts";
 import { openSession } from "../../../src/runtime/session.ts";
@@ -86,9 +87,12 @@ async function step(): Promise<Answers> {
 /** From files, or from what was decoded of them, to a number made of all views: in a step they stay in the graph too. */
 async function views(): Promise<Answers> {
   const recipes = simclr.views(simclr.config(size).parse({}), size);
-  const images = input("images", "uint8", ["n", "h", "w", 3]);
-  const params = recipes.map((_, v) => input(`view${v}`, "float32", ["n", VIEW_COLUMNS.length]));
-  const means = augment(images, params, recipes).map((view) => reduceMean(view));
+  const pieces = piecesFor({ method: "simclr", encoder: "resnet18", imageSize: size }, batch);
+  const n = multiplyDims(pieces, "n");
+  const images = input("images", "uint8", [n, "h", "w", 3]);
+  const params = recipes.map((_, v) => input(`view${v}`, "float32", [n, VIEW_COLUMNS.length]));
+  const views = augment(images, params, recipes, pieces);
+  const means = views.flatMap(piecesOf).map((piece) => reduceMean(piece));
   const graph = encodeModel(buildModel({ y: means.reduce(add) }, { name: "views" }));
   const session = await openSession(graph, "views");
   const sources = await findImages(values.data, { limit: Number(values.limit) });
