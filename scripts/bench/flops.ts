@@ -4,9 +4,15 @@ import { reach } from "../../src/graph/model.ts";
 import type { Node, Tensor } from "../../src/graph/tensor.ts";
 import type { Dim } from "../../src/spec.ts";
 
+/** Pixels of a window that views are resampled from, where a box is as large as its view. */
+const WINDOW = 36;
+
 /** With the symbolic sizes as given. Element-wise work and reductions are not counted. */
 export function flopsOf(outputs: readonly Tensor[], sizes: Readonly<Record<string, number>>): number {
-  const value = (dim: Dim) => evaluateDim(dim, sizes);
+  const value = (dim: Dim) => {
+    const windows = `${dim}`.match(/\w+\.\w+\.window/g) ?? [];
+    return evaluateDim(dim, { ...sizes, ...Object.fromEntries(windows.map((name) => [name, WINDOW])) });
+  };
   const count = (t: Tensor) => value(elements(t.shape));
   const ofNode = ({ op, inputs: [a, b], outputs: [y], attributes }: Node): number => {
     switch (op.type) {

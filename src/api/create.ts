@@ -85,8 +85,10 @@ export async function create(given: TrainOptions): Promise<Opened> {
   else {
     const spec = specOf(options);
     const inParts = options.microBatch !== undefined;
-    const pieces = piecesFor(spec, options.batch ?? Math.min(DEFAULT_BATCH, sources.files.length));
-    await provideArtifact({ ...spec, pieces: inParts ? 1 : pieces }, out, { inParts });
+    // A GPU gains nothing from pieces, which are for a processor's cache; parts of a batch are small already.
+    const whole = inParts || (options.provider ?? "cpu") !== "cpu";
+    const usual = options.batch ?? Math.min(DEFAULT_BATCH, sources.files.length);
+    await provideArtifact({ ...spec, pieces: whole ? 1 : piecesFor(spec, usual) }, out, { inParts });
   }
   const artifact = await readArtifact(out);
   const { imageSize } = artifact.manifest.encoder;

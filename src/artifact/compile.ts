@@ -191,7 +191,8 @@ function encoderOf({ encoder: name, method, imageSize, pieces = 1 }: ArtifactSpe
       throw expected(`method ${method}`, `an encoder for views of any size (${some.join(", ")})`, name);
     }
     // Of one view of some images each, or of as many small ones as hold as many pixels.
-    const most = ((divideDims(rows, n) as number | undefined) ?? 1) * Math.min(pieces, MOST_PIECES.encoder);
+    const each = divideDims(rows, n); // views of an image
+    const most = typeof each === "number" ? each * Math.min(pieces, MOST_PIECES.encoder) : 1;
     return encoder.build(s, cut(views, divisor(most, most * (size / imageSize) ** 2)), imageSize); // [rows, d]
   };
 }

@@ -32,8 +32,11 @@ export const conv = (s: Scope, name: string, x: Tensor, { out, kernel, ...option
   s.in(name, () => {
     const perGroup = fixed(x.shape[1], "number of channels") / (options.groups ?? 1);
     const w = s.param("weight", [out, perGroup, kernel, kernel], kaimingNormal(out * kernel * kernel));
-    const minimal = s.mode === "training" && winogradPays(x, w, options);
-    return minimal ? winogradConv(x, w) : byPieces([x], (piece) => ops.conv(piece, w, options)); // [n, out, h', w']
+    if (s.mode === "training" && winogradPays(x, w, options)) return winogradConv(x, w); // [n, out, h', w']
+    const build = () => byPieces([x], (piece) => ops.conv(piece, w, options)); // [n, out, h', w']
+    // Of the few values and the many that it makes of them, the few are held.
+    const { stride = 1, groups = 1 } = options;
+    return out >= 4 * perGroup * groups * stride ** 2 ? transient(build) : build();
   });
 
 /** Share of the old value that running statistics keep (PyTorch's momentum of 0.1 counts the other share). */
