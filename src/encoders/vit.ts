@@ -2,7 +2,7 @@
 
 import { expected } from "../errors.ts";
 import { elements } from "../graph/dims.ts";
-import { fixed, type Tensor } from "../graph/tensor.ts";
+import { fixed, type Tensor, transient } from "../graph/tensor.ts";
 import { layerNorm, linear, ZEROS } from "../nn/layers.ts";
 import type { Scope } from "../nn/scope.ts";
 import { add, gelu, mul } from "../ops/elementwise.ts";
@@ -41,8 +41,11 @@ function attention(s: Scope, x: Tensor, heads: number): Tensor {
   const qkv = linear(s, "qkv", x, { out: 3 * width, init: SMALL_NORMAL }); // [n, t, 3 width]
   const split = reshape(qkv, [n, t, 3 * heads, width / heads]); // [n, t, 3 heads, d]
   const [q, k, v] = chunk(transpose(split, [0, 2, 1, 3]), 1, 3); // [n, heads, t, d] each
-  const scores = softmax(mul(matmul(q!, swap(k!)), 1 / Math.sqrt(width / heads))); // [n, heads, t, t]
-  const mixed = transpose(matmul(scores, v!), [0, 2, 1, 3]); // [n, t, heads, d]
+  // Made again for the backward pass: the weights of all pairs of tokens are large, and few of the operations.
+  const mixed = transient(() => {
+    const weights = softmax(mul(matmul(q!, swap(k!)), 1 / Math.sqrt(width / heads))); // [n, heads, t, t]
+    return transpose(matmul(weights, v!), [0, 2, 1, 3]); // [n, t, heads, d]
+  });
   return linear(s, "proj", reshape(mixed, [n, t, width]), { out: width, init: SMALL_NORMAL });
 }
 
