@@ -169,15 +169,17 @@ function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, { stride, pad: p, dil
     const mine = Array.from({ length: kw }, (_, s) => s).filter((s) => tap(s).remainder === b);
     if (mine.length === 0) continue;
     const shifts = mine.map((s) => tap(s).shift);
-    const byColumn = batchLast
-      ? concat(
-          shifts.map((by) => shifted(gradient, columnAxis, -by, columns)),
-          0,
-        ) // [taps out, h', columns, n]
-      : matmul(
-          reshape(gradient, [1, multiplyDims(n, out * outHeight), outWidth]),
-          shiftMatrices(shifts, outWidth, columns),
-        ); // [taps, out n h', columns]
+    const stays = outWidth === columns && shifts.every((by) => by === 0); // 1x1
+    const byColumn =
+      batchLast || stays
+        ? concat(
+            shifts.map((by) => shifted(gradient, columnAxis, -by, columns)),
+            0,
+          ) // [taps out, h', columns, n], or n after out
+        : matmul(
+            reshape(gradient, [1, multiplyDims(n, out * outHeight), outWidth]),
+            shiftMatrices(shifts, outWidth, columns),
+          ); // [taps, out n h', columns]
     const left = reshape(byColumn, [mine.length * out, positions]); // [taps out, n h' columns]
     const rows = Array.from({ length: kh }, (_, r) => {
       const { remainder: a, shift } = tap(r);

@@ -146,6 +146,8 @@ describe("compile", () => {
       { method: "swav", encoder: "resnet18", imageSize: 32, config: { smallCrops: 2, prototypes: 16 } },
       { method: "jigsaw", encoder: "resnet20", imageSize: 32 },
       { method: "simclr", encoder: "vit-tiny", imageSize: 16 },
+      // Large enough for views in pieces, with blur.
+      { method: "simclr", encoder: "resnet20", imageSize: 96 },
     ];
     for (const spec of cases)
       it(`a step of ${spec.method} with ${spec.encoder} is that of the whole batch`, async () => {
@@ -178,6 +180,7 @@ describe("compile", () => {
       expect([1, 16, 32, 64, 100, 101, 102, 256].map((n) => pieces(n))).to.deep.equal([
         1, 1, 2, 4, 4, 1, 2, 4,
       ]);
+      expect(pieces(64, { ...simclr, encoder: "vit-tiny", imageSize: 224 })).to.equal(8); // its views
       expect(pieces(48, { ...simclr, method: "moco" })).to.equal(2); // batch statistics of eighths besides
       const { manifest } = compile({ ...simclr, method: "moco", pieces: 2 });
       expect([manifest.pieces, manifest.batchMultiple]).to.deep.equal([2, 16]);
