@@ -89,7 +89,8 @@ export function piecesFor(spec: ArtifactSpec, batch: number): number {
     .filter(({ size }) => isLarge(size))
     .reduce((sum, { size }) => sum + 3 * size ** 2, 0);
   const wanted = Math.max(
-    Math.min((batch * viewed) / (2 * PIECE), MOST_PIECES.views), // two views share a piece
+    // Twice as large: measured as fast, and the encoder gets fewer too.
+    Math.min((batch * viewed) / (2 * PIECE), MOST_PIECES.views),
     Math.min((batch * encoderNamed(encoder.name).widest(spec.imageSize)) / PIECE, MOST_PIECES.encoder),
   );
   let count = 1;
