@@ -103,7 +103,7 @@ export function compile(spec: ArtifactSpec): CompiledArtifact {
   const opened = openStep(spec);
   const name = nameOf(spec);
   const { step, outputs, inputs } = buildStep(spec, opened);
-  const graph = encodeModel(buildModel(outputs, { name: `${name}-step`, inputs }));
+  const graph = encodeModel(buildModel(outputs, { name: `${name}-step`, inputs, late: true }));
   return {
     manifest: manifestOf(name, opened, step),
     graphs: { step: graph, encode: encodeGraph(spec, name) },

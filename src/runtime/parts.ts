@@ -15,7 +15,7 @@ export async function openParts(
   options: SessionOptions,
 ): Promise<Pick<Session, "run" | "close">> {
   const open = async (part: (typeof PARTS)[number]) =>
-    openSession(await artifact.graph(part), `${artifact.dir}/${part}.onnx`, options);
+    openSession(await artifact.graph(part), `${artifact.dir}/${part}.onnx`, { ...options, asWritten: true });
   const [embed, contrast, backward, update] = (await Promise.all(PARTS.map(open))) as [
     Session,
     Session,

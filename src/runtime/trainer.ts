@@ -58,7 +58,10 @@ export async function openTrainer(
   const { manifest } = artifact;
   checkState(manifest, initial, images, where);
   const step = manifest.files.step
-    ? await openSession(await artifact.graph("step"), `${artifact.dir}/step.onnx`, options)
+    ? await openSession(await artifact.graph("step"), `${artifact.dir}/step.onnx`, {
+        ...options,
+        asWritten: true,
+      })
     : await openParts(artifact, microBatch, options);
   let encoder: Session | undefined;
   const banks = openBanks(manifest, initial);
