@@ -75,10 +75,12 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
   };
 }
 
-/** Values of the largest tensor of a piece that stays in the cache of most processors: 4 MB. */
-const PIECE = 2 ** 20;
+/** Values of the largest tensor of a piece, 2 MB: what is made of it stays in the cache of most processors. */
+const PIECE = 2 ** 19;
 /** Of views, whose operators are few, and of what the encoder makes of a view: more make graphs large, products small. */
-const MOST_PIECES = { views: 16, encoder: 4 };
+const MOST_PIECES = { views: 16, encoder: 8 };
+/** Of the encoder's: products of fewer are slower. */
+const LEAST_IMAGES = 4;
 
 /** The pieces for a step of `batch` images, a power of two: few enough to divide it, many enough to stay in the cache. */
 export function piecesFor(spec: ArtifactSpec, batch: number): number {
@@ -89,9 +91,13 @@ export function piecesFor(spec: ArtifactSpec, batch: number): number {
     .filter(({ size }) => isLarge(size))
     .reduce((sum, { size }) => sum + 3 * size ** 2, 0);
   const wanted = Math.max(
-    // Twice as large: measured as fast, and the encoder gets fewer too.
-    Math.min((batch * viewed) / (2 * PIECE), MOST_PIECES.views),
-    Math.min((batch * encoderNamed(encoder.name).widest(spec.imageSize)) / PIECE, MOST_PIECES.encoder),
+    // Four times as large: measured as fast, and the encoder gets fewer too.
+    Math.min((batch * viewed) / (4 * PIECE), MOST_PIECES.views),
+    Math.min(
+      (batch * encoderNamed(encoder.name).widest(spec.imageSize)) / PIECE,
+      batch / LEAST_IMAGES,
+      MOST_PIECES.encoder,
+    ),
   );
   let count = 1;
   while (2 * count <= wanted && batch % (2 * count * unit) === 0) count *= 2;

@@ -178,9 +178,10 @@ describe("compile", () => {
       const simclr: ArtifactSpec = { method: "simclr", encoder: "resnet18", imageSize: 32 };
       const pieces = (batch: number, spec = simclr) => piecesFor(spec, batch);
       expect([1, 16, 32, 64, 100, 101, 102, 256].map((n) => pieces(n))).to.deep.equal([
-        1, 1, 2, 4, 4, 1, 2, 4,
+        1, 2, 4, 8, 4, 1, 2, 8,
       ]);
-      expect(pieces(64, { ...simclr, encoder: "vit-tiny", imageSize: 224 })).to.equal(8); // its views
+      const large = (encoder: string, n: number) => pieces(n, { ...simclr, encoder, imageSize: 224 });
+      expect([large("resnet50", 16), large("vit-tiny", 256)]).to.deep.equal([4, 16]); // four images; its views
       expect(pieces(48, { ...simclr, method: "moco" })).to.equal(2); // batch statistics of eighths besides
       const { manifest } = compile({ ...simclr, method: "moco", pieces: 2 });
       expect([manifest.pieces, manifest.batchMultiple]).to.deep.equal([2, 16]);

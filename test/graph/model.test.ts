@@ -5,6 +5,7 @@ import { constant, input, inScope, scalar } from "../../src/graph/tensor.ts";
 import { add, mul, neg, relu } from "../../src/ops/elementwise.ts";
 import { gradients } from "../../src/ops/gradients.ts";
 import { matmul } from "../../src/ops/matmul.ts";
+import { reshape } from "../../src/ops/movement.ts";
 import { reduceSum } from "../../src/ops/reduce.ts";
 import { compile, floats } from "../support/run.ts";
 
@@ -130,6 +131,36 @@ describe("models", () => {
     const session = await ort.InferenceSession.create(encodeModel(model));
     const out = await session.run({ x: new ort.Tensor("float32", new Float32Array([3]), [1]) });
     expect(Array.from(out.x!.data as Float32Array)).to.deep.equal([3]);
+  });
+
+  it("tell a batch's sizes late: to the same values, by targets that no initializer holds", async () => {
+    const [x, w] = [input("x", "float32", ["n", 4]), input("w", "float32", [4, 1])];
+    const outputs = {
+      y: neg(reshape(x, ["n", 2, 2])),
+      rows: neg(reshape(matmul(x, w), ["n"])),
+      flat: neg(reshape(w, [4])),
+    };
+    const models = [true, false].map((late) => buildModel(outputs, { name: "test", late }));
+    const targets = models.map(({ graph }) => {
+      const held = new Set(graph!.initializer.map(({ name }) => name));
+      return graph!.node.filter((n) => n.opType === "Reshape").map(({ input }) => held.has(input[1]!));
+    });
+    // The weight's sizes are known whatever the batch.
+    expect(targets).to.deep.equal([
+      [false, false, true],
+      [true, true, true],
+    ]);
+    for (const model of models) {
+      const session = await ort.InferenceSession.create(encodeModel(model), { logSeverityLevel: 3 });
+      const tensor = (values: number[], shape: number[]) =>
+        new ort.Tensor("float32", Float32Array.from(values), shape);
+      for (const n of [1, 3]) {
+        const ones = tensor(Array(4 * n).fill(1), [n, 4]);
+        const out = await session.run({ x: ones, w: tensor([1, 2, 3, 4], [4, 1]) });
+        expect([out.y!.dims, out.rows!.dims, out.flat!.dims]).to.deep.equal([[n, 2, 2], [n], [4]]);
+        expect(Array.from(out.rows!.data as Float32Array)).to.deep.equal(Array(n).fill(-10));
+      }
+    }
   });
 
   it("keep a symbolic size", async () => {
