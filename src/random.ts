@@ -20,43 +20,61 @@ export interface Random {
 }
 
 /** A generator for the key: numbers (taken as 32-bit integers) and strings. */
-export function randomFor(...key: readonly (number | string)[]): Random {
-  const generator = xoroshiro128plusFromState(stateOf(key));
-  const unit = () => uniformFloat64(generator);
-  const integer = (count: number) => uniformInt(generator, 0, count - 1);
-  return {
-    uniform: (low = 0, high = 1) => low + (high - low) * unit(),
-    integer,
-    // Box and Muller (1958); 1 - u keeps the logarithm's argument above zero.
-    normal: () => Math.sqrt(-2 * Math.log(1 - unit())) * Math.cos(2 * Math.PI * unit()),
-    chance: (p) => unit() < p,
-    shuffled: (items) => {
-      const out = [...items];
-      for (let i = out.length - 1; i > 0; i--) {
-        const j = integer(i + 1);
-        [out[i], out[j]] = [out[j]!, out[i]!];
-      }
-      return out;
-    },
-  };
+export const randomFor = (...key: readonly (number | string)[]): Random => new Generator(key);
+
+/** A class, for one is made for every view: functions made anew each time would take longer than what they draw. */
+class Generator implements Random {
+  private readonly generator: ReturnType<typeof xoroshiro128plusFromState>;
+
+  constructor(key: readonly (number | string)[]) {
+    this.generator = xoroshiro128plusFromState(stateOf(key));
+  }
+
+  uniform(low = 0, high = 1): number {
+    return low + (high - low) * uniformFloat64(this.generator);
+  }
+
+  integer(count: number): number {
+    return uniformInt(this.generator, 0, count - 1);
+  }
+
+  /** Box and Muller (1958); 1 - u keeps the logarithm's argument above zero. */
+  normal(): number {
+    return Math.sqrt(-2 * Math.log(1 - this.uniform())) * Math.cos(2 * Math.PI * this.uniform());
+  }
+
+  chance(p: number): boolean {
+    return this.uniform() < p;
+  }
+
+  shuffled<T>(items: readonly T[]): T[] {
+    const out = [...items];
+    for (let i = out.length - 1; i > 0; i--) {
+      const j = this.integer(i + 1);
+      [out[i], out[j]] = [out[j]!, out[i]!];
+    }
+    return out;
+  }
 }
 
 /** Four well-mixed words from a key (the finaliser of MurmurHash3, once per word and lane). */
-function stateOf(key: readonly (number | string)[]): [number, number, number, number] {
-  const lanes: [number, number, number, number] = [0x9e3779b9, 0x85ebca6b, 0xc2b2ae35, 0x27d4eb2f];
-  const take = (word: number) => {
-    for (let k = 0; k < 4; k++) lanes[k] = mix(lanes[k]! ^ mix(word + k));
-  };
+function stateOf(key: readonly (number | string)[]): Lanes {
+  const lanes: Lanes = [0x9e3779b9, 0x85ebca6b, 0xc2b2ae35, 0x27d4eb2f];
   // No arrays on the way: this runs once for every view.
   for (const part of key) {
-    if (typeof part === "number") take(part | 0);
+    if (typeof part === "number") take(lanes, part | 0);
     else {
-      take(part.length);
-      for (let i = 0; i < part.length; i++) take(part.charCodeAt(i));
+      take(lanes, part.length);
+      for (let i = 0; i < part.length; i++) take(lanes, part.charCodeAt(i));
     }
   }
   lanes[3] |= 1; // never all zero
   return lanes;
+}
+type Lanes = [number, number, number, number];
+
+function take(lanes: Lanes, word: number): void {
+  for (let k = 0; k < 4; k++) lanes[k] = mix(lanes[k]! ^ mix(word + k));
 }
 
 function mix(word: number): number {

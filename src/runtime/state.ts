@@ -2,7 +2,7 @@
 import * as ort from "onnxruntime-node";
 import { expected, UserError } from "../errors.ts";
 import type { TensorData } from "../files/safetensors.ts";
-import { randomFor } from "../random.ts";
+import { type Random, randomFor } from "../random.ts";
 import type { Manifest, StateEntry } from "../spec.ts";
 
 export type StateMap = ReadonlyMap<string, TensorData>;
@@ -40,7 +40,7 @@ function drawn({ name, dtype, init }: StateEntry, shape: readonly number[], seed
       for (let i = 0; i < data.length; i++) data[i] = init.std * random.normal();
       break;
     case "truncated-normal":
-      for (let i = 0; i < data.length; i++) data[i] = init.std * withinTwo(random.normal);
+      for (let i = 0; i < data.length; i++) data[i] = init.std * withinTwo(random);
       break;
     case "uniform":
       for (let i = 0; i < data.length; i++) data[i] = random.uniform(-init.bound, init.bound);
@@ -61,9 +61,9 @@ function normalizeRows(data: Float32Array, d: number): void {
   }
 }
 
-function withinTwo(normal: () => number): number {
+function withinTwo(random: Random): number {
   for (;;) {
-    const x = normal();
+    const x = random.normal();
     if (Math.abs(x) <= 2) return x;
   }
 }

@@ -268,7 +268,7 @@ function keepChannel(x: Tensor, channel: Tensor): Tensor {
   const mean = reduceMean(only, { axes: [2, 3], keep: true }); // [n, 1, 1, 1]
   const std = sqrt(reduceMean(square(sub(only, mean)), { axes: [2, 3], keep: true })); // [n, 1, 1, 1]
   const random = randomFor("views", "noise", height, width);
-  const draws = Float32Array.from({ length: 3 * height * width }, random.normal);
+  const draws = Float32Array.from({ length: 3 * height * width }, () => random.normal());
   const noise = constant(draws, [1, 3, height, width]); // [1, 3, s, s]
   const filled = add(mean, mul(noise, mul(std, FAINT))); // [n, 3, s, s]
   const all = cast(equal(named, 0), "float32"); // [n, 1, 1, 1]

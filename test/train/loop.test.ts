@@ -37,7 +37,8 @@ function fakeLoader(from: number, waited = 0): Loader {
   return { stepsPerEpoch: PER_EPOCH, next, waited, broken: [], close: async () => {} };
 }
 
-const SPREAD = { data: Float32Array.from({ length: 64 }, randomFor("spread").normal), rows: 8, d: 8 };
+const random = randomFor("spread");
+const SPREAD = { data: Float32Array.from({ length: 64 }, () => random.normal()), rows: 8, d: 8 };
 const COLLAPSED = { data: new Float32Array(64).fill(1), rows: 8, d: 8 };
 
 /** Runs the loop with a trainer that only takes notes. */

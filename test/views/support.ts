@@ -173,7 +173,9 @@ export function observed(random: Random, forced?: readonly Part[]) {
   const drawn: number[] = [];
   let order: readonly Part[] = [];
   const observing: Random = {
-    ...random,
+    integer: (count) => random.integer(count),
+    normal: () => random.normal(),
+    chance: (p) => random.chance(p),
     uniform: (low, high) => {
       const value = random.uniform(low, high);
       drawn.push(value);
