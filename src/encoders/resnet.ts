@@ -6,9 +6,10 @@ import { type Tensor, transient } from "../graph/tensor.ts";
 import { batchNorm, batchNormRelu, conv } from "../nn/layers.ts";
 import type { Scope } from "../nn/scope.ts";
 import { add, relu } from "../ops/elementwise.ts";
-import { pad, slice } from "../ops/movement.ts";
+import { pad } from "../ops/movement.ts";
 import { byPieces, inFewer } from "../ops/pieces.ts";
 import { globalAveragePool, maxPool } from "../ops/pool.ts";
+import { subsample } from "../ops/subsample.ts";
 import type { Encoder } from "./encoder.ts";
 
 const PAPER = "Deep Residual Learning for Image Recognition, arXiv 1512.03385";
@@ -30,10 +31,10 @@ const projected: Shortcut = (s, x, out, stride) =>
 
 /** Every other pixel, new channels zero: no weights (option A, which the paper takes for CIFAR). */
 const padded: Shortcut = (_, x, out, stride) => {
-  const [, c, h, w] = x.shape as [never, number, number, number];
+  const c = x.shape[1] as number;
   if (c === out && stride === 1) return x;
   const changed = byPieces([x], (piece) => {
-    const kept = slice(piece, { 2: [0, h, stride], 3: [0, w, stride] }); // [n, c, h', w']
+    const kept = subsample(piece, stride); // [n, c, h', w']
     return pad(kept, [0, Math.floor((out - c) / 2), 0, 0], [0, Math.ceil((out - c) / 2), 0, 0]); // [n, out, h', w']
   });
   return inFewer(changed, stride);

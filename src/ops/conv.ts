@@ -4,6 +4,7 @@ import { type Attributes, constant, fixed, operator, ShapeError, type Tensor } f
 import type { Dim } from "../spec.ts";
 import { matmul } from "./matmul.ts";
 import { chunk, concat, pad, reshape, slice, transpose } from "./movement.ts";
+import { subsample } from "./subsample.ts";
 
 export interface ConvOptions {
   /** 1 by default. */
@@ -114,24 +115,72 @@ export function transposedConv(dy: Tensor, w: Tensor, window: Window, x: Tensor)
 }
 
 function weightGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tensor {
-  const { groups, stride } = window;
-  const divides = [2, 3].every((axis) => (x.shape[axis] as number) % stride === 0);
-  return groups === 1 && divides ? shiftedProducts(dy, x, w, window) : tapProducts(dy, x, w, window);
+  const { groups, stride, kernel, pad: p } = window;
+  if (groups > 1) return tapProducts(dy, x, w, window);
+  if (kernel[0] * kernel[1] === 1 && p === 0) return pointProduct(dy, subsample(x, stride), w);
+  if ([2, 3].some((axis) => (x.shape[axis] as number) % stride !== 0)) return tapProducts(dy, x, w, window);
+  return (x.shape[1] as number) <= FEW ? patchProduct(dy, x, w, window) : shiftedProducts(dy, x, w, window);
+}
+
+/** Rows of all values of a channel: [n, c, h, w] -> [c, n h w]. */
+function byChannel(x: Tensor): Tensor {
+  const [n, c, height, width] = x.shape as [Dim, number, number, number];
+  return reshape(transpose(x, [1, 0, 2, 3]), [c, multiplyDims(n, height * width)]);
+}
+
+/** Of a 1x1 convolution with x as its outputs lie: [out, c, 1, 1]. */
+const pointProduct = (dy: Tensor, x: Tensor, w: Tensor): Tensor =>
+  reshape(matmul(byChannel(dy), transpose(byChannel(x))), w.shape);
+
+/** With up to this many input channels, as images have, each tap of x is a part of one matrix. */
+const FEW = 4;
+
+/** dy times all patches of x. Columns are taken by matrices of zeros and ones, which leaves whole rows to be moved. */
+function patchProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tensor {
+  const { stride } = window;
+  const [n, out, outHeight, outWidth] = dy.shape as [Dim, number, number, number];
+  const [, c, height, width] = x.shape as [Dim, number, number, number];
+  const [kh, kw] = w.shape.slice(2) as [number, number];
+  const lines = reshape(transpose(x, [1, 0, 2, 3]), [1, multiplyDims(n, c * height), width]); // [1, c n h, w]
+  const offsets = Array.from({ length: kw }, (_, s) => offsetOf(s, window));
+  const columns = matmul(lines, columnMatrices(offsets, width, outWidth, stride)); // [kw, c n h, w']
+  const cells = reshape(columns, [kw * c, n, height / stride, stride, outWidth], x);
+  const phases = chunk(transpose(cells, [3, 0, 1, 2, 4]), 0, stride); // [1, kw c, n, h / stride, w'] each
+  const rows = Array.from({ length: kh }, (_, r) => {
+    const { remainder, shift } = tapAt(r, window);
+    return shifted(phases[remainder]!, 3, shift, outHeight); // [1, kw c, n, h', w']
+  });
+  const patches = reshape(concat(rows, 0), [kh * kw * c, multiplyDims(n, outHeight * outWidth)]);
+  const product = matmul(byChannel(dy), transpose(patches)); // [out, kh kw c]
+  return transpose(reshape(product, [out, kh, kw, c]), [0, 3, 1, 2]); // [out, c, kh, kw]
+}
+
+/** Where a tap's rows or columns begin in x, which may be before its first. */
+const offsetOf = (at: number, { dilation, pad: p }: Window): number => at * dilation - p;
+
+/** The same as stride * shift + remainder. */
+function tapAt(at: number, window: Window): { shift: number; remainder: number } {
+  const offset = offsetOf(at, window);
+  const shift = Math.floor(offset / window.stride);
+  return { shift, remainder: offset - window.stride * shift };
+}
+
+/** t[i + by] for i below `size` along an axis, zeros from outside. */
+function shifted(t: Tensor, axis: number, by: number, size: number): Tensor {
+  const on = (amount: number) => t.shape.map((_, i) => (i === axis ? amount : 0));
+  return pad(t, on(-by), on(size - (t.shape[axis] as number) + by));
 }
 
 /** Maps up to this wide, and strides, are taken with the batch as last axis, in long runs; other rows are long. */
 const NARROW = 16;
 
-/** With up to this many input channels, as images have, each tap of x is a part of one matrix. */
-const FEW = 4;
-
 /**
  * Tap (r, s) pairs dy at (i, j) with x at row stride i + r and column stride j + s: shift x by rows, and dy by columns,
  * once for each r and each s; the product of all column shifts of dy, one upon the other, with all row shifts of x holds
- * every tap. A stride splits x by the remainders of rows and columns first. Where x has few channels, it
- * alone is shifted, by both.
+ * every tap. A stride splits x by the remainders of rows and columns first.
  */
-function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, { stride, pad: p, dilation }: Window): Tensor {
+function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tensor {
+  const { stride } = window;
   const [n, out, outHeight, outWidth] = dy.shape as [Dim, number, number, number];
   const [, c, , width] = x.shape as [Dim, number, number, number];
   const [kh, kw] = w.shape.slice(2) as [number, number];
@@ -139,50 +188,31 @@ function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, { stride, pad: p, dil
   const batchLast = outWidth <= NARROW || stride > 1;
   const [rowAxis, columnAxis] = batchLast ? [1, 2] : [2, 3];
   const positions = multiplyDims(n, outHeight * columns);
-  /** Remainder and shift of a tap's rows or columns: stride * shift + remainder. */
-  const tap = (at: number) => {
-    const offset = at * dilation - p;
-    const shift = Math.floor(offset / stride);
-    return { shift, remainder: offset - stride * shift };
-  };
-  /** t[i + by] for i below `size` along an axis, zeros from outside. */
-  const shifted = (t: Tensor, axis: number, by: number, size: number) => {
-    const on = (amount: number) => t.shape.map((_, i) => (i === axis ? amount : 0));
-    return pad(t, on(-by), on(size - (t.shape[axis] as number) + by));
-  };
   const order = batchLast ? [1, 2, 3, 0] : [1, 0, 2, 3];
   const gradient = transpose(dy, order); // [out, h', w', n] or [out, n, h', w']
   const phases = stride === 1 ? [transpose(x, order)] : byRemainder(x, stride); // as the gradient, of c
-  if (c <= FEW) {
-    const patches = Array.from({ length: kh * kw }, (_, i) => {
-      const [row, column] = [tap(Math.floor(i / kw)), tap(i % kw)];
-      const phase = phases[row.remainder * stride + column.remainder]!;
-      return shifted(shifted(phase, rowAxis, row.shift, outHeight), columnAxis, column.shift, outWidth);
-    });
-    const right = reshape(concat(patches, 0), [kh * kw * c, multiplyDims(n, outHeight * outWidth)]); // [taps c, n h' w']
-    const product = matmul(reshape(gradient, [out, right.shape[1]!]), transpose(right)); // [out, taps c]
-    return reshape(transpose(reshape(product, [out, kh * kw, c]), [0, 2, 1]), w.shape); // [out, c, kh, kw]
-  }
   const products: Tensor[] = []; // [taps, out, kh, c] each, for columns of one remainder
   const places: number[] = []; // of those columns
   for (let b = 0; b < stride; b++) {
-    const mine = Array.from({ length: kw }, (_, s) => s).filter((s) => tap(s).remainder === b);
+    const mine = Array.from({ length: kw }, (_, s) => s).filter((s) => tapAt(s, window).remainder === b);
     if (mine.length === 0) continue;
-    const shifts = mine.map((s) => tap(s).shift);
-    const stays = outWidth === columns && shifts.every((by) => by === 0); // 1x1
-    const byColumn =
-      batchLast || stays
-        ? concat(
-            shifts.map((by) => shifted(gradient, columnAxis, -by, columns)),
-            0,
-          ) // [taps out, h', columns, n], or n after out
-        : matmul(
-            reshape(gradient, [1, multiplyDims(n, out * outHeight), outWidth]),
-            shiftMatrices(shifts, outWidth, columns),
-          ); // [taps, out n h', columns]
+    const shifts = mine.map((s) => tapAt(s, window).shift);
+    const byColumn = batchLast
+      ? concat(
+          shifts.map((by) => shifted(gradient, columnAxis, -by, columns)),
+          0,
+        ) // [taps out, h', columns, n]
+      : matmul(
+          reshape(gradient, [1, multiplyDims(n, out * outHeight), outWidth]),
+          columnMatrices(
+            shifts.map((by) => -by),
+            outWidth,
+            columns,
+          ),
+        ); // [taps, out n h', columns]
     const left = reshape(byColumn, [mine.length * out, positions]); // [taps out, n h' columns]
     const rows = Array.from({ length: kh }, (_, r) => {
-      const { remainder: a, shift } = tap(r);
+      const { remainder: a, shift } = tapAt(r, window);
       return shifted(phases[a * stride + b]!, rowAxis, shift, outHeight); // [c, n, h', columns], or batch last
     });
     const right = reshape(concat(rows, 0), [kh * c, positions]); // [kh c, n h' columns]
@@ -203,14 +233,19 @@ function inOrder(parts: readonly Tensor[], places: readonly number[]): Tensor {
   );
 }
 
-/** Matrices [shifts, width, columns] that move rows of `width` values by each shift: faster than copying rows. */
-function shiftMatrices(shifts: readonly number[], width: number, columns: number): Tensor {
-  const data = new Float32Array(shifts.length * width * columns);
-  shifts.forEach((by, k) => {
-    for (let j = 0; j < width; j++)
-      if (j + by >= 0 && j + by < columns) data[(k * width + j) * columns + j + by] = 1;
+/**
+ * Matrices [offsets, width, columns] that take columns stride j + offset of rows, zeros from outside: faster than to copy
+ * parts of rows.
+ */
+function columnMatrices(offsets: readonly number[], width: number, columns: number, stride = 1): Tensor {
+  const data = new Float32Array(offsets.length * width * columns);
+  offsets.forEach((offset, k) => {
+    for (let j = 0; j < columns; j++) {
+      const from = stride * j + offset;
+      if (from >= 0 && from < width) data[(k * width + from) * columns + j] = 1;
+    }
   });
-  return constant(data, [shifts.length, width, columns]);
+  return constant(data, [offsets.length, width, columns]);
 }
 
 /** Every stride-th row and column from each remainder, at row remainder * stride + column remainder; batch last. */

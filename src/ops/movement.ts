@@ -127,7 +127,7 @@ const sliceOp = operator({
 });
 
 /** Puts `step - 1` zeros between neighbours along an axis. */
-function spread(x: Tensor, axis: number, step: number): Tensor {
+export function spread(x: Tensor, axis: number, step: number): Tensor {
   if (step === 1) return x;
   const size = fixed(x.shape[axis], "size");
   if (axis === x.shape.length - 1) return spreadLast(x, size, step);

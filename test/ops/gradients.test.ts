@@ -9,6 +9,7 @@ import { batchNorm, batchNormTraining, layerNorm } from "../../src/ops/normaliza
 import { byPieces, cut, inFewer, inPieces } from "../../src/ops/pieces.ts";
 import { averagePool, globalAveragePool, maxPool } from "../../src/ops/pool.ts";
 import * as r from "../../src/ops/reduce.ts";
+import { subsample } from "../../src/ops/subsample.ts";
 import { winogradConv } from "../../src/ops/winograd.ts";
 import { type Check, checkGradient } from "../support/gradient.ts";
 
@@ -227,6 +228,9 @@ const checks: Record<string, Check[]> = {
     ...convs([1, 5, 2, 20], [2, 5, 1, 3], { pad: 1, dilation: 2 }),
     ...convs([2, 5, 4, 6], [2, 5, 3, 3], { pad: 1, stride: 2 }),
     ...convs([1, 1, 5, 5], [2, 1, 3, 2], { stride: 2 }),
+    ...convs([2, 3, 6, 8], [2, 3, 7, 7], { pad: 3, stride: 2 }),
+    ...convs([1, 2, 6, 3], [2, 2, 3, 2], { stride: 3, dilation: 2, pad: 1 }),
+    ...convs([2, 6, 5, 4], [3, 6, 1, 1], { stride: 3 }),
   ],
   WinogradConv: (
     [
@@ -259,6 +263,11 @@ const checks: Record<string, Check[]> = {
   AveragePool: [
     ...both({ shapes: [[2, 2, 4, 4]], build: (x) => averagePool(x, { kernel: 2 }) }),
     ...both({ shapes: [[2, 1, 5, 4]], build: (x) => averagePool(x, { kernel: 3, stride: 2, pad: 1 }) }),
+  ],
+  Subsample: [
+    ...both({ shapes: [[2, 3, 4, 6]], build: (x) => subsample(x, 2) }),
+    ...both({ shapes: [[1, 2, 5, 7]], build: (x) => subsample(x, 3) }),
+    { shapes: [[1, 1, 3, 3]], build: (x) => subsample(x, 1) },
   ],
   GlobalAveragePool: both({ shapes: [[2, 3, 2, 3]], build: globalAveragePool }),
   Pieces: [

@@ -9,6 +9,7 @@ import { batchNorm, batchNormTraining, layerNorm } from "../../src/ops/normaliza
 import { averagePool, globalAveragePool, maxPool, type PoolOptions } from "../../src/ops/pool.ts";
 import * as r from "../../src/ops/reduce.ts";
 import { indicesAlong, shapeOf, sizeOf } from "../../src/ops/shape.ts";
+import { subsample } from "../../src/ops/subsample.ts";
 import { randomFor } from "../../src/random.ts";
 import { compile, floats, type Value } from "../support/run.ts";
 import * as naive from "./naive.ts";
@@ -141,6 +142,14 @@ describe("operators compute what they say", () => {
         }
       });
     }
+  });
+
+  it("subsampling takes every stride-th row and column", async () => {
+    const x = normals([2, 3, 5, 4], "x");
+    const { y } = await values((t) => subsample(t, 2), [x], [0]);
+    const kept = dataOf(x).filter((_, i) => (Math.floor(i / 4) % 5) % 2 === 0 && (i % 4) % 2 === 0);
+    expect(y!.shape).to.deep.equal([2, 3, 3, 2]);
+    expect(dataOf(y!)).to.deep.equal(kept);
   });
 
   describe("pooling", () => {

@@ -1,0 +1,28 @@
+/** Every stride-th row and column of maps, without a sum. */
+import { fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
+import { pad, spread } from "./movement.ts";
+
+// An average of one value each: up to three times as fast as a Slice, which copies value by value.
+const subsampleOp = operator({
+  type: "AveragePool",
+  name: "Subsample",
+  infer: ([x], { strides }) => {
+    if (x!.shape.length !== 4) throw new ShapeError("expected x with 4 axes");
+    const [stride] = strides as readonly [number];
+    const [n, c, ...sides] = x!.shape;
+    const kept = sides.map((side) => Math.floor((fixed(side, "height and width") - 1) / stride) + 1);
+    return [{ dtype: x!.dtype, shape: [n!, c!, ...kept] }];
+  },
+  gradient: ({ inputs: [x], outputs: [y], grad, attributes }) => {
+    const [stride] = attributes.strides as readonly [number];
+    const wide = spread(spread(grad, 2, stride), 3, stride);
+    const rest = x!.shape.map((side, i) =>
+      i < 2 ? 0 : fixed(side, "size") - (fixed(y!.shape[i], "size") - 1) * stride - 1,
+    );
+    return [pad(wide, [0, 0, 0, 0], rest)];
+  },
+});
+
+/** x [n, c, h, w] -> x[:, :, ::stride, ::stride], [n, c, ceil(h / stride), ceil(w / stride)]. */
+export const subsample = (x: Tensor, stride: number): Tensor =>
+  stride === 1 ? x : subsampleOp([x], { kernel_shape: [1, 1], strides: [stride, stride] })[0]!;
