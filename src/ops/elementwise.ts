@@ -1,7 +1,15 @@
 /** Operators on each element, with broadcasting. A rule may give the broadcast shape: the walk sums it. */
-import { type GradientRule, operator, ShapeError, scalar, type Tensor, transient } from "../graph/tensor.ts";
+import {
+  constant,
+  type GradientRule,
+  operator,
+  ShapeError,
+  scalar,
+  type Tensor,
+  transient,
+} from "../graph/tensor.ts";
 import type { DType, Shape } from "../spec.ts";
-import { cast } from "./movement.ts";
+import { cast, reshape } from "./movement.ts";
 
 export type Operand = Tensor | number;
 export type Unary = (x: Tensor) => Tensor;
@@ -34,7 +42,17 @@ function binary(type: string, gradient: GradientRule | { none: string }, dtype?:
     },
     gradient,
   });
-  return (a, b) => op([lift(a), lift(b)])[0]!;
+  return (a, b) => op([beside(lift(a), b), beside(lift(b), a)])[0]!;
+}
+
+/**
+ * A number beside [..., 1], such as the weights of a 1x1 convolution, as [1, ..., 1]: the runtime's loop goes along the
+ * last axis that either has, and would take value by value.
+ */
+function beside(x: Tensor, other: Operand): Tensor {
+  if (x.shape.length > 0 || typeof other === "number" || other.shape.at(-1) !== 1) return x;
+  const ones = other.shape.map(() => 1);
+  return x.source.kind === "constant" ? constant(x.source.data, ones) : reshape(x, ones);
 }
 
 const comparison = { none: "a comparison is constant almost everywhere" };
