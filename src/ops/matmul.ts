@@ -3,6 +3,7 @@ import { elements } from "../graph/dims.ts";
 import { operator, ShapeError, type Tensor } from "../graph/tensor.ts";
 import { broadcast, mul } from "./elementwise.ts";
 import { reshape, transpose } from "./movement.ts";
+import { sumTo } from "./reduce.ts";
 
 const matmulOp = operator({
   type: "MatMul",
@@ -22,9 +23,11 @@ const matmulOp = operator({
   },
 });
 
-/** The gradient by b of a b. */
+/** The gradient by b of a b; summed before it is swapped, for two swaps in a row are none. */
 const byRight = (a: Tensor, b: Tensor, grad: Tensor): Tensor =>
-  isSwapped(b) ? swap(matmul(swap(grad), a)) : matmul(swap(a), grad);
+  isSwapped(b)
+    ? swap(sumTo(matmul(swap(grad), a), [...b.shape.slice(0, -2), b.shape.at(-1)!, b.shape.at(-2)!]))
+    : matmul(swap(a), grad);
 
 /** A factor that was transposed has its gradient transposed too: the two cancel, and a product reads its factors so. */
 const isSwapped = ({ shape, source }: Tensor): boolean =>

@@ -66,14 +66,14 @@ export function winogradPays(
 
 /** x [n, c, h, w], whole or in pieces, with w [out, c, 3, 3] -> [n, out, h, w]: `conv` with pad 1. */
 export function winogradConv(x: Tensor, w: Tensor): Tensor {
-  const kernel = transient(() => swap(kernelAtPoints(w))); // [6, 1, 6, c, out]
+  const kernel = transient(() => kernelAtPoints(w)); // [6, 1, 6, out, c]
   return byPieces([x], (piece) => atPoints(piece, kernel));
 }
 
-/** x [n, c, h, w] with a kernel at the points [6, 1, 6, c, out] -> [n, out, h, w]. */
+/** x [n, c, h, w] with a kernel at the points [6, 1, 6, out, c] -> [n, out, h, w]. */
 function atPoints(x: Tensor, kernel: Tensor): Tensor {
   const [n, c, height, width] = x.shape as [Dim, number, number, number];
-  const out = kernel.shape.at(-1) as number;
+  const out = kernel.shape.at(-2) as number;
   const [down, across] = [axisMatrices(height), axisMatrices(width)];
   const values = VALUES * across.tiles;
   const rows = multiplyDims(down.tiles, n);
@@ -86,7 +86,9 @@ function atPoints(x: Tensor, kernel: Tensor): Tensor {
     const points = matmul(down.to, swap(maps)); // [6 tw, 6 th, n c]
     return reshape(points, [VALUES, across.tiles, VALUES, rows, c], x); // [6, tw, 6, th n, c]
   });
-  const product = matmul(left, kernel); // [6, tw, 6, th n, out]
+  // Swapped here, once for each piece: gradients of the kernel then sum as it lies, and need no transposing.
+  const right = transient(() => swap(kernel)); // [6, 1, 6, c, out]
+  const product = matmul(left, right); // [6, tw, 6, th n, out]
   const back = reshape(product, [values, VALUES * down.tiles, ofAll(out)], x); // [6 tw, 6 th, n out]
   const columns = reshape(matmul(swap(back), down.from), [values, ofLines(out)], x); // [6 tw, n out h]
   const y = gemm(columns, across.from, null, { transA: true }); // [n out h, w]
