@@ -1,6 +1,7 @@
 /** An ONNX Runtime session on the provider asked for. */
 import * as ort from "onnxruntime-node";
 import { messageOf, UserError, unknownName } from "../errors.ts";
+import { sparedOn } from "./rewritings.ts";
 
 ort.env.logLevel = "fatal"; // errors are thrown as well
 
@@ -12,23 +13,11 @@ export interface SessionOptions {
   readonly provider?: Provider | undefined;
   /** Threads of the CPU provider. @default one for each core */
   readonly threads?: number | undefined;
-  /** Spares a graph the rewritings that are not for training steps, see `REWRITINGS`. @default false */
+  /** Spares a graph the rewritings that are not for training steps, see `rewritings.ts`. @default false */
   readonly asWritten?: boolean | undefined;
   /** Where the runtime's own profile goes when the session is closed: a path that its time and ".json" are added to. */
   readonly profile?: string | undefined;
 }
-
-/** What a training step is to be spared, by the runtime's names. */
-const REWRITINGS = [
-  // What is made again for the backward pass, to hold less in memory, is not to be made once and held.
-  "CommonSubexpressionElimination",
-  // These find nothing that makes a step faster, and to look for it takes two thirds of the time to open one.
-  "AttentionFusion",
-  "ConstantFolding",
-  "EmbedLayerNormFusion",
-  "Level1_RuleBasedTransformer",
-  "TransposeOptimizer",
-];
 
 export type Feeds = Readonly<Record<string, ort.Tensor>>;
 
@@ -60,9 +49,7 @@ export async function openSession(
       // Measured: the pattern planner holds every buffer at once, a third more memory at the same speed.
       enableMemPattern: false,
       logSeverityLevel: 3,
-      ...(asWritten
-        ? { extra: { optimization: { disable_specified_optimizers: REWRITINGS.join(";") } } }
-        : {}),
+      ...(asWritten ? { extra: { optimization: { disable_specified_optimizers: sparedOn(provider) } } } : {}),
       ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
       ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
     });
