@@ -71,7 +71,7 @@ export async function writeArtifact(
   const draft = new TextEncoder().encode(JSON.stringify({ ...manifest, files }));
   const checked = parseManifest(draft, join(dir, "manifest.json"));
   await ownFolder(dir);
-  for (const { file, bytes } of written) await writeFileAtomic(join(dir, file.file), bytes);
+  await Promise.all(written.map(({ file, bytes }) => writeFileAtomic(join(dir, file.file), bytes)));
   await writeFileAtomic(join(dir, "manifest.json"), `${JSON.stringify(checked, null, 2)}\n`);
   return checked;
 }
