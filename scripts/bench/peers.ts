@@ -12,7 +12,7 @@ import * as ort from "onnxruntime-node";
 import sharp from "sharp";
 import { writeFileAtomic } from "../../src/files/atomic.ts";
 import type { Result } from "./peers/compare.ts";
-import type { Row } from "./peers/row.ts";
+import { buildOurs, type Row } from "./peers/row.ts";
 import { rows } from "./peers/rows.ts";
 import { type AboutPeers, aboutPeers } from "./peers/whole.ts";
 
@@ -54,6 +54,7 @@ if (chosen.length === 0) {
 }
 
 await mkdir(OUT, { recursive: true });
+await buildOurs();
 const [json, markdown] = [join(OUT, "peers.json"), join(OUT, "peers.md")];
 const about = await aboutPeers({ python });
 const load = loadavg()[0]!;

@@ -3,6 +3,7 @@ import * as ort from "onnxruntime-node";
 import type { Artifact } from "../artifact/files.ts";
 import { type Manifest, type StateEntry, VIEW_COLUMNS } from "../spec.ts";
 import { openBank } from "./bank.ts";
+import { free } from "./free.ts";
 import { openParts } from "./parts.ts";
 import { openSession, type Session, type SessionOptions } from "./session.ts";
 import { checkState, fromRuntime, type StateMap, toRuntime } from "./state.ts";
@@ -35,7 +36,7 @@ export interface Trainer {
   step(input: StepInput): Promise<StepOutput>;
   /** Features float32 [n, d] of uint8 images [n, h, w, 3] by the encoder as it stands. */
   encode(images: Uint8Array, shape: readonly [number, number, number, number]): Promise<Float32Array>;
-  /** The state as it stands. */
+  /** The state as it stands; it stays as it is when steps follow. */
   readonly state: StateMap;
   close(): Promise<void>;
 }
@@ -67,6 +68,8 @@ export async function openTrainer(
   const banks = openBanks(manifest, initial);
   const whole = manifest.state.filter(({ rows }) => !rows);
   let state = feedsOf(whole, initial);
+  /** Whether others hold the state's arrays: as yet they are the caller's. */
+  let lent = true;
 
   return {
     async step({ images, height, width, indices, views, permutations, others, scalars }) {
@@ -89,7 +92,9 @@ export async function openTrainer(
         feeds[name] = new ort.Tensor("float32", Float32Array.of(scalars[name]!), []);
       }
       const results = await step.run(feeds);
+      if (!lent) free(Object.values(state).map(({ data }) => data as Float32Array));
       state = Object.fromEntries(whole.map(({ name, next }) => [name, results[next]!]));
+      lent = false;
       for (const { next, bank } of banks) bank.put(indices, results[next]!);
       const embedding = results[manifest.embedding]!;
       return {
@@ -109,6 +114,7 @@ export async function openTrainer(
       return features!.data as Float32Array;
     },
     get state() {
+      lent = true;
       const kept = new Map(banks.map(({ name, bank }) => [name, bank.tensor]));
       return new Map(manifest.state.map(({ name }) => [name, kept.get(name) ?? fromRuntime(state[name]!)]));
     },
