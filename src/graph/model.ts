@@ -151,8 +151,9 @@ function tellLate(
   nodes.forEach(({ op, inputs: [, target], outputs: [y] }, i) => {
     if (op.type !== "Reshape" || target!.source.kind !== "constant" || !isSymbolic(y!)) return;
     const { input } = protos[i]!;
-    late.set(input[1]!, `late.${input[1]}`);
-    input[1] = late.get(input[1]!)!;
+    const name = `late.${input[1]}`;
+    late.set(input[1]!, name);
+    input[1] = name;
   });
   const number = (value: bigint) => constants.nameOf(BigInt64Array.of(value), [1]);
   return [

@@ -1,9 +1,12 @@
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { UserError } from "../../src/errors.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
-import { input } from "../../src/graph/tensor.ts";
-import { add } from "../../src/ops/elementwise.ts";
+import { input, scalar } from "../../src/graph/tensor.ts";
+import { add, mul } from "../../src/ops/elementwise.ts";
 import { openSession, providerNamed } from "../../src/runtime/session.ts";
 import { failure } from "../data/folder.ts";
 
@@ -20,6 +23,27 @@ describe("runtime/session", () => {
     expect([...(all.two!.data as Float32Array)]).to.deep.equal([3, 4]);
     expect(Object.keys(await session.run(feeds, ["one"]))).to.deep.equal(["one"]);
     await session.close();
+  });
+
+  it("runs a graph as it is written, or as the runtime rewrites it", async () => {
+    // Twice the same sum, and one of constants.
+    const rewritten = mul(add(x, scalar(1)), add(add(x, scalar(1)), add(scalar(2), scalar(3))));
+    const written = encodeModel(buildModel({ y: rewritten }, { name: "test" }));
+    const dir = await mkdtemp(join(tmpdir(), "session-"));
+    const nodes = async (asWritten: boolean) => {
+      const session = await openSession(written, "a graph", {
+        asWritten,
+        profile: join(dir, `${asWritten}`),
+      });
+      const { y } = await session.run(feeds);
+      await session.close();
+      const file = (await readdir(dir)).find((name) => name.startsWith(`${asWritten}`))!;
+      const events = (await readFile(join(dir, file), "utf8")).match(/_kernel_time"/g)!;
+      return { y: [...(y!.data as Float32Array)], nodes: events.length };
+    };
+    expect(await nodes(true)).to.deep.equal({ y: [14, 24], nodes: 5 });
+    expect(await nodes(false)).to.deep.equal({ y: [14, 24], nodes: 3 });
+    await rm(dir, { recursive: true });
   });
 
   it("names the graph that does not run", async () => {

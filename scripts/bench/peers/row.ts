@@ -31,7 +31,7 @@ export const THREADS = `${availableParallelism()}`;
 export const flags = (values: Readonly<Record<string, string | number>>) =>
   Object.entries(values).flatMap(([name, value]) => [`--${name}`, `${value}`]);
 
-const ROOT = join(import.meta.dirname, "../../..");
+export const ROOT = join(import.meta.dirname, "../../..");
 const BUILT = join(ROOT, "runs/bench/built");
 
 /** Compiles what `ours` runs: as JavaScript, as it is installed, without the memory of a compiler beside it. */

@@ -7,9 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { inMegabytes, type Round, summarise } from "./compare.ts";
 import { type Command, timeProgram } from "./program.ts";
-import { flags, peer, type Row, SMALL_IMAGES, type Surroundings, smallImages } from "./row.ts";
-
-const ROOT = join(import.meta.dirname, "../../..");
+import { flags, peer, ROOT, type Row, SMALL_IMAGES, type Surroundings, smallImages } from "./row.ts";
 
 const WHOLE = { encoder: "resnet20", batch: 128, limit: SMALL_IMAGES };
 
