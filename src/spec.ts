@@ -31,6 +31,8 @@ export interface StateEntry {
   readonly init: Init;
   /** The output that holds its next value. */
   readonly next: string;
+  /** Whether a step no longer reads it when it makes its next value, which can then be written over it. @default false */
+  readonly inPlace?: boolean | undefined;
   /** Makes it a memory bank, kept on the host. */
   readonly rows?: Rows | undefined;
 }

@@ -14,6 +14,7 @@ import type { Dim, JsonObject, Manifest } from "../spec.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
 import { augment, centreView, isLarge } from "../views/augment.ts";
 import type { Graphs } from "./files.ts";
+import { writableInPlace } from "./in-place.ts";
 import { TrainingScope } from "./scope.ts";
 import { encodeParts, nextOf, stepInParts, trainingStep } from "./step.ts";
 
@@ -110,8 +111,11 @@ export function compile(spec: ArtifactSpec): CompiledArtifact {
   const name = nameOf(spec);
   const { step, outputs, inputs } = buildStep(spec, opened);
   const graph = encodeModel(buildModel(outputs, { name: `${name}-step`, inputs, late: true }));
+  const whole = opened.scope.all.filter(({ rows }) => !rows);
+  const next = new Map(whole.map((s) => [s.tensor, s.next ?? s.tensor]));
+  const written = writableInPlace(next, Object.values(outputs));
   return {
-    manifest: manifestOf(name, opened, step),
+    manifest: manifestOf(name, opened, step, written),
     graphs: { step: graph, encode: encodeGraph(spec, name) },
   };
 }
@@ -132,6 +136,7 @@ function manifestOf(
   name: string,
   { resolved, scope, recipes, batchMultiple }: Opened,
   step: Step,
+  written: ReadonlySet<Tensor> = new Set(),
 ): Omit<Manifest, "files"> {
   return {
     format: 1,
@@ -142,9 +147,9 @@ function manifestOf(
     permutations: [...scope.permutations.keys()],
     batchMultiple,
     scalars: scope.scalars.map(({ tensor, ...entry }) => entry),
-    state: scope.all.map(({ name, role, dtype, shape, init, rows }) => {
+    state: scope.all.map(({ name, role, dtype, shape, init, rows, tensor }) => {
       const kept = { name, role, dtype, shape, init, next: nextOf(name) };
-      return rows ? { ...kept, rows } : kept;
+      return { ...kept, ...(written.has(tensor) && { inPlace: true }), ...(rows && { rows }) };
     }),
     metrics: ["loss", ...Object.keys(step.metrics)],
     embedding: "embedding",

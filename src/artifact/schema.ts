@@ -87,6 +87,7 @@ const stateSchema = z.strictObject({
   shape,
   init: initSchema,
   next: name,
+  inPlace: z.boolean().optional(),
   rows: z.strictObject({ others: name, count: count.max(2 ** 24) }).optional(),
 });
 

@@ -7,6 +7,7 @@ import { messageOf } from "../errors.ts";
 import { buildModel, encodeModel } from "../graph/model.ts";
 import { input } from "../graph/tensor.ts";
 import { add } from "../ops/elementwise.ts";
+import { nativeRuntime } from "../runtime/c-api.ts";
 import { openSession, PROVIDERS, type Provider } from "../runtime/session.ts";
 import { report } from "./options.ts";
 
@@ -50,12 +51,14 @@ export const doctorCommand = () =>
         platform: `${process.platform} ${process.arch}`,
         threads: availableParallelism(),
         memoryGb: totalmem() / 2 ** 30,
+        stateInPlace: (await nativeRuntime()) !== undefined,
       };
       const providers = [];
       for (const provider of PROVIDERS) providers.push(await check(provider));
       report(json, { versions, machine, providers }, [
         ...Object.entries(versions).map(([name, v]) => `${name.padEnd(14)} ${v}`),
         `${"machine".padEnd(14)} ${machine.platform}, ${machine.threads} threads, ${machine.memoryGb.toFixed(0)} GB`,
+        `${"cpu state".padEnd(14)} ${machine.stateInPlace ? "written in place" : "copied at each step (package koffi, on Linux, would spare it)"}`,
         ...providers.flatMap(({ provider, works, detail }) => [
           `${provider.padEnd(14)} ${works ? detail : "not available"}`,
           ...(works ? [] : [`${"".padEnd(14)} to have it: ${ADVICE[provider]}`]),

@@ -165,7 +165,8 @@ function tellLate(
   ];
 }
 
-const takenBy = ({ op, inputs }: Node) => inputs.slice(0, op.taken);
+/** What the runtime's operator takes. */
+export const takenBy = ({ op, inputs }: Node) => inputs.slice(0, op.taken);
 
 /** Nodes and leaves that the outputs reach, in order of creation; what is given is not looked behind. */
 export function reach(

@@ -54,10 +54,7 @@ export async function openSession(
       ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
     });
   } catch (error) {
-    const advice = provider === "cpu" ? "" : `; "ort-pretrain doctor" tells what provider ${provider} needs`;
-    throw new UserError(
-      `${what}: expected a graph that runs on ${provider}, found: ${messageOf(error)}${advice}`,
-    );
+    throw notRunnable(what, provider, error);
   }
   return {
     inputs: session.inputNames,
@@ -68,4 +65,11 @@ export async function openSession(
       await session.release();
     },
   };
+}
+
+export function notRunnable(what: string, provider: Provider, error: unknown): UserError {
+  const advice = provider === "cpu" ? "" : `; "ort-pretrain doctor" tells what provider ${provider} needs`;
+  return new UserError(
+    `${what}: expected a graph that runs on ${provider}, found: ${messageOf(error)}${advice}`,
+  );
 }

@@ -3,10 +3,11 @@ import * as ort from "onnxruntime-node";
 import type { Artifact } from "../artifact/files.ts";
 import { type Manifest, type StateEntry, VIEW_COLUMNS } from "../spec.ts";
 import { openBank } from "./bank.ts";
-import { free } from "./free.ts";
+import { nativeRuntime } from "./c-api.ts";
 import { openParts } from "./parts.ts";
-import { openSession, type Session, type SessionOptions } from "./session.ts";
+import { type Feeds, notRunnable, openSession, type Session, type SessionOptions } from "./session.ts";
 import { checkState, fromRuntime, type StateMap, toRuntime } from "./state.ts";
+import { feeding, inPlace, type StatefulSession } from "./stateful.ts";
 
 export interface StepInput {
   /** uint8 [n, height, width, 3], each image in its top left corner. */
@@ -36,7 +37,7 @@ export interface Trainer {
   step(input: StepInput): Promise<StepOutput>;
   /** Features float32 [n, d] of uint8 images [n, h, w, 3] by the encoder as it stands. */
   encode(images: Uint8Array, shape: readonly [number, number, number, number]): Promise<Float32Array>;
-  /** The state as it stands; it stays as it is when steps follow. */
+  /** The state as it stands until the next step, which may write over these arrays. */
   readonly state: StateMap;
   close(): Promise<void>;
 }
@@ -50,7 +51,11 @@ export interface TrainerOptions extends SessionOptions {
   readonly microBatch?: number | undefined;
 }
 
-/** @throws UserError if the state does not fit the artifact or the provider cannot run it. */
+/**
+ * Takes over the arrays of the initial state.
+ *
+ * @throws UserError if the state does not fit the artifact or the provider cannot run it.
+ */
 export async function openTrainer(
   artifact: Artifact,
   initial: StateMap,
@@ -58,24 +63,16 @@ export async function openTrainer(
 ): Promise<Trainer> {
   const { manifest } = artifact;
   checkState(manifest, initial, images, where);
-  const step = manifest.files.step
-    ? await openSession(await artifact.graph("step"), `${artifact.dir}/step.onnx`, {
-        ...options,
-        asWritten: true,
-      })
-    : await openParts(artifact, microBatch, options);
-  let encoder: Session | undefined;
   const banks = openBanks(manifest, initial);
   const whole = manifest.state.filter(({ rows }) => !rows);
-  let state = feedsOf(whole, initial);
-  /** Whether others hold the state's arrays: as yet they are the caller's. */
-  let lent = true;
+  const step = await openStep(artifact, microBatch, options, whole, feedsOf(whole, initial));
+  const outputs = [...manifest.metrics, manifest.embedding, ...banks.map(({ next }) => next)];
+  let encoder: Session | undefined;
 
   return {
     async step({ images, height, width, indices, views, permutations, others, scalars }) {
       const rows = views[0]!.length / VIEW_COLUMNS.length;
       const feeds: Record<string, ort.Tensor> = {
-        ...state,
         images: new ort.Tensor("uint8", images, [rows, height, width, 3]),
       };
       manifest.views.forEach(({ input }, i) => {
@@ -91,10 +88,7 @@ export async function openTrainer(
       for (const { name } of manifest.scalars) {
         feeds[name] = new ort.Tensor("float32", Float32Array.of(scalars[name]!), []);
       }
-      const results = await step.run(feeds);
-      if (!lent) free(Object.values(state).map(({ data }) => data as Float32Array));
-      state = Object.fromEntries(whole.map(({ name, next }) => [name, results[next]!]));
-      lent = false;
+      const results = await step.run(feeds, outputs);
       for (const { next, bank } of banks) bank.put(indices, results[next]!);
       const embedding = results[manifest.embedding]!;
       return {
@@ -109,12 +103,13 @@ export async function openTrainer(
     async encode(images, shape) {
       encoder ??= await openSession(await artifact.graph("encode"), `${artifact.dir}/encode.onnx`, options);
       const feeds: Record<string, ort.Tensor> = { images: new ort.Tensor("uint8", images, [...shape]) };
+      const { state } = step;
       for (const { name } of whole) if (encoder.inputs.includes(name)) feeds[name] = state[name]!;
       const { features } = await encoder.run(feeds);
       return features!.data as Float32Array;
     },
     get state() {
-      lent = true;
+      const { state } = step;
       const kept = new Map(banks.map(({ name, bank }) => [name, bank.tensor]));
       return new Map(manifest.state.map(({ name }) => [name, kept.get(name) ?? fromRuntime(state[name]!)]));
     },
@@ -123,6 +118,26 @@ export async function openTrainer(
       await encoder?.close();
     },
   };
+}
+
+async function openStep(
+  artifact: Artifact,
+  microBatch: number,
+  options: SessionOptions,
+  entries: readonly StateEntry[],
+  state: Feeds,
+): Promise<StatefulSession> {
+  if (!artifact.manifest.files.step) {
+    return feeding(await openParts(artifact, microBatch, options), entries, state);
+  }
+  const [graph, what] = [await artifact.graph("step"), `${artifact.dir}/step.onnx`];
+  const { provider = "cpu" } = options;
+  const open = provider === "cpu" ? await nativeRuntime() : undefined;
+  if (!open) return feeding(await openSession(graph, what, { ...options, asWritten: true }), entries, state);
+  const session = await open(graph, { ...options, asWritten: true }).catch((error) => {
+    throw notRunnable(what, provider, error);
+  });
+  return inPlace(session, entries, state);
 }
 
 // Functions of their own, for closures beside `step` would hold the initial state for good.

@@ -58,7 +58,7 @@ describe("runtime/trainer", () => {
     const initial = initialState(manifest, RUN);
     const [still, moved] = await using(await open(), async (trainer) => {
       await trainer.step(stepOf(0, 0));
-      const still = trainer.state;
+      const still = structuredClone(trainer.state);
       await trainer.step(stepOf(0));
       return [still, trainer.state];
     });

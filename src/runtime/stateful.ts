@@ -1,0 +1,86 @@
+/** A graph whose state stays between its runs: each run replaces it by its next values. */
+import * as ort from "onnxruntime-node";
+import type { StateEntry } from "../spec.ts";
+import type { NativeSession, Value } from "./c-api.ts";
+import { free } from "./free.ts";
+import type { Feeds, Session } from "./session.ts";
+
+export interface StatefulSession {
+  /** Takes what is not state; gives the outputs named, none of which is state. */
+  run(feeds: Feeds, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
+  /** By name, as it stands until the next run. */
+  readonly state: Feeds;
+  close(): Promise<void>;
+}
+
+/** State that is fed to a session and replaced by what it puts out. */
+export function feeding(
+  session: Pick<Session, "run" | "close">,
+  entries: readonly StateEntry[],
+  initial: Feeds,
+): StatefulSession {
+  let state = initial;
+  return {
+    async run(feeds, outputs) {
+      const results = await session.run({ ...feeds, ...state }, [
+        ...entries.map(({ next }) => next),
+        ...outputs,
+      ]);
+      // Not the initial arrays, which may share their memory with others.
+      if (state !== initial) free(Object.values(state).map(({ data }) => data as Float32Array));
+      state = Object.fromEntries(entries.map(({ name, next }) => [name, results[next]!]));
+      return results;
+    },
+    get state() {
+      return state;
+    },
+    close: () => session.close(),
+  };
+}
+
+/**
+ * State that the runtime writes over itself or, where the graph may still read it by then, to a second array by turns: it
+ * is in memory once or twice, where state that is fed is there three times when a run ends. Takes over the initial arrays.
+ */
+export function inPlace(
+  session: NativeSession,
+  entries: readonly StateEntry[],
+  initial: Feeds,
+): StatefulSession {
+  let state = entries.map((entry) => {
+    const current = session.valueOf(initial[entry.name]!);
+    const coming = entry.inPlace ? current : session.valueOf(blank(initial[entry.name]!));
+    return { ...entry, current, coming };
+  });
+  return {
+    async run(feeds, outputs) {
+      const given = Object.entries(feeds).map(([name, tensor]) => [name, session.valueOf(tensor)] as const);
+      try {
+        const results = await session.run(
+          new Map([...given, ...state.map(({ name, current }) => [name, current] as const)]),
+          new Map<string, Value | undefined>([
+            ...state.map(({ next, coming }) => [next, coming] as const),
+            ...outputs.map((name) => [name, undefined] as const),
+          ]),
+        );
+        state = state.map((entry) => ({ ...entry, current: entry.coming, coming: entry.current }));
+        return results;
+      } finally {
+        for (const [, value] of given) session.release(value);
+      }
+    },
+    get state() {
+      return Object.fromEntries(state.map(({ name, current }) => [name, current.tensor]));
+    },
+    async close() {
+      for (const value of new Set(state.flatMap(({ current, coming }) => [current, coming])))
+        session.release(value);
+      session.close();
+    },
+  };
+}
+
+const blank = ({ type, dims, data }: ort.Tensor): ort.Tensor => {
+  const Data = data.constructor as Float32ArrayConstructor;
+  return new ort.Tensor(type as "float32", new Data(data.length), dims);
+};

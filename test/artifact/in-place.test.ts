@@ -1,0 +1,49 @@
+import { expect } from "chai";
+import { writableInPlace } from "../../src/artifact/in-place.ts";
+import { input, scalar, type Tensor } from "../../src/graph/tensor.ts";
+import { add, mul, neg, sub } from "../../src/ops/elementwise.ts";
+import { matmul } from "../../src/ops/matmul.ts";
+import { reshape, transpose } from "../../src/ops/movement.ts";
+import { reduceSum } from "../../src/ops/reduce.ts";
+
+describe("artifact/in-place", () => {
+  const state = input("s", "float32", [3, 3]);
+  const x = input("x", "float32", ["n", 3]);
+  const gradient = input("g", "float32", [3, 3]);
+  const inPlace = (next: Tensor, ...others: Tensor[]) =>
+    writableInPlace(new Map([[state, next]]), [next, ...others]).has(state);
+
+  it("is state that its next value alone reads", () => {
+    expect(inPlace(add(mul(state, 0.9), gradient))).to.equal(true);
+    expect(inPlace(sub(state, gradient))).to.equal(true);
+  });
+
+  it("is state whose other readers the next value needs", () => {
+    const loss = reduceSum(matmul(x, state)); // []
+    expect(inPlace(sub(state, mul(gradient, loss)), loss)).to.equal(true);
+    const scaled = matmul(x, mul(state, 2)); // [n, 3]
+    expect(inPlace(sub(state, mul(gradient, reduceSum(scaled))), scaled)).to.equal(true);
+  });
+
+  it("is none that something else reads, which may come later", () => {
+    const next = sub(state, gradient);
+    expect(inPlace(next, matmul(x, state))).to.equal(false);
+    expect(inPlace(next, neg(matmul(x, transpose(state, [1, 0]))))).to.equal(false);
+    expect(inPlace(next, matmul(x, mul(state, scalar(2))))).to.equal(false);
+  });
+
+  it("is none whose next value reads what the runtime may look through, for something else to read later", () => {
+    const turned = transpose(state, [1, 0]); // [3, 3]
+    const next = sub(state, mul(gradient, reduceSum(turned))); // [3, 3]
+    expect(inPlace(next)).to.equal(true);
+    expect(inPlace(next, matmul(x, turned))).to.equal(false);
+  });
+
+  it("is none whose next value takes others than those at its place", () => {
+    expect(inPlace(matmul(gradient, state))).to.equal(false);
+    const column = input("c", "float32", [3, 1]);
+    const row = writableInPlace(new Map([[column, column]]), [sub(reshape(column, [1, 3]), column)]);
+    expect(row.has(column)).to.equal(false);
+    expect(inPlace(transpose(state, [1, 0]))).to.equal(false);
+  });
+});

@@ -1,0 +1,124 @@
+import { expect } from "chai";
+import * as ort from "onnxruntime-node";
+import { type ArtifactSpec, compile } from "../../src/artifact/compile.ts";
+import { buildModel, encodeModel } from "../../src/graph/model.ts";
+import { input } from "../../src/graph/tensor.ts";
+import { add, mul } from "../../src/ops/elementwise.ts";
+import { nativeRuntime } from "../../src/runtime/c-api.ts";
+import { openSession } from "../../src/runtime/session.ts";
+import { initialState, toRuntime } from "../../src/runtime/state.ts";
+import { feeding, inPlace, type StatefulSession } from "../../src/runtime/stateful.ts";
+import type { StateEntry } from "../../src/spec.ts";
+import { failure } from "../data/folder.ts";
+import { batchOf } from "../methods/stepping.ts";
+
+const OPTIONS = { threads: 1, asWritten: true };
+const [IMAGES, STEPS] = [8, 3];
+
+const floats = (values: readonly number[], dims: readonly number[] = [values.length]) =>
+  new ort.Tensor("float32", Float32Array.from(values), dims);
+
+describe("runtime/stateful", () => {
+  before(function () {
+    if (process.platform !== "linux") this.skip();
+  });
+
+  const native = async (graph: Uint8Array) => (await nativeRuntime())!(graph, OPTIONS);
+
+  /** The state after some steps, and what each put out. */
+  async function run(spec: ArtifactSpec, way: "fed" | "in place") {
+    const { manifest, graphs } = compile(spec);
+    const { images, views } = batchOf({ manifest, graphs }, IMAGES, spec.imageSize);
+    const [whole, banks] = [manifest.state.filter((s) => !s.rows), manifest.state.filter((s) => s.rows)];
+    const initial = [...initialState(manifest, { seed: 1, images: IMAGES })];
+    const named = Object.fromEntries(initial.map(([name, tensor]) => [name, toRuntime(tensor)]));
+    const state = Object.fromEntries(whole.map(({ name }) => [name, named[name]!]));
+    const session: StatefulSession =
+      way === "fed"
+        ? feeding(await openSession(graphs.step, "step", OPTIONS), whole, state)
+        : inPlace(await native(graphs.step), whole, state);
+    const outputs = [...manifest.metrics, manifest.embedding, ...banks.map(({ next }) => next)];
+    const seen: number[][] = [];
+    for (let step = 1; step <= STEPS; step++) {
+      const scalars = manifest.scalars.map(
+        ({ name }) => [name, { step }[name] ?? 0.05 + 0.1 * step] as const,
+      );
+      const feeds: Record<string, ort.Tensor> = { images, ...views };
+      for (const [name, value] of scalars) feeds[name] = new ort.Tensor("float32", [value], []);
+      for (const { name } of banks) feeds[name] = named[name]!;
+      const results = await session.run(feeds, outputs);
+      seen.push(...outputs.map((name) => [...(results[name]!.data as Float32Array)]));
+      for (const { name, next } of banks) named[name] = results[next]!;
+    }
+    const values = Object.entries(session.state).map(([name, { dims, data }]) => ({
+      name,
+      dims: [...dims],
+      data: Buffer.from(new Uint8Array((data as Float32Array).slice().buffer)).toString("base64"),
+    }));
+    await session.close();
+    return { seen, values, whole };
+  }
+
+  const specs: Record<string, Partial<ArtifactSpec>> = {
+    simclr: { optimizer: "adamw", pieces: 2 },
+    moco: { config: { queue: 16, splits: 2 } },
+    byol: { optimizer: "lars", config: { hidden: 16, projection: 8 } },
+    swav: { config: { queue: 16, queueStart: 0, prototypes: 12 } },
+    dino: { config: { outputs: 32 } },
+    pirl: {},
+  };
+  for (const [method, own] of Object.entries(specs)) {
+    it(`gives the same bytes in place as fed: ${method}`, async () => {
+      const spec = { method, encoder: "resnet20", imageSize: method === "pirl" ? 32 : 16, ...own };
+      const [fed, written] = [await run(spec, "fed"), await run(spec, "in place")];
+      expect(written.seen).to.deep.equal(fed.seen);
+      expect(written.values).to.deep.equal(fed.values);
+      const over = (role: string) => fed.whole.filter((s) => s.role === role && s.inPlace).length;
+      expect(over("optimizer"), "moments that are written over").to.be.greaterThan(0);
+    });
+  }
+
+  // x + y is read again after z, the next value of x, is made.
+  const [x, y] = [input("x", "float32", [2]), input("y", "float32", ["n", 2])];
+  const graph = encodeModel(buildModel({ z: add(x, 1), sum: mul(add(x, y), 2) }, { name: "test" }));
+  const entry: StateEntry = {
+    name: "x",
+    role: "buffer",
+    dtype: "float32",
+    shape: [2],
+    init: { kind: "constant", value: 0 },
+    next: "z",
+  };
+
+  it("keeps what is not written over in two arrays by turns", async () => {
+    const initial = { x: floats([1, 2]) };
+    const session = inPlace(await native(graph), [entry], initial);
+    const found: number[][] = [];
+    for (let i = 0; i < 3; i++) {
+      const { sum } = await session.run({ y: floats([10, 20], [1, 2]) }, ["sum"]);
+      found.push([...(sum!.data as Float32Array)], [...(session.state.x!.data as Float32Array)]);
+    }
+    expect(found).to.deep.equal([
+      [22, 44],
+      [2, 3],
+      [24, 46],
+      [3, 4],
+      [26, 48],
+      [4, 5],
+    ]);
+    expect([...(initial.x.data as Float32Array)]).to.deep.equal([3, 4]); // taken over
+    await session.close();
+  });
+
+  it("says what the library says of feeds and graphs that do not fit, and goes on", async () => {
+    const session = inPlace(await native(graph), [entry], { x: floats([1, 2]) });
+    expect(await failure(session.run({ y: floats([1, 2, 3], [1, 3]) }, ["sum"]))).to.match(
+      /Got: 3 Expected: 2/,
+    );
+    expect(await failure(session.run({}, ["sum"]))).to.match(/y/);
+    const { sum } = await session.run({ y: floats([10, 20], [1, 2]) }, ["sum"]);
+    expect(sum!.dims).to.deep.equal([1, 2]);
+    await session.close();
+    expect(await failure(native(graph.subarray(0, graph.length - 9)))).to.match(/protobuf|parse/i);
+  });
+});
