@@ -6,10 +6,11 @@ import { isDeepStrictEqual } from "node:util";
 import { type ArtifactSpec, compile, compileInParts, resolveSpec } from "../artifact/compile.ts";
 import {
   type Artifact,
+  type Begun,
+  beginArtifact,
   type GraphName,
   type Graphs,
   readArtifact,
-  writeArtifact,
 } from "../artifact/files.ts";
 
 /** The prebuilt artifacts that come with the package. */
@@ -24,31 +25,27 @@ export function prebuiltFolders(root = GRAPHS): string[] {
     .filter((dir) => existsSync(join(dir, "manifest.json")));
 }
 
-/** Puts the artifact into `dir`, its step in parts if wanted, and says whether it was prebuilt. */
+/** Puts the artifact into `dir`, its step in parts if wanted: the prebuilt one, or one compiled on the spot. */
 export async function provideArtifact(
   spec: ArtifactSpec,
   dir: string,
   { inParts = false } = {},
-): Promise<{ prebuilt: boolean }> {
+): Promise<Begun> {
   const wanted = resolveSpec(spec);
   const source = join(GRAPHS, `${spec.method}-${spec.encoder}-${spec.imageSize}`);
   if (!inParts && existsSync(join(source, "manifest.json"))) {
     const artifact = await readArtifact(source);
     const { method, encoder, optimizer, pieces } = artifact.manifest;
-    if (isDeepStrictEqual({ method, encoder, optimizer, pieces }, wanted)) {
-      await copyArtifact(artifact, dir);
-      return { prebuilt: true };
-    }
+    if (isDeepStrictEqual({ method, encoder, optimizer, pieces }, wanted)) return copyArtifact(artifact, dir);
   }
   const { manifest, graphs } = inParts ? compileInParts(spec) : compile(spec);
-  await writeArtifact(dir, manifest, graphs);
-  return { prebuilt: false };
+  return beginArtifact(dir, manifest, graphs);
 }
 
 /** Writes an artifact, checked, into another folder. */
-export async function copyArtifact(artifact: Artifact, dir: string): Promise<void> {
+export async function copyArtifact(artifact: Artifact, dir: string): Promise<Begun> {
   const { files, ...manifest } = artifact.manifest;
   const names = Object.keys(files) as GraphName[];
   const graphs = await Promise.all(names.map(async (which) => [which, await artifact.graph(which)]));
-  await writeArtifact(dir, manifest, Object.fromEntries(graphs) as Graphs);
+  return beginArtifact(dir, manifest, Object.fromEntries(graphs) as Graphs);
 }

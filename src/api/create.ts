@@ -66,6 +66,8 @@ export interface Opened {
   readonly config: RunConfig;
   readonly artifact: Artifact;
   readonly sources: Sources;
+  /** When the artifact lies in the run's folder. */
+  readonly written: Promise<void>;
 }
 
 /** A new run's folder, with its artifact and configuration. */
@@ -81,16 +83,16 @@ export async function create(given: TrainOptions): Promise<Opened> {
   }
   const sources = await findImages(data, limit === undefined ? { seed } : { limit, seed });
   if (options.knnData !== undefined) await findLabelledImages(options.knnData);
-  if (graph !== undefined) await copyArtifact(await readArtifact(graph), out);
-  else {
+  const provide = async () => {
+    if (graph !== undefined) return copyArtifact(await readArtifact(graph), out);
     const spec = specOf(options);
     const inParts = options.microBatch !== undefined;
     // A GPU gains nothing from pieces, which are for a processor's cache; parts of a batch are small already.
     const whole = inParts || (options.provider ?? "cpu") !== "cpu";
     const usual = options.batch ?? Math.min(DEFAULT_BATCH, sources.files.length);
-    await provideArtifact({ ...spec, pieces: whole ? 1 : piecesFor(spec, usual) }, out, { inParts });
-  }
-  const artifact = await readArtifact(out);
+    return provideArtifact({ ...spec, pieces: whole ? 1 : piecesFor(spec, usual) }, out, { inParts });
+  };
+  const { artifact, written } = await provide();
   const { imageSize } = artifact.manifest.encoder;
   const batch = batchOf(artifact.manifest, options.batch, sources.files.length);
   const stepsPerEpoch = Math.floor(sources.files.length / batch);
@@ -117,7 +119,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     knn:
       options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
   };
-  return { config, artifact, sources };
+  return { config, artifact, sources, written };
 }
 
 const DEFAULT_BATCH = 256;

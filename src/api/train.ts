@@ -1,6 +1,6 @@
 /** Trains an encoder: from a folder of images to a run folder with encoder.onnx. */
 import { resolve } from "node:path";
-import { openLoader } from "../data/loader.ts";
+import { type Loader, openLoader } from "../data/loader.ts";
 import { UserError } from "../errors.ts";
 import { initialState, type StateMap } from "../runtime/state.ts";
 import { openTrainer, type Trainer } from "../runtime/trainer.ts";
@@ -40,34 +40,41 @@ export async function train(
   const started = performance.now();
   const progress = openProgress(output);
   const warn = (line: string) => progress.note(`warning: ${line}`);
-  const { config, artifact, sources } = options.resume ? await reopen(options) : await create(options);
+  const { config, artifact, sources, written } = options.resume
+    ? await reopen(options)
+    : await create(options);
   const { manifest } = artifact;
   const files = runFiles(options.out);
   const { step: from, state } = await startingPoint(manifest, config, files.checkpoints);
   const { provider, threads } = config;
   const session = { provider, threads: threads ?? undefined };
-  const loader = openLoader(sources, {
-    batch: config.batch,
-    seed: config.seed,
-    shorterSide: config.shorterSide,
-    cacheBytes: config.cacheMb * 2 ** 20,
-    startStep: from,
-    warn,
-  });
-  const { stepsPerEpoch } = loader;
   const { images } = config;
-  const trainer = await openTrainer(artifact, state, {
+  // The runtime plans the step on a thread of its own, while the first images are decoded and files written.
+  const opening = openTrainer(artifact, state, {
     ...session,
     where: options.out,
     images,
     microBatch: config.microBatch ?? undefined,
   });
+  let loader: Loader | undefined;
   let metrics: MetricsLog | undefined;
   try {
     const { seed } = config;
+    loader = openLoader(sources, {
+      batch: config.batch,
+      seed,
+      shorterSide: config.shorterSide,
+      cacheBytes: config.cacheMb * 2 ** 20,
+      startStep: from,
+      steps: config.steps,
+      warn,
+    });
+    const { stepsPerEpoch } = loader;
+    const trainer = await opening;
     const knn =
       config.knn && (await openKnn(config.knn, manifest, trainer, { seed, threads: session.threads, warn }));
     // Only now: what cannot start leaves no run behind.
+    await written;
     await writeConfig(options.out, config);
     metrics = openMetrics(options.out, from);
     const plan = `${images} images, ${stepsPerEpoch} steps of ${config.batch} an epoch`;
@@ -98,8 +105,11 @@ export async function train(
   } finally {
     progress.end();
     metrics?.close();
-    await loader.close();
-    await trainer.close();
+    await loader?.close();
+    await opening.then(
+      (trainer) => trainer.close(),
+      () => {}, // thrown above
+    );
   }
 }
 

@@ -65,15 +65,36 @@ export async function writeArtifact(
   manifest: Omit<Manifest, "files">,
   graphs: Graphs,
 ): Promise<Manifest> {
-  const written = filesOf(graphs);
-  const files = Object.fromEntries(written.map(({ which, file }) => [which, file]));
+  const { artifact, written } = await beginArtifact(dir, manifest, graphs);
+  await written;
+  return artifact.manifest;
+}
+
+/** An artifact that can be used while its files are written. */
+export interface Begun {
+  readonly artifact: Artifact;
+  readonly written: Promise<void>;
+}
+
+/** As `writeArtifact`, which waits for the files; a fault in writing them is told by `written` alone. */
+export async function beginArtifact(
+  dir: string,
+  manifest: Omit<Manifest, "files">,
+  graphs: Graphs,
+): Promise<Begun> {
+  const files = filesOf(graphs);
   // Read back before it is written: what is on disk can be read, with its keys in the schema's order.
-  const draft = new TextEncoder().encode(JSON.stringify({ ...manifest, files }));
+  const named = Object.fromEntries(files.map(({ which, file }) => [which, file]));
+  const draft = new TextEncoder().encode(JSON.stringify({ ...manifest, files: named }));
   const checked = parseManifest(draft, join(dir, "manifest.json"));
   await ownFolder(dir);
-  await Promise.all(written.map(({ file, bytes }) => writeFileAtomic(join(dir, file.file), bytes)));
-  await writeFileAtomic(join(dir, "manifest.json"), `${JSON.stringify(checked, null, 2)}\n`);
-  return checked;
+  const write = async () => {
+    await Promise.all(files.map(({ file, bytes }) => writeFileAtomic(join(dir, file.file), bytes)));
+    await writeFileAtomic(join(dir, "manifest.json"), `${JSON.stringify(checked, null, 2)}\n`);
+  };
+  const written = write();
+  written.catch(() => {}); // told to those who wait for it
+  return { artifact: { ...inMemory(manifest, graphs), dir, manifest: checked }, written };
 }
 
 /** An artifact that is in memory alone, as compiled. */

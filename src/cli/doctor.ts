@@ -2,7 +2,6 @@ import { createRequire } from "node:module";
 import { availableParallelism, totalmem } from "node:os";
 import { Command } from "commander";
 import * as ort from "onnxruntime-node";
-import sharp from "sharp";
 import { messageOf } from "../errors.ts";
 import { buildModel, encodeModel } from "../graph/model.ts";
 import { input } from "../graph/tensor.ts";
@@ -39,6 +38,7 @@ export const doctorCommand = () =>
     )
     .option("--json", "end with one JSON object on standard output")
     .action(async ({ json }: { json?: boolean }) => {
+      const { default: sharp } = await import("sharp"); // here alone, for the other commands to start sooner
       const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
       const versions = {
         "ort-pretrain": version,
@@ -51,7 +51,7 @@ export const doctorCommand = () =>
         platform: `${process.platform} ${process.arch}`,
         threads: availableParallelism(),
         memoryGb: totalmem() / 2 ** 30,
-        stateInPlace: (await nativeRuntime()) !== undefined,
+        stateInPlace: nativeRuntime() !== undefined,
       };
       const providers = [];
       for (const provider of PROVIDERS) providers.push(await check(provider));

@@ -1,10 +1,22 @@
 /** Image files to sRGB pixels, with sharp. */
-import sharp, { type Sharp } from "sharp";
+import type { Sharp } from "sharp";
 import { expected, messageOf } from "../errors.ts";
 
-// We decode many images at a time: a thread per image is enough, and no operation is asked for twice.
-sharp.cache(false);
-sharp.concurrency(1);
+let loading: ReturnType<typeof load> | undefined;
+
+/** sharp, loaded when it is needed: commands that decode nothing start sooner, others work while it loads. */
+function loadSharp() {
+  loading ??= load();
+  return loading;
+}
+
+async function load() {
+  const { default: sharp } = await import("sharp");
+  // We decode many images at a time: a thread per image is enough, and no operation is asked for twice.
+  sharp.cache(false);
+  sharp.concurrency(1);
+  return sharp;
+}
 
 /** Images with more pixels are refused: 2^28 take up to 1 GiB while they are decoded. */
 export const MAX_PIXELS = 2 ** 28;
@@ -50,6 +62,7 @@ export async function decodeSquare(path: string, side: number): Promise<Source> 
 
 /** Decodes in one job on libuv's pool; JPEG is decoded at the smallest of its scales that is large enough. */
 async function pixelsOf(path: string, resize: (image: Sharp) => Sharp): Promise<Source> {
+  const sharp = await loadSharp();
   // "error" refuses files that are cut off, which would decode half gray, and lets oddities of metadata pass.
   const image = sharp(path, {
     failOn: "error",
@@ -68,6 +81,7 @@ async function pixelsOf(path: string, resize: (image: Sharp) => Sharp): Promise<
 async function shrunk({ width, height, pixels }: Source, factor: number): Promise<Source> {
   const size = (side: number) => Math.max(1, Math.round(side / factor));
   const [newWidth, newHeight] = [size(width), size(height)];
+  const sharp = await loadSharp();
   const data = await sharp(pixels, { raw: { width, height, channels: 3 } })
     .resize(newWidth, newHeight, { fit: "fill", kernel: "linear" })
     .raw()

@@ -26,6 +26,8 @@ export interface LoaderOptions {
   readonly ahead?: number | undefined;
   /** The first batch is that of this step. @default 0 */
   readonly startStep?: number | undefined;
+  /** Steps of the whole run: no batch is prepared for later ones. @default Infinity */
+  readonly steps?: number | undefined;
   /** Takes one line, with its path, for each image that cannot be decoded. */
   readonly warn: (line: string) => void;
 }
@@ -43,7 +45,7 @@ export interface Loader {
 }
 
 /**
- * Batches without end. The batch of a step depends on the sources, the seed, the batch size and the step alone:
+ * Batches for the steps of a run. The batch of a step depends on the sources, the seed, the batch size and the step alone:
  * each epoch takes the images in an order of its own and leaves out the rest that fills no batch. In place of an
  * image that cannot be decoded comes the next good one that follows the batch in the epoch's order, which goes
  * round.
@@ -53,7 +55,7 @@ export interface Loader {
  * @throws UserError if an option is out of range or a batch is larger than the number of images.
  */
 export function openLoader(sources: Sources, options: LoaderOptions): Loader {
-  const { batch, seed, shorterSide, cacheBytes, ahead = 2, startStep = 0, warn } = options;
+  const { batch, seed, shorterSide, cacheBytes, ahead = 2, startStep = 0, steps = Infinity, warn } = options;
   // A step's run() blocks JavaScript: decodes that libuv has go on meanwhile, but none can be started. So a whole
   // batch is handed over at once, to wait in libuv's queue rather than in ours.
   const { concurrency = Math.max(batch, Math.min(batch * ahead, 256)) } = options;
@@ -99,7 +101,8 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
   let closed = false;
 
   function prepareAhead(batches: number) {
-    while (prepared.length < batches) {
+    const wanted = Math.min(batches, steps - nextStep);
+    while (prepared.length < wanted) {
       const entry = { batch: prepare(nextStep + prepared.length), ready: false };
       prepared.push(entry);
       // A fault stays quiet until next() comes to its batch.
@@ -112,6 +115,7 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
 
   async function next(): Promise<Batch> {
     if (closed) throw new Error("the loader is closed");
+    if (nextStep >= steps) throw new Error(`the run ends after ${steps} steps`);
     prepareAhead(1 + ahead);
     const entry = prepared.shift()!;
     nextStep++;

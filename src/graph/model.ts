@@ -166,7 +166,8 @@ function tellLate(
 }
 
 /** What the runtime's operator takes. */
-export const takenBy = ({ op, inputs }: Node) => inputs.slice(0, op.taken);
+export const takenBy = ({ op, inputs }: Node) =>
+  op.taken === undefined ? inputs : inputs.slice(0, op.taken);
 
 /** Nodes and leaves that the outputs reach, in order of creation; what is given is not looked behind. */
 export function reach(

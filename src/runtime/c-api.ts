@@ -9,6 +9,7 @@ import type { DType } from "../spec.ts";
 import { sparedOn } from "./rewritings.ts";
 import type { SessionOptions } from "./session.ts";
 
+const require = createRequire(import.meta.url);
 type Koffi = typeof import("koffi")["default"];
 type Pointer = bigint;
 
@@ -77,17 +78,22 @@ export interface NativeSession {
 /** Opens a session on the CPU. @throws Error of the library if the graph is damaged */
 type Open = (graph: Uint8Array, options: Omit<SessionOptions, "provider">) => Promise<NativeSession>;
 
-let loaded: Promise<Open | undefined> | undefined;
+let loaded: { readonly open: Open | undefined } | undefined;
 
 /** Undefined where the library can't be called: koffi is not installed, or the platform is another than Linux. */
-export function nativeRuntime(): Promise<Open | undefined> {
-  loaded ??= load().catch(() => undefined);
-  return loaded;
+export function nativeRuntime(): Open | undefined {
+  if (!loaded) {
+    try {
+      loaded = { open: process.platform === "linux" ? load() : undefined }; // not tried elsewhere
+    } catch {
+      loaded = { open: undefined };
+    }
+  }
+  return loaded.open;
 }
 
-async function load(): Promise<Open | undefined> {
-  if (process.platform !== "linux") return undefined; // not tried elsewhere
-  const { default: koffi } = await import("koffi");
+function load(): Open {
+  const koffi: Koffi = require("koffi");
   if ((koffi.config().async_stack_size ?? 0) < STACK) koffi.config({ async_stack_size: STACK });
   const api = functionsOf(koffi);
   const env = made((out) => api.call("CreateEnv", FATAL, "ort-pretrain", out));
@@ -193,7 +199,7 @@ interface Api {
 }
 
 function functionsOf(koffi: Koffi): Api {
-  const package_ = dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));
+  const package_ = dirname(require.resolve("onnxruntime-node/package.json"));
   const { platform, arch } = process;
   const library = koffi.load(join(package_, "bin/napi-v6", platform, arch, "libonnxruntime.so.1"));
   const base = library.func("void *OrtGetApiBase()")() as Pointer;

@@ -132,7 +132,7 @@ async function openStep(
   }
   const [graph, what] = [await artifact.graph("step"), `${artifact.dir}/step.onnx`];
   const { provider = "cpu" } = options;
-  const open = provider === "cpu" ? await nativeRuntime() : undefined;
+  const open = provider === "cpu" ? nativeRuntime() : undefined;
   if (!open) return feeding(await openSession(graph, what, { ...options, asWritten: true }), entries, state);
   const session = await open(graph, { ...options, asWritten: true }).catch((error) => {
     throw notRunnable(what, provider, error);

@@ -1,3 +1,5 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { expect } from "chai";
 import { assemble } from "../../src/data/canvas.ts";
 import { type Batch, type LoaderOptions, openLoader } from "../../src/data/loader.ts";
@@ -89,6 +91,26 @@ describe("data/loader", () => {
       const rest = await take(sources, 9 - startStep, { startStep });
       expect(rest).to.deep.equal(all.slice(startStep));
     }
+  });
+
+  it("prepares no batch for steps after the run's last", async () => {
+    const second = randomFor(1, "epoch", 0)
+      .shuffled(Array.from({ length: 11 }, (_, i) => i))
+      .slice(4, 8);
+    for (const [i, file] of sources.files.entries()) {
+      const bytes = await readFile(join(sources.root, file));
+      await folder.write(`later/${name(i)}`, second.includes(i) ? bytes.subarray(0, 60) : bytes);
+    }
+    const later = await findImages(`${folder.path}/later`);
+    const warningsOf = async (steps: number) => {
+      const warnings: string[] = [];
+      const loader = openLoader(later, { ...defaults, warn: (line) => warnings.push(line), steps });
+      for (let step = 0; step < steps; step++) await loader.next();
+      expect(await failure(loader.next())).to.equal(`the run ends after ${steps} steps`);
+      await loader.close();
+      return warnings.length;
+    };
+    expect([await warningsOf(1), await warningsOf(2)]).to.deep.equal([0, 4]);
   });
 
   it("gives the same batches with any cache, concurrency and number of batches ahead", async () => {

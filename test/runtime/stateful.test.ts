@@ -23,7 +23,7 @@ describe("runtime/stateful", () => {
     if (process.platform !== "linux") this.skip();
   });
 
-  const native = async (graph: Uint8Array) => (await nativeRuntime())!(graph, OPTIONS);
+  const native = async (graph: Uint8Array) => nativeRuntime()!(graph, OPTIONS);
 
   /** The state after some steps, and what each put out. */
   async function run(spec: ArtifactSpec, way: "fed" | "in place") {
