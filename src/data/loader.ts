@@ -36,8 +36,6 @@ export interface Loader {
   readonly stepsPerEpoch: number;
   /** The next step's batch. Rejects with a UserError if no image can be decoded. */
   next(): Promise<Batch>;
-  /** Seconds that `next` waited for batches that were not ready, in total. */
-  readonly waited: number;
   /** Paths of the images that could not be decoded so far. */
   readonly broken: readonly string[];
   /** Drops what is prepared and resolves when no image is being decoded any more. */
@@ -95,21 +93,16 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
   }
 
   /** The batches of `nextStep` and the steps after it. */
-  const prepared: { readonly batch: Promise<Batch>; ready: boolean }[] = [];
+  const prepared: Promise<Batch>[] = [];
   let nextStep = startStep;
-  let waited = 0;
   let closed = false;
 
   function prepareAhead(batches: number) {
     const wanted = Math.min(batches, steps - nextStep);
     while (prepared.length < wanted) {
-      const entry = { batch: prepare(nextStep + prepared.length), ready: false };
-      prepared.push(entry);
-      // A fault stays quiet until next() comes to its batch.
-      const settled = () => {
-        entry.ready = true;
-      };
-      entry.batch.then(settled, settled);
+      const batch = prepare(nextStep + prepared.length);
+      prepared.push(batch);
+      batch.catch(() => {}); // quiet until next() comes to it
     }
   }
 
@@ -117,15 +110,8 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
     if (closed) throw new Error("the loader is closed");
     if (nextStep >= steps) throw new Error(`the run ends after ${steps} steps`);
     prepareAhead(1 + ahead);
-    const entry = prepared.shift()!;
     nextStep++;
-    if (entry.ready) return entry.batch;
-    const start = performance.now();
-    try {
-      return await entry.batch;
-    } finally {
-      waited += (performance.now() - start) / 1000;
-    }
+    return prepared.shift()!;
   }
 
   async function close() {
@@ -139,9 +125,6 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
     stepsPerEpoch,
     next,
     close,
-    get waited() {
-      return waited;
-    },
     get broken() {
       return [...images.broken.values()];
     },

@@ -68,11 +68,23 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   let loss = Number.NaN;
   let step = options.from;
   const elapsed = () => (performance.now() - started) / 1000;
-  const waitShare = () => (step > options.from ? loader.waited / elapsed() : 0);
+  let waited = 0;
+  const waitShare = () => (step > options.from ? waited / elapsed() : 0);
+  const askForBatch = () => {
+    const asked = { batch: loader.next(), ready: false };
+    const settled = () => {
+      asked.ready = true;
+    };
+    asked.batch.then(settled, settled); // a fault is told to the step that it is for
+    return asked;
+  };
+  let coming = step < steps ? askForBatch() : undefined;
 
-  while (step < steps && !signal?.aborted) {
+  while (coming && !signal?.aborted) {
     const before = performance.now();
-    const images = await loader.next();
+    const { ready, batch: awaited } = coming;
+    const images = await awaited;
+    if (!ready) waited += (performance.now() - before) / 1000;
     const scalars = Object.fromEntries(
       manifest.scalars.map(({ name }) => [
         name,
@@ -80,7 +92,9 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
       ]),
     );
     const drawn = drawStep(manifest, options.seed, images, options.images);
-    const output = await trainer.step({ ...images, ...drawn, scalars });
+    const running = trainer.step({ ...images, ...drawn, scalars });
+    coming = step + 1 < steps ? askForBatch() : undefined; // its decodes are handed over while the step runs
+    const output = await running;
     step++;
     loss = output.metrics.loss!;
     rate.add(batch, (performance.now() - before) / 1000);
