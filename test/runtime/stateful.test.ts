@@ -2,8 +2,9 @@ import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { type ArtifactSpec, compile } from "../../src/artifact/compile.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
-import { input } from "../../src/graph/tensor.ts";
+import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { add, mul } from "../../src/ops/elementwise.ts";
+import { cast, concat } from "../../src/ops/movement.ts";
 import { nativeRuntime } from "../../src/runtime/c-api.ts";
 import { openSession } from "../../src/runtime/session.ts";
 import { initialState, toRuntime } from "../../src/runtime/state.ts";
@@ -108,6 +109,18 @@ describe("runtime/stateful", () => {
     ]);
     expect([...(initial.x.data as Float32Array)]).to.deep.equal([3, 4]); // taken over
     await session.close();
+  });
+
+  it("refuses next values of another type or size than the state's: they would be written beside it", async () => {
+    const run = async (next: Tensor, feeds: Record<string, ort.Tensor> = {}) => {
+      const bytes = encodeModel(buildModel({ z: next, one: add(x, 1) }, { name: "test" }));
+      const session = inPlace(await native(bytes), [entry], { x: floats([1, 2]) });
+      return failure(session.run(feeds, ["one"]));
+    };
+    expect(await run(cast(x, "int64"))).to.match(/Unexpected output data type/);
+    expect(await run(concat([x, x], 0))).to.match(/Got: 2 Expected: 4/);
+    const more = input("more", "float32", ["n"]);
+    expect(await run(concat([x, more], 0), { more: floats([1, 2, 3]) })).to.match(/Concat node/);
   });
 
   it("says what the library says of feeds and graphs that do not fit, and goes on", async () => {
