@@ -44,6 +44,8 @@ export interface RuleContext {
   readonly attributes: Attributes;
   /** Whether the gradient by input i is wanted; a rule may skip what is not. */
   wants(i: number): boolean;
+  /** What rules of one walk share: made where the first asks for it. */
+  once(key: string, make: () => Tensor): Tensor;
 }
 
 /** Gradients by the inputs, in their order (null: none). They may have the broadcast shape; the walk sums them. */

@@ -1,9 +1,20 @@
 /** Convolution [n, c, h, w] and its two gradients, each in the form that its shape runs fastest in. */
-import { multiplyDims } from "../graph/dims.ts";
-import { type Attributes, constant, fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
+import { elements, multiplyDims, showShape } from "../graph/dims.ts";
+import {
+  type Attributes,
+  constant,
+  fixed,
+  operator,
+  type RuleContext,
+  ShapeError,
+  type Tensor,
+} from "../graph/tensor.ts";
 import type { Dim } from "../spec.ts";
+import { add, mul } from "./elementwise.ts";
+import { gather } from "./indexing.ts";
 import { matmul } from "./matmul.ts";
-import { chunk, concat, pad, reshape, slice, transpose } from "./movement.ts";
+import { cast, chunk, concat, expand, pad, reshape, slice, transpose } from "./movement.ts";
+import { indicesAlong } from "./shape.ts";
 import { subsample } from "./subsample.ts";
 
 export interface ConvOptions {
@@ -17,6 +28,7 @@ export interface ConvOptions {
   readonly dilation?: number;
 }
 type Window = Required<ConvOptions> & { readonly kernel: readonly [number, number] };
+type Once = RuleContext["once"];
 
 const convOp = operator({
   type: "Conv",
@@ -38,11 +50,11 @@ const convOp = operator({
     };
     return [{ dtype: x!.dtype, shape: [n!, out!, size(height, kernel[0]), size(width, kernel[1])] }];
   },
-  gradient: ({ inputs: [x, w], grad, attributes, wants }) => {
+  gradient: ({ inputs: [x, w], grad, attributes, wants, once }) => {
     const window = windowOf(attributes);
     return [
       wants(0) ? inputGradient(grad, x!, w!, window) : null,
-      wants(1) ? weightGradient(grad, x!, w!, window) : null,
+      wants(1) ? weightGradient(grad, x!, w!, window, once) : null,
     ];
   },
 });
@@ -114,12 +126,15 @@ export function transposedConv(dy: Tensor, w: Tensor, window: Window, x: Tensor)
   return transposedOp([dy, w], { ...attributesOf(window), output_padding: extra })[0]!;
 }
 
-function weightGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tensor {
+function weightGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
   const { groups, stride, kernel, pad: p } = window;
   if (groups > 1) return tapProducts(dy, x, w, window);
   if (kernel[0] * kernel[1] === 1 && p === 0) return pointProduct(dy, subsample(x, stride), w);
   if ([2, 3].some((axis) => (x.shape[axis] as number) % stride !== 0)) return tapProducts(dy, x, w, window);
-  return (x.shape[1] as number) <= FEW ? patchProduct(dy, x, w, window) : shiftedProducts(dy, x, w, window);
+  if ((x.shape[1] as number) <= FEW) return patchProduct(dy, x, w, window, once);
+  return (dy.shape[3] as number) <= NARROW || stride > 1
+    ? batchLastProducts(dy, x, w, window, once)
+    : shiftedProduct(dy, x, w, window, once);
 }
 
 /** Rows of all values of a channel: [n, c, h, w] -> [c, n h w]. */
@@ -134,25 +149,95 @@ const pointProduct = (dy: Tensor, x: Tensor, w: Tensor): Tensor =>
 
 /** With up to this many input channels, as images have, each tap of x is a part of one matrix. */
 const FEW = 4;
+/** Maps up to this wide, and strides, are taken with the batch as last axis, in long runs; other rows are long. */
+const NARROW = 16;
 
-/** dy times all patches of x. Columns are taken by matrices of zeros and ones, which leaves whole rows to be moved. */
-function patchProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tensor {
+/** dy times all patches of x. */
+function patchProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
+  const { stride } = window;
+  const [n, out, outHeight, outWidth] = dy.shape as [Dim, number, number, number];
+  const [, c, height] = x.shape as [Dim, number, number];
+  const [kh, kw] = w.shape.slice(2) as [number, number];
+  const offsets = Array.from({ length: kw }, (_, s) => offsetOf(s, window));
+  const columns = columnsAt(transpose(x, [1, 0, 2, 3]), offsets, outWidth, stride); // [kw, c, n h, w']
+  const maps = reshape(columns, [multiplyDims(n, kw * c), height, outWidth]); // [kw c n, h, w']
+  const rows = rowTaps(kh, outHeight, height, window); // [kh][h']
+  const places = once(`patches ${showShape(maps.shape)} ${rows}`, () => {
+    const first = mul(cast(indicesAlong(maps, 0), "int32"), int32([height])); // [kw c n]
+    return placesOf(reshape(first, [1, maps.shape[0]!, 1]), rows, [kh, 1, outHeight]); // [kh, kw c n, h']
+  });
+  const lines = reshape(maps, [multiplyDims(n, kw * c * height), outWidth]); // [kw c n h, w']
+  const patches = reshape(linesAt(lines, places), [kh * kw * c, multiplyDims(n, outHeight * outWidth)]);
+  const product = matmul(byChannel(dy), transpose(patches)); // [out, kh kw c]
+  return transpose(reshape(product, [out, kh, kw, c]), [0, 3, 1, 2]); // [out, c, kh, kw]
+}
+
+/**
+ * Tap (r, s) pairs dy at (i, j) with x at (i + r, j + s): shift x by rows, and dy by columns, once for each r and each s;
+ * the product of all column shifts of dy, one upon the other, with all row shifts of x holds every tap.
+ */
+function shiftedProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
+  const [n, out, outHeight] = dy.shape as [Dim, number, number];
+  const [, c, height, width] = x.shape as [Dim, number, number, number];
+  const [kh, kw] = w.shape.slice(2) as [number, number];
+  const positions = multiplyDims(n, outHeight * width);
+  const shifts = Array.from({ length: kw }, (_, s) => -offsetOf(s, window));
+  const left = columnsAt(transpose(dy, [1, 0, 2, 3]), shifts, width); // [kw, out, n h', w]
+  const rows = rowTaps(kh, outHeight, height, window); // [kh][h']
+  const places = once(`rows ${showShape(x.shape)} ${rows}`, () => {
+    const image = mul(cast(indicesAlong(x, 0), "int32"), int32([c * height])); // [n]
+    const first = add(reshape(image, [1, 1, n, 1]), counting(c, height, [1, c, 1, 1])); // [1, c, n, 1]
+    return placesOf(first, rows, [kh, 1, 1, outHeight]); // [kh, c, n, h']
+  });
+  const lines = reshape(x, [multiplyDims(n, c * height), width]); // [n c h, w]
+  const right = linesAt(lines, places); // [kh, c, n, h', w]
+  const product = matmul(
+    reshape(left, [kw * out, positions]),
+    transpose(reshape(right, [kh * c, positions])),
+  ); // [kw out, kh c]
+  return transpose(reshape(product, [kw, out, kh, c]), [1, 3, 2, 0]); // [out, c, kh, kw]
+}
+
+/** The same with the batch as last axis. With a stride, columns of x from each remainder are a product of their own. */
+function batchLastProducts(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
   const { stride } = window;
   const [n, out, outHeight, outWidth] = dy.shape as [Dim, number, number, number];
   const [, c, height, width] = x.shape as [Dim, number, number, number];
   const [kh, kw] = w.shape.slice(2) as [number, number];
-  const lines = reshape(transpose(x, [1, 0, 2, 3]), [1, multiplyDims(n, c * height), width]); // [1, c n h, w]
-  const offsets = Array.from({ length: kw }, (_, s) => offsetOf(s, window));
-  const columns = matmul(lines, columnMatrices(offsets, width, outWidth, stride)); // [kw, c n h, w']
-  const cells = reshape(columns, [kw * c, n, height / stride, stride, outWidth], x);
-  const phases = chunk(transpose(cells, [3, 0, 1, 2, 4]), 0, stride); // [1, kw c, n, h / stride, w'] each
-  const rows = Array.from({ length: kh }, (_, r) => {
-    const { remainder, shift } = tapAt(r, window);
-    return shifted(phases[remainder]!, 3, shift, outHeight); // [1, kw c, n, h', w']
-  });
-  const patches = reshape(concat(rows, 0), [kh * kw * c, multiplyDims(n, outHeight * outWidth)]);
-  const product = matmul(byChannel(dy), transpose(patches)); // [out, kh kw c]
-  return transpose(reshape(product, [out, kh, kw, c]), [0, 3, 1, 2]); // [out, c, kh, kw]
+  const columns = width / stride;
+  const positions = multiplyDims(n, outHeight * columns);
+  const values = (t: Tensor) => {
+    const last = transpose(t, [1, 2, 3, 0]); // [channels, height, width, n]
+    return withZeros(reshape(last, [elements(t.shape.slice(1)), n])); // [1 + channels height width, n]
+  };
+  const [ofGradient, ofInput] = [values(dy), values(x)];
+  const rows = rowTaps(kh, outHeight, height, window).map((line) => line.map((i) => (i < 0 ? i : i * width)));
+  const products: Tensor[] = []; // [taps, out, kh, c] each, for columns of one remainder
+  const places: number[] = []; // of those columns
+  for (let b = 0; b < stride; b++) {
+    const mine = Array.from({ length: kw }, (_, s) => s).filter((s) => tapAt(s, window).remainder === b);
+    if (mine.length === 0) continue;
+    const shifts = mine.map((s) =>
+      Array.from({ length: columns }, (_, j) => within(j - tapAt(s, window).shift, outWidth)),
+    );
+    const leftPlaces = once(`columns ${showShape(dy.shape)} ${shifts}`, () => {
+      const first = counting(out * outHeight, outWidth, [1, out, outHeight, 1]);
+      return placesOf(first, shifts, [mine.length, 1, 1, columns]); // [taps, out, h', columns]
+    });
+    const rightPlaces = once(`cells ${showShape(x.shape)} ${stride} ${b} ${rows}`, () => {
+      const first = add(
+        counting(c, height * width, [1, c, 1, 1]),
+        add(counting(columns, stride, [1, 1, 1, columns]), int32([b])),
+      ); // [1, c, 1, columns]
+      return placesOf(first, rows, [kh, 1, outHeight, 1]); // [kh, c, h', columns]
+    });
+    const left = reshape(gather(ofGradient, leftPlaces), [mine.length * out, positions]); // [taps out, h' columns n]
+    const right = reshape(gather(ofInput, rightPlaces), [kh * c, positions]); // [kh c, h' columns n]
+    products.push(reshape(matmul(left, transpose(right)), [mine.length, out, kh, c]));
+    places.push(...mine);
+  }
+  const columnwise = inOrder(products, places); // [kw, out, kh, c]
+  return transpose(columnwise, [1, 3, 2, 0]); // [out, c, kh, kw]
 }
 
 /** Where a tap's rows or columns begin in x, which may be before its first. */
@@ -165,62 +250,57 @@ function tapAt(at: number, window: Window): { shift: number; remainder: number }
   return { shift, remainder: offset - window.stride * shift };
 }
 
-/** t[i + by] for i below `size` along an axis, zeros from outside. */
-function shifted(t: Tensor, axis: number, by: number, size: number): Tensor {
-  const on = (amount: number) => t.shape.map((_, i) => (i === axis ? amount : 0));
-  return pad(t, on(-by), on(size - (t.shape[axis] as number) + by));
-}
+const within = (at: number, size: number): number => (at < size ? Math.max(at, OUTSIDE) : OUTSIDE);
+const OUTSIDE = -1;
 
-/** Maps up to this wide, and strides, are taken with the batch as last axis, in long runs; other rows are long. */
-const NARROW = 16;
+/** The row of x that each tap sees at each row of outputs, or OUTSIDE. */
+const rowTaps = (kh: number, outHeight: number, height: number, window: Window): number[][] =>
+  Array.from({ length: kh }, (_, r) =>
+    Array.from({ length: outHeight }, (_, i) => within(window.stride * i + offsetOf(r, window), height)),
+  );
+
+const int32 = (values: readonly number[], shape: readonly number[] = [values.length]): Tensor =>
+  constant(Int32Array.from(values), shape);
+/** 0, step, 2 step, ... */
+const counting = (count: number, step: number, shape: readonly number[]): Tensor =>
+  int32(
+    Array.from({ length: count }, (_, i) => i * step),
+    shape,
+  );
 
 /**
- * Tap (r, s) pairs dy at (i, j) with x at row stride i + r and column stride j + s: shift x by rows, and dy by columns,
- * once for each r and each s; the product of all column shifts of dy, one upon the other, with all row shifts of x holds
- * every tap. A stride splits x by the remainders of rows and columns first.
+ * Places of lines that follow one of zeros: line `at` of the block whose first is line `first`, or the one of zeros where
+ * that is OUTSIDE; both broadcast. Made when the graph runs, for they are many.
  */
-function shiftedProducts(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tensor {
-  const { stride } = window;
-  const [n, out, outHeight, outWidth] = dy.shape as [Dim, number, number, number];
-  const [, c, , width] = x.shape as [Dim, number, number, number];
-  const [kh, kw] = w.shape.slice(2) as [number, number];
-  const columns = width / stride;
-  const batchLast = outWidth <= NARROW || stride > 1;
-  const [rowAxis, columnAxis] = batchLast ? [1, 2] : [2, 3];
-  const positions = multiplyDims(n, outHeight * columns);
-  const order = batchLast ? [1, 2, 3, 0] : [1, 0, 2, 3];
-  const gradient = transpose(dy, order); // [out, h', w', n] or [out, n, h', w']
-  const phases = stride === 1 ? [transpose(x, order)] : byRemainder(x, stride); // as the gradient, of c
-  const products: Tensor[] = []; // [taps, out, kh, c] each, for columns of one remainder
-  const places: number[] = []; // of those columns
-  for (let b = 0; b < stride; b++) {
-    const mine = Array.from({ length: kw }, (_, s) => s).filter((s) => tapAt(s, window).remainder === b);
-    if (mine.length === 0) continue;
-    const shifts = mine.map((s) => tapAt(s, window).shift);
-    const byColumn = batchLast
-      ? concat(
-          shifts.map((by) => shifted(gradient, columnAxis, -by, columns)),
-          0,
-        ) // [taps out, h', columns, n]
-      : matmul(
-          reshape(gradient, [1, multiplyDims(n, out * outHeight), outWidth]),
-          columnMatrices(
-            shifts.map((by) => -by),
-            outWidth,
-            columns,
-          ),
-        ); // [taps, out n h', columns]
-    const left = reshape(byColumn, [mine.length * out, positions]); // [taps out, n h' columns]
-    const rows = Array.from({ length: kh }, (_, r) => {
-      const { remainder: a, shift } = tapAt(r, window);
-      return shifted(phases[a * stride + b]!, rowAxis, shift, outHeight); // [c, n, h', columns], or batch last
-    });
-    const right = reshape(concat(rows, 0), [kh * c, positions]); // [kh c, n h' columns]
-    products.push(reshape(matmul(left, transpose(right)), [mine.length, out, kh, c]));
-    places.push(...mine);
-  }
-  const columnwise = inOrder(products, places); // [kw, out, kh, c]
-  return transpose(columnwise, [1, 3, 2, 0]); // [out, c, kh, kw]
+function placesOf(first: Tensor, at: readonly (readonly number[])[], shape: readonly number[]): Tensor {
+  const flat = at.flat();
+  const inside = int32(
+    flat.map((i) => (i === OUTSIDE ? 0 : 1)),
+    shape,
+  );
+  return add(
+    mul(first, inside),
+    int32(
+      flat.map((i) => i + 1),
+      shape,
+    ),
+  );
+}
+
+/** Lines [count, m] after one of zeros. */
+function withZeros(lines: Tensor): Tensor {
+  const zeros = expand(constant(new Float32Array(1), [1, 1]), [1, lines.shape[1]!], lines); // [1, m]
+  return concat([zeros, lines], 0); // [1 + count, m]
+}
+
+/** To the places of each, [...] -> [..., m]: one pass that shifts, stacks and transposes. */
+const linesAt = (lines: Tensor, places: Tensor): Tensor => gather(withZeros(lines), places);
+
+/** Columns stride j + offset of maps [c, n, h, w], zeros from outside: [offsets, c, n h, columns]. */
+function columnsAt(maps: Tensor, offsets: readonly number[], columns: number, stride = 1): Tensor {
+  const [c, n, height, width] = maps.shape as [number, Dim, number, number];
+  const lines = reshape(maps, [1, c, multiplyDims(n, height), width]);
+  return matmul(lines, columnMatrices(offsets, width, columns, stride));
 }
 
 /** Rows of parts, one after the other, put where `places` says that each belongs. */
@@ -234,7 +314,7 @@ function inOrder(parts: readonly Tensor[], places: readonly number[]): Tensor {
 }
 
 /**
- * Matrices [offsets, width, columns] that take columns stride j + offset of rows, zeros from outside: faster than to copy
+ * Matrices [offsets, 1, width, columns] that take columns stride j + offset of rows, zeros from outside: faster than to copy
  * parts of rows.
  */
 function columnMatrices(offsets: readonly number[], width: number, columns: number, stride = 1): Tensor {
@@ -245,17 +325,7 @@ function columnMatrices(offsets: readonly number[], width: number, columns: numb
       if (from >= 0 && from < width) data[(k * width + from) * columns + j] = 1;
     }
   });
-  return constant(data, [offsets.length, width, columns]);
-}
-
-/** Every stride-th row and column from each remainder, at row remainder * stride + column remainder; batch last. */
-function byRemainder(x: Tensor, stride: number): readonly Tensor[] {
-  const [n, c, height, width] = x.shape as [Dim, number, number, number];
-  // In two steps, for then whole batches are moved: taking values one by one from the rows takes far longer.
-  const last = transpose(x, [1, 2, 3, 0]); // [c, h, w, n]
-  const cells = reshape(last, [c, height / stride, stride, width / stride, stride, n], x);
-  const split = transpose(cells, [2, 4, 0, 1, 3, 5]); // [stride, stride, c, h / stride, w / stride, n]
-  return chunk(reshape(split, [stride * stride * c, ...split.shape.slice(3)], x), 0, stride * stride);
+  return constant(data, [offsets.length, 1, width, columns]);
 }
 
 /** Each tap is the product of dy, [out, n h' w'], with the values that it saw, [n h' w', c]: slices of x. */

@@ -3,7 +3,7 @@ import { sameShape, showShape } from "../graph/dims.ts";
 import { reach } from "../graph/model.ts";
 import { apply, inScope, type Node, scalar, type Tensor } from "../graph/tensor.ts";
 import { add } from "./elementwise.ts";
-import { zerosLike } from "./movement.ts";
+import { transpose, zerosLike } from "./movement.ts";
 import { sumTo } from "./reduce.ts";
 
 /** Name scope of the nodes that the walk appends. */
@@ -28,9 +28,15 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
       throw new Error(`gradient ${showShape(whole.shape)} for a tensor ${showShape(input.shape)}`);
     }
     const before = found.get(input);
-    found.set(input, before ? add(before, whole) : whole);
+    found.set(input, before ? sum(before, whole) : whole);
   };
   const again = remaker();
+  const shared = new Map<string, Tensor>();
+  const once = (key: string, make: () => Tensor) => {
+    const made = shared.get(key) ?? make();
+    shared.set(key, made);
+    return made;
+  };
   for (const node of nodes.reverse()) {
     const { gradient } = node.op;
     const grads = node.outputs.map((y) => found.get(y) ?? null);
@@ -48,6 +54,7 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
           grad,
           attributes: node.attributes,
           wants,
+          once,
         });
         parts.forEach((part, i) => {
           if (part && wants(i)) collect(inputs[i]!, part);
@@ -56,6 +63,20 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
     );
   }
   return by.map((t) => found.get(t) ?? zerosLike(t));
+}
+
+/** a + b; if both are transposed alike, as many pieces' gradients of a kernel are, they are summed before. */
+function sum(a: Tensor, b: Tensor): Tensor {
+  const [p, q] = [a.source, b.source];
+  const alike =
+    p.kind === "node" &&
+    q.kind === "node" &&
+    p.op.type === "Transpose" &&
+    q.op.type === "Transpose" &&
+    `${p.attributes.perm}` === `${q.attributes.perm}`;
+  return alike
+    ? transpose(add(p.inputs[0]!, q.inputs[0]!), p.attributes.perm as readonly number[])
+    : add(a, b);
 }
 
 /** From a transient tensor to another of the same value, the same one each time; any other tensor is its own. */

@@ -1,12 +1,13 @@
 /** Operators that take and put rows and values by their places. */
 import { axisOf, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
-import { reshape, transpose, zerosLike } from "./movement.ts";
+import { cast, reshape, transpose, zerosLike } from "./movement.ts";
 
 const gatherOp = operator({
   type: "Gather",
   infer: ([x, indices], { axis }) => {
     const at = axis as number;
-    if (indices!.dtype !== "int64") throw new ShapeError(`expected int64 indices, found ${indices!.dtype}`);
+    if (indices!.dtype !== "int64" && indices!.dtype !== "int32")
+      throw new ShapeError(`expected int64 or int32 indices, found ${indices!.dtype}`);
     return [
       { dtype: x!.dtype, shape: [...x!.shape.slice(0, at), ...indices!.shape, ...x!.shape.slice(at + 1)] },
     ];
@@ -19,7 +20,8 @@ const gatherOp = operator({
     const rowsFirst = [...range(at, at + k), ...range(0, at), ...range(at + k, rank + k - 1)];
     const rows = transpose(grad, rowsFirst); // [...indices, ...the other axes]
     const into = zerosLike(transpose(x!, toFront)); // [size, ...the other axes]
-    const sum = scatterAdd(into, reshape(indices!, [...indices!.shape, 1], indices!), rows);
+    const places = reshape(cast(indices!, "int64"), [...indices!.shape, 1], indices!); // [...indices, 1]
+    const sum = scatterAdd(into, places, rows);
     return [
       transpose(
         sum,
@@ -31,7 +33,7 @@ const gatherOp = operator({
 });
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
 
-/** The slices of x at int64 indices along an axis; the indices' axes take its place. */
+/** The slices of x at indices, int64 or int32, along an axis; the indices' axes take its place. */
 export const gather = (x: Tensor, indices: Tensor, axis = 0): Tensor =>
   gatherOp([x, indices], { axis: axisOf(axis, x.shape.length) })[0]!;
 
