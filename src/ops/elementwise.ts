@@ -126,7 +126,8 @@ const hardSigmoidOp = operator({
 /** Times the least normal number above 0 more than 1. */
 const STEEP = 2 ** 127;
 /** 1 where x > 0, else 0, in one pass. To compare and cast takes two, of which the runtime makes one on a single thread. */
-const isPositive: Unary = (x) => hardSigmoidOp([x], { alpha: { float: STEEP }, beta: { float: 0 } })[0]!;
+export const isPositive: Unary = (x) =>
+  hardSigmoidOp([x], { alpha: { float: STEEP }, beta: { float: 0 } })[0]!;
 
 const clipOp = operator({
   type: "Clip",

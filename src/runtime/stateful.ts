@@ -1,9 +1,9 @@
 /** A graph whose state stays between its runs: each run replaces it by its next values. */
 import * as ort from "onnxruntime-node";
 import type { StateEntry } from "../spec.ts";
-import type { NativeSession, Value } from "./c-api.ts";
+import { type NativeSession, nativeRuntime, type Value } from "./c-api.ts";
 import { free } from "./free.ts";
-import type { Feeds, Session } from "./session.ts";
+import { type Feeds, notRunnable, openSession, type Session, type SessionOptions } from "./session.ts";
 
 export interface StatefulSession {
   /** Takes what is not state; gives the outputs named, none of which is state. */
@@ -11,6 +11,27 @@ export interface StatefulSession {
   /** By name, as it stands until the next run. */
   readonly state: Feeds;
   close(): Promise<void>;
+}
+
+/**
+ * In place where the runtime can be told to, else fed. Takes over the arrays of the initial state.
+ *
+ * @throws UserError if the provider cannot run here or the graph is damaged; `what` names the graph.
+ */
+export async function openStateful(
+  graph: Uint8Array,
+  what: string,
+  entries: readonly StateEntry[],
+  initial: Feeds,
+  options: SessionOptions = {},
+): Promise<StatefulSession> {
+  const { provider = "cpu" } = options;
+  const open = provider === "cpu" ? nativeRuntime() : undefined;
+  if (!open) return feeding(await openSession(graph, what, options), entries, initial);
+  const session = await open(graph, options).catch((error) => {
+    throw notRunnable(what, provider, error);
+  });
+  return inPlace(session, entries, initial);
 }
 
 /** State that is fed to a session and replaced by what it puts out. */

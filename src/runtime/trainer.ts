@@ -3,11 +3,10 @@ import * as ort from "onnxruntime-node";
 import type { Artifact } from "../artifact/files.ts";
 import { type Manifest, type StateEntry, VIEW_COLUMNS } from "../spec.ts";
 import { openBank } from "./bank.ts";
-import { nativeRuntime } from "./c-api.ts";
 import { openParts } from "./parts.ts";
-import { type Feeds, notRunnable, openSession, type Session, type SessionOptions } from "./session.ts";
+import { type Feeds, openSession, type Session, type SessionOptions } from "./session.ts";
 import { checkState, fromRuntime, type StateMap, toRuntime } from "./state.ts";
-import { feeding, inPlace, type StatefulSession } from "./stateful.ts";
+import { feeding, openStateful, type StatefulSession } from "./stateful.ts";
 
 export interface StepInput {
   /** uint8 [n, height, width, 3], each image in its top left corner. */
@@ -130,14 +129,8 @@ async function openStep(
   if (!artifact.manifest.files.step) {
     return feeding(await openParts(artifact, microBatch, options), entries, state);
   }
-  const [graph, what] = [await artifact.graph("step"), `${artifact.dir}/step.onnx`];
-  const { provider = "cpu" } = options;
-  const open = provider === "cpu" ? nativeRuntime() : undefined;
-  if (!open) return feeding(await openSession(graph, what, { ...options, asWritten: true }), entries, state);
-  const session = await open(graph, { ...options, asWritten: true }).catch((error) => {
-    throw notRunnable(what, provider, error);
-  });
-  return inPlace(session, entries, state);
+  const graph = await artifact.graph("step");
+  return openStateful(graph, `${artifact.dir}/step.onnx`, entries, state, { ...options, asWritten: true });
 }
 
 // Functions of their own, for closures beside `step` would hold the initial state for good.

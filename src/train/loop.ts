@@ -71,7 +71,10 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   let waited = 0;
   const waitShare = () => (step > options.from ? waited / elapsed() : 0);
   const askForBatch = () => {
-    const asked = { batch: loader.next(), ready: false };
+    const drawn = loader
+      .next()
+      .then((images) => ({ ...images, ...drawStep(manifest, options.seed, images, options.images) }));
+    const asked = { batch: drawn, ready: false };
     const settled = () => {
       asked.ready = true;
     };
@@ -91,9 +94,8 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
         scheduleValue(options.schedules[name]!, { step, steps, stepsPerEpoch, images: options.images }),
       ]),
     );
-    const drawn = drawStep(manifest, options.seed, images, options.images);
-    const running = trainer.step({ ...images, ...drawn, scalars });
-    coming = step + 1 < steps ? askForBatch() : undefined; // its decodes are handed over while the step runs
+    const running = trainer.step({ ...images, scalars });
+    coming = step + 1 < steps ? askForBatch() : undefined; // handed over and drawn while the step runs
     const output = await running;
     step++;
     loss = output.metrics.loss!;

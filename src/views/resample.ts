@@ -5,7 +5,19 @@
  */
 import { multiplyDims } from "../graph/dims.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
-import { abs, add, div, floor, maximum, minimum, mul, reciprocal, relu, sub } from "../ops/elementwise.ts";
+import {
+  abs,
+  add,
+  div,
+  floor,
+  isPositive,
+  maximum,
+  minimum,
+  mul,
+  reciprocal,
+  relu,
+  sub,
+} from "../ops/elementwise.ts";
 import { gather } from "../ops/indexing.ts";
 import { matmul, swap } from "../ops/matmul.ts";
 import { cast, concat, reshape, transpose } from "../ops/movement.ts";
@@ -146,10 +158,9 @@ function weigh(
   total: number,
 ): Tensor {
   const middle = add(pixel, 0.5); // as pixel
-  const triangle = sub(support, abs(sub(middle, centre))); // [..., outputs, pixels], its height left to the sums
+  const triangle = relu(sub(support, abs(sub(middle, centre)))); // [..., outputs, pixels], its height left to the sums
   const half = mul(length, 0.5); // as length
-  // At least the triangle's height on the span's pixels and below 0 on all others.
-  const inside = mul(sub(half, abs(sub(middle, add(start, half)))), mul(support, 2)); // [..., 1, pixels]
-  const weights = relu(minimum(triangle, inside)); // [..., outputs, pixels]
+  const inside = isPositive(sub(half, abs(sub(middle, add(start, half))))); // [..., 1, pixels]
+  const weights = mul(triangle, inside); // [..., outputs, pixels]
   return mul(weights, reciprocal(mul(reduceSum(weights, { axes: [-1], keep: true }), 1 / total)));
 }

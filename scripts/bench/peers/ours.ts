@@ -14,7 +14,7 @@ import { add } from "../../../src/ops/elementwise.ts";
 import { piecesOf } from "../../../src/ops/pieces.ts";
 import { reduceMean } from "../../../src/ops/reduce.ts";
 import { randomFor } from "../../../src/random.ts";
-import { openSession } from "../../../src/runtime/session.ts";
+import { openStateful } from "../../../src/runtime/stateful.ts";
 import { type JsonObject, VIEW_COLUMNS } from "../../../src/spec.ts";
 import { augment } from "../../../src/views/augment.ts";
 import { sampleView } from "../../../src/views/sample.ts";
@@ -94,7 +94,7 @@ async function views(): Promise<Answers> {
   const views = augment(images, params, recipes, pieces);
   const means = views.flatMap(piecesOf).map((piece) => reduceMean(piece));
   const graph = encodeModel(buildModel({ y: means.reduce(add) }, { name: "views" }));
-  const session = await openSession(graph, "views");
+  const session = await openStateful(graph, "views", [], {});
   const sources = await findImages(values.data, { limit: Number(values.limit) });
 
   const open = () =>
@@ -106,7 +106,7 @@ async function views(): Promise<Answers> {
       cacheBytes: values["in-memory"] ? 2 ** 31 : 0,
       warn: (line) => process.stderr.write(`${line}\n`),
     });
-  const next = async (loader: ReturnType<typeof open>) => {
+  const feedsOf = async (loader: ReturnType<typeof open>) => {
     const { images, height, width, sizes, indices, epoch } = await loader.next();
     const feeds: Record<string, ort.Tensor> = {
       images: new ort.Tensor("uint8", images, [batch, height, width, 3]),
@@ -120,10 +120,17 @@ async function views(): Promise<Answers> {
       });
       feeds[`view${v}`] = new ort.Tensor("float32", rows, [batch, columns]);
     });
-    await session.run(feeds);
+    return feeds;
   };
-  const epoch = async (loader: ReturnType<typeof open>) => {
-    for (let i = 0; i < loader.stepsPerEpoch; i++) await next(loader);
+  /** Draws the next batch's views while the graph makes those of one, as `train` does. */
+  const epoch = async (loader: ReturnType<typeof open>, batches = loader.stepsPerEpoch) => {
+    let running: Promise<unknown> = Promise.resolve();
+    for (let i = 0; i < batches; i++) {
+      const feeds = await feedsOf(loader);
+      await running;
+      running = session.run(feeds, ["y"]);
+    }
+    await running;
   };
 
   if (values["in-memory"]) {
@@ -136,7 +143,7 @@ async function views(): Promise<Answers> {
     // as many are under way at the end as at the start.
     run: async () => {
       const loader = open();
-      await next(loader);
+      await epoch(loader, 1);
       const rate = await rateOf(() => epoch(loader), recipes.length * batch * loader.stepsPerEpoch);
       await loader.close();
       return rate;
