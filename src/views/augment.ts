@@ -138,22 +138,22 @@ function cropAndResize(images: Tensor, p: Columns, size: number, name: string): 
   return resample(images, rows, columns, size, { views, name }); // [views n, 3, s, s]
 }
 
-/** gain x + gray luma + mean average(luma), clipped to [0, 1]; [n, 3, s, s]. */
+/** gain x + gray luma + mean average(luma), clipped to [0, 1]; [n, 3, s, s]. The first two are one matrix for each view. */
 function affine(x: Tensor, p: Columns, side: "Before" | "After"): Tensor {
   const [n, , height, width] = x.shape as [never, number, number, number];
-  const plane = (t: Tensor) => reshape(t, [n, 1, 1, 1]);
-  const luma = lumaOf(x); // [n, 1, s, s]
-  const average = reduceMean(luma, { axes: [2, 3], keep: true }); // [n, 1, 1, 1]
-  const gray = add(mul(luma, plane(p[`gray${side}`])), mul(average, plane(p[`mean${side}`]))); // [n, 1, s, s]
-  return clip(add(mul(x, plane(p[`gain${side}`])), reshape(gray, [n, 1, height, width])), 0, 1);
+  const pixels = reshape(x, [n, 3, height * width]); // [n, 3, s s]
+  const mix = add(mul(p[`gain${side}`], IDENTITY), mul(p[`gray${side}`], TO_GRAY)); // [n, 3, 3]
+  const average = matmul(table([LUMA]), reduceMean(pixels, { axes: [2], keep: true })); // [n, 1, 1]
+  const mixed = add(matmul(mix, pixels), mul(average, p[`mean${side}`])); // [n, 3, s s]
+  return reshape(clip(mixed, 0, 1), [n, 3, height, width]);
 }
-
-/** [n, 3, s, s] -> [n, 1, s, s] */
-function lumaOf(x: Tensor): Tensor {
-  const [n, , height, width] = x.shape as [never, number, number, number];
-  const flat = reshape(x, [n, 3, height * width]); // [n, 3, s s]
-  return reshape(matmul(table([LUMA]), flat), [n, 1, height, width]);
-}
+const IDENTITY = table([
+  [1, 0, 0],
+  [0, 1, 0],
+  [0, 0, 1],
+]);
+/** Each channel becomes the luma. */
+const TO_GRAY = table([LUMA, LUMA, LUMA]);
 
 /**
  * The hue turned by a share of the full circle [n, 1, 1], value and chroma kept. With h the hue in turns, a channel
