@@ -80,7 +80,7 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
 const PIECE = 2 ** 19;
 /** Of views, whose operators are few, and of what the encoder makes of a view: more make graphs large, products small. */
 const MOST_PIECES = { views: 16, encoder: 8 };
-/** Of the encoder's: products of fewer are slower. */
+/** Of the encoder's: products of fewer are slower. Two, if one fills a piece. */
 const LEAST_IMAGES = 4;
 
 /** The pieces for a step of `batch` images, a power of two: few enough to divide it, many enough to stay in the cache. */
@@ -91,14 +91,11 @@ export function piecesFor(spec: ArtifactSpec, batch: number): number {
   const viewed = views(method.config as never, spec.imageSize)
     .filter(({ size }) => isLarge(size))
     .reduce((sum, { size }) => sum + 3 * size ** 2, 0);
+  const widest = encoderNamed(encoder.name).widest(spec.imageSize);
   const wanted = Math.max(
     // Four times as large: measured as fast, and the encoder gets fewer too.
     Math.min((batch * viewed) / (4 * PIECE), MOST_PIECES.views),
-    Math.min(
-      (batch * encoderNamed(encoder.name).widest(spec.imageSize)) / PIECE,
-      batch / LEAST_IMAGES,
-      MOST_PIECES.encoder,
-    ),
+    Math.min((batch * widest) / PIECE, batch / (widest > PIECE ? 2 : LEAST_IMAGES), MOST_PIECES.encoder),
   );
   let count = 1;
   while (2 * count <= wanted && batch % (2 * count * unit) === 0) count *= 2;

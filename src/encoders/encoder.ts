@@ -8,7 +8,7 @@ export interface Encoder {
   readonly paper: string;
   /** Length of the feature vector. */
   readonly features: number;
-  /** Values of its largest activation for one view of that many pixels in height and width. */
+  /** Values of its blocks' largest activation for one view of that many pixels in height and width. */
   readonly widest: (imageSize: number) => number;
   /** Whether it takes views of any size with the same weights, such as patches and small crops. */
   readonly anySize: boolean;

@@ -76,8 +76,7 @@ function resnet(name: string, { block, stages, width, expansion }: Plan): Encode
     paper: PAPER,
     features: width * 2 ** (stages.length - 1) * expansion,
     // The first stage's output; of large images the stem's has as many, or more.
-    widest: (size) =>
-      size <= SMALL ? width * expansion * size ** 2 : width * Math.max(4, expansion) * (size / 4) ** 2,
+    widest: (size) => width * expansion * (size <= SMALL ? size : size / 4) ** 2,
     anySize: true,
     build: (s, views, imageSize) => {
       const small = imageSize <= SMALL;

@@ -181,7 +181,8 @@ describe("compile", () => {
         1, 2, 4, 8, 4, 1, 2, 8,
       ]);
       const large = (encoder: string, n: number) => pieces(n, { ...simclr, encoder, imageSize: 224 });
-      expect([large("resnet50", 16), large("vit-tiny", 256)]).to.deep.equal([4, 16]); // four images; its views
+      expect([large("resnet50", 16), large("resnet18", 16)]).to.deep.equal([8, 4]); // two images, for one fills a piece; four
+      expect(large("vit-tiny", 256)).to.equal(16); // its views
       expect(pieces(48, { ...simclr, method: "moco" })).to.equal(2); // batch statistics of eighths besides
       const { manifest } = compile({ ...simclr, method: "moco", pieces: 2 });
       expect([manifest.pieces, manifest.batchMultiple]).to.deep.equal([2, 16]);
