@@ -80,8 +80,8 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
 const PIECE = 2 ** 19;
 /** Of views, whose operators are few, and of what the encoder makes of a view: more make graphs large, products small. */
 const MOST_PIECES = { views: 16, encoder: 8 };
-/** Of the encoder's: products of fewer are slower. Two, if one fills a piece. */
-const LEAST_IMAGES = 4;
+/** Images of the encoder's, given the values of one: products of fewer are slower. */
+const leastImages = (widest: number): number => (widest > PIECE ? 2 : 4);
 
 /** The pieces for a step of `batch` images, a power of two: few enough to divide it, many enough to stay in the cache. */
 export function piecesFor(spec: ArtifactSpec, batch: number): number {
@@ -95,7 +95,7 @@ export function piecesFor(spec: ArtifactSpec, batch: number): number {
   const wanted = Math.max(
     // Four times as large: measured as fast, and the encoder gets fewer too.
     Math.min((batch * viewed) / (4 * PIECE), MOST_PIECES.views),
-    Math.min((batch * widest) / PIECE, batch / (widest > PIECE ? 2 : LEAST_IMAGES), MOST_PIECES.encoder),
+    Math.min((batch * widest) / PIECE, batch / leastImages(widest), MOST_PIECES.encoder),
   );
   let count = 1;
   while (2 * count <= wanted && batch % (2 * count * unit) === 0) count *= 2;

@@ -1,7 +1,9 @@
 import { expect } from "chai";
-import { constant, integers, operators, type Tensor, transient } from "../../src/graph/tensor.ts";
+import { reach } from "../../src/graph/model.ts";
+import { constant, input, integers, operators, type Tensor, transient } from "../../src/graph/tensor.ts";
 import { type ConvOptions, conv } from "../../src/ops/conv.ts";
 import * as e from "../../src/ops/elementwise.ts";
+import { gradients } from "../../src/ops/gradients.ts";
 import * as indexing from "../../src/ops/indexing.ts";
 import { gemm, matmul } from "../../src/ops/matmul.ts";
 import * as m from "../../src/ops/movement.ts";
@@ -225,6 +227,7 @@ const checks: Record<string, Check[]> = {
     ...convs([1, 2, 3, 3], [2, 2, 1, 1], { pad: 1 }),
     ...convs([2, 9, 3, 3], [2, 9, 3, 3], { pad: 1 }),
     ...convs([1, 5, 2, 18], [2, 5, 3, 3], { pad: 1 }),
+    ...convs([3, 5, 2, 17], [2, 5, 3, 3], { pad: 1 }),
     ...convs([1, 5, 2, 20], [2, 5, 1, 3], { pad: 1, dilation: 2 }),
     ...convs([2, 5, 4, 6], [2, 5, 3, 3], { pad: 1, stride: 2 }),
     ...convs([1, 1, 5, 5], [2, 1, 3, 2], { stride: 2 }),
@@ -324,6 +327,14 @@ describe("gradient rules agree with central differences", () => {
       }
     });
   }
+  it("gradients that are transposed alike are summed before", async () => {
+    const build = (x: Tensor) => e.mul(m.transpose(x), e.exp(m.transpose(x)));
+    await checkGradient({ shapes: [[2, 3]], build }, 0);
+    const x = input("x", "float32", [2, 3]);
+    const loss = r.reduceSum(build(x));
+    const transposes = reach(gradients(loss, [x])).nodes.filter(({ op }) => op.type === "Transpose");
+    expect(transposes.length).to.equal(3); // two of the forward pass
+  });
   it("every operator with a rule is checked", () => {
     const unchecked = [...operators.values()].filter(
       (op) => !("none" in op.gradient) && !covered.has(op.name),

@@ -65,6 +65,7 @@ describe("operators compute what they say", () => {
       ["sigmoid", e.sigmoid, (x) => 1 / (1 + Math.exp(-x))],
       ["erf", e.erf, naive.erf],
       ["relu", e.relu, (x) => Math.max(x, 0)],
+      ["isPositive", e.isPositive, (x) => (x > 0 ? 1 : 0), [-1e30, -(2 ** -126), 0, 2 ** -126, 0.5, 1e30]],
       ["square", e.square, (x) => x * x],
       ["gelu", e.gelu, (x) => (x * (1 + naive.erf(x / Math.SQRT2))) / 2],
       ["clip", (x) => e.clip(x, -0.5, 1), (x) => Math.min(Math.max(x, -0.5), 1)],
@@ -586,6 +587,9 @@ describe("operators compute what they say", () => {
       expectClose(found.grid!, [0, 2, 1, 0, 3, 5, 4, 3], [2, 2, 2]);
       const { y } = await values((x) => indexing.gather(x, integers([1, 1, 0])), [counting(2, 2)], [0]);
       expectClose(y!, [2, 3, 2, 3, 0, 1], [3, 2]);
+      const narrow = constant(Int32Array.of(1, 0), [2]);
+      const rows = await values((x) => indexing.gather(x, narrow), [counting(2, 2)], [0]);
+      expectClose(rows.y!, [2, 3, 0, 1], [2, 2]);
     });
 
     it("scatterFlat sums what falls on one place", async () => {

@@ -1,0 +1,254 @@
+/**
+ * The gradient of a convolution by its weights, in the form that its shape runs fastest in: each is a product of rows of
+ * the outputs' gradient with rows of what their taps saw.
+ */
+import { elements, multiplyDims, showShape } from "../graph/dims.ts";
+import { constant, type RuleContext, type Tensor } from "../graph/tensor.ts";
+import type { Dim } from "../spec.ts";
+import { add, mul } from "./elementwise.ts";
+import { gather } from "./indexing.ts";
+import { matmul } from "./matmul.ts";
+import { cast, chunk, concat, expand, pad, reshape, slice, transpose } from "./movement.ts";
+import { indicesAlong } from "./shape.ts";
+import { subsample } from "./subsample.ts";
+
+/** How a kernel goes over maps; alike in both directions. */
+export interface Window {
+  readonly kernel: readonly [number, number];
+  readonly stride: number;
+  /** Zeros on each side. */
+  readonly pad: number;
+  readonly groups: number;
+  readonly dilation: number;
+}
+type Once = RuleContext["once"];
+
+/** dy [n, out, h', w'] and x [n, c, h, w] -> [out, c / groups, kh, kw]; `w` has that shape. */
+export function weightGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
+  const { groups, stride, kernel, pad: p } = window;
+  if (groups > 1) return tapProducts(dy, x, w, window);
+  if (kernel[0] * kernel[1] === 1 && p === 0) return pointProduct(dy, subsample(x, stride), w);
+  if ([2, 3].some((axis) => (x.shape[axis] as number) % stride !== 0)) return tapProducts(dy, x, w, window);
+  if ((x.shape[1] as number) <= FEW) return patchProduct(dy, x, w, window, once);
+  return (dy.shape[3] as number) <= NARROW || stride > 1
+    ? batchLastProducts(dy, x, w, window, once)
+    : shiftedProduct(dy, x, w, window, once);
+}
+
+/** Rows of all values of a channel: [n, c, h, w] -> [c, n h w]. */
+function byChannel(x: Tensor): Tensor {
+  const [n, c, height, width] = x.shape as [Dim, number, number, number];
+  return reshape(transpose(x, [1, 0, 2, 3]), [c, multiplyDims(n, height * width)]);
+}
+
+/** Of a 1x1 convolution with x as its outputs lie: [out, c, 1, 1]. */
+const pointProduct = (dy: Tensor, x: Tensor, w: Tensor): Tensor =>
+  reshape(matmul(byChannel(dy), transpose(byChannel(x))), w.shape);
+
+/** With up to this many input channels, as images have, each tap of x is a part of one matrix. */
+const FEW = 4;
+/** Maps up to this wide, and strides, are taken with the batch as last axis, in long runs; other rows are long. */
+const NARROW = 16;
+
+/** dy times all patches of x. */
+function patchProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
+  const { stride } = window;
+  const [n, out, outHeight, outWidth] = dy.shape as [Dim, number, number, number];
+  const [, c, height] = x.shape as [Dim, number, number];
+  const [kh, kw] = w.shape.slice(2) as [number, number];
+  const offsets = Array.from({ length: kw }, (_, s) => offsetOf(s, window));
+  const columns = columnsAt(transpose(x, [1, 0, 2, 3]), offsets, outWidth, stride); // [kw, c, n h, w']
+  const maps = reshape(columns, [multiplyDims(n, kw * c), height, outWidth]); // [kw c n, h, w']
+  const rows = rowTaps(kh, outHeight, height, window); // [kh][h']
+  const places = once(`patches ${showShape(maps.shape)} ${rows}`, () => {
+    const first = mul(cast(indicesAlong(maps, 0), "int32"), int32([height])); // [kw c n]
+    return placesOf(reshape(first, [1, maps.shape[0]!, 1]), rows, [kh, 1, outHeight]); // [kh, kw c n, h']
+  });
+  const lines = reshape(maps, [multiplyDims(n, kw * c * height), outWidth]); // [kw c n h, w']
+  const patches = reshape(linesAt(lines, places), [kh * kw * c, multiplyDims(n, outHeight * outWidth)]);
+  const product = matmul(byChannel(dy), transpose(patches)); // [out, kh kw c]
+  return transpose(reshape(product, [out, kh, kw, c]), [0, 3, 1, 2]); // [out, c, kh, kw]
+}
+
+/**
+ * Tap (r, s) pairs dy at (i, j) with x at (i + r, j + s): shift x by rows, and dy by columns, once for each r and each s;
+ * the product of all column shifts of dy, one upon the other, with all row shifts of x holds every tap.
+ */
+function shiftedProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
+  const [n, out, outHeight] = dy.shape as [Dim, number, number];
+  const [, c, height, width] = x.shape as [Dim, number, number, number];
+  const [kh, kw] = w.shape.slice(2) as [number, number];
+  const positions = multiplyDims(n, outHeight * width);
+  const shifts = Array.from({ length: kw }, (_, s) => -offsetOf(s, window));
+  const left = columnsAt(transpose(dy, [1, 0, 2, 3]), shifts, width); // [kw, out, n h', w]
+  const rows = rowTaps(kh, outHeight, height, window); // [kh][h']
+  const places = once(`rows ${showShape(x.shape)} ${rows}`, () => {
+    const image = mul(cast(indicesAlong(x, 0), "int32"), int32([c * height])); // [n]
+    const first = add(reshape(image, [1, 1, n, 1]), counting(c, height, [1, c, 1, 1])); // [1, c, n, 1]
+    return placesOf(first, rows, [kh, 1, 1, outHeight]); // [kh, c, n, h']
+  });
+  const lines = reshape(x, [multiplyDims(n, c * height), width]); // [n c h, w]
+  const right = linesAt(lines, places); // [kh, c, n, h', w]
+  const product = matmul(
+    reshape(left, [kw * out, positions]),
+    transpose(reshape(right, [kh * c, positions])),
+  ); // [kw out, kh c]
+  return transpose(reshape(product, [kw, out, kh, c]), [1, 3, 2, 0]); // [out, c, kh, kw]
+}
+
+/** The same with the batch as last axis. With a stride, columns of x from each remainder are a product of their own. */
+function batchLastProducts(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
+  const { stride } = window;
+  const [n, out, outHeight, outWidth] = dy.shape as [Dim, number, number, number];
+  const [, c, height, width] = x.shape as [Dim, number, number, number];
+  const [kh, kw] = w.shape.slice(2) as [number, number];
+  const columns = width / stride;
+  const positions = multiplyDims(n, outHeight * columns);
+  const values = (t: Tensor) => {
+    const last = transpose(t, [1, 2, 3, 0]); // [channels, height, width, n]
+    return withZeros(reshape(last, [elements(t.shape.slice(1)), n])); // [1 + channels height width, n]
+  };
+  const [ofGradient, ofInput] = [values(dy), values(x)];
+  const rows = rowTaps(kh, outHeight, height, window).map((line) =>
+    line.map((i) => (i === OUTSIDE ? i : i * width)),
+  );
+  const products: Tensor[] = []; // [taps, out, kh, c] each, for columns of one remainder
+  const places: number[] = []; // of those columns
+  for (let b = 0; b < stride; b++) {
+    const mine = Array.from({ length: kw }, (_, s) => s).filter((s) => tapAt(s, window).remainder === b);
+    if (mine.length === 0) continue;
+    const shifts = mine.map((s) =>
+      Array.from({ length: columns }, (_, j) => within(j - tapAt(s, window).shift, outWidth)),
+    );
+    const leftPlaces = once(`columns ${showShape(dy.shape)} ${shifts}`, () => {
+      const first = counting(out * outHeight, outWidth, [1, out, outHeight, 1]);
+      return placesOf(first, shifts, [mine.length, 1, 1, columns]); // [taps, out, h', columns]
+    });
+    const rightPlaces = once(`cells ${showShape(x.shape)} ${stride} ${b} ${rows}`, () => {
+      const cells = Array.from({ length: columns }, (_, j) => stride * j + b);
+      const first = add(counting(c, height * width, [1, c, 1, 1]), int32(cells)); // [1, c, 1, columns]
+      return placesOf(first, rows, [kh, 1, outHeight, 1]); // [kh, c, h', columns]
+    });
+    const left = reshape(gather(ofGradient, leftPlaces), [mine.length * out, positions]); // [taps out, h' columns n]
+    const right = reshape(gather(ofInput, rightPlaces), [kh * c, positions]); // [kh c, h' columns n]
+    products.push(reshape(matmul(left, transpose(right)), [mine.length, out, kh, c]));
+    places.push(...mine);
+  }
+  const columnwise = inOrder(products, places); // [kw, out, kh, c]
+  return transpose(columnwise, [1, 3, 2, 0]); // [out, c, kh, kw]
+}
+
+/** Where a tap's rows or columns begin in x, which may be before its first. */
+const offsetOf = (at: number, { dilation, pad: p }: Window): number => at * dilation - p;
+
+/** The same as stride * shift + remainder. */
+function tapAt(at: number, window: Window): { shift: number; remainder: number } {
+  const offset = offsetOf(at, window);
+  const shift = Math.floor(offset / window.stride);
+  return { shift, remainder: offset - window.stride * shift };
+}
+
+const within = (at: number, size: number): number => (at < size ? Math.max(at, OUTSIDE) : OUTSIDE);
+const OUTSIDE = -1;
+
+/** The row of x that each tap sees at each row of outputs, or OUTSIDE. */
+const rowTaps = (kh: number, outHeight: number, height: number, window: Window): number[][] =>
+  Array.from({ length: kh }, (_, r) =>
+    Array.from({ length: outHeight }, (_, i) => within(window.stride * i + offsetOf(r, window), height)),
+  );
+
+const int32 = (values: readonly number[], shape: readonly number[] = [values.length]): Tensor =>
+  constant(Int32Array.from(values), shape);
+/** 0, step, 2 step, ... */
+const counting = (count: number, step: number, shape: readonly number[]): Tensor =>
+  int32(
+    Array.from({ length: count }, (_, i) => i * step),
+    shape,
+  );
+
+/**
+ * Places of lines that follow one of zeros: line `at` of the block whose first is line `first`, or the one of zeros where
+ * that is OUTSIDE; both broadcast. Made when the graph runs, for they are many.
+ */
+function placesOf(first: Tensor, at: readonly (readonly number[])[], shape: readonly number[]): Tensor {
+  const flat = at.flat();
+  const inside = int32(
+    flat.map((i) => (i === OUTSIDE ? 0 : 1)),
+    shape,
+  );
+  return add(
+    mul(first, inside),
+    int32(
+      flat.map((i) => i + 1),
+      shape,
+    ),
+  );
+}
+
+/** Lines [count, m] after one of zeros. */
+function withZeros(lines: Tensor): Tensor {
+  const zeros = expand(constant(new Float32Array(1), [1, 1]), [1, lines.shape[1]!], lines); // [1, m]
+  return concat([zeros, lines], 0); // [1 + count, m]
+}
+
+/** To the places of each, [...] -> [..., m]: one pass that shifts, stacks and transposes. */
+const linesAt = (lines: Tensor, places: Tensor): Tensor => gather(withZeros(lines), places);
+
+/** Columns stride j + offset of maps [c, n, h, w], zeros from outside: [offsets, c, n h, columns]. */
+function columnsAt(maps: Tensor, offsets: readonly number[], columns: number, stride = 1): Tensor {
+  const [c, n, height, width] = maps.shape as [number, Dim, number, number];
+  const lines = reshape(maps, [1, c, multiplyDims(n, height), width]);
+  return matmul(lines, columnMatrices(offsets, width, columns, stride));
+}
+
+/** Rows of parts, one after the other, put where `places` says that each belongs. */
+function inOrder(parts: readonly Tensor[], places: readonly number[]): Tensor {
+  if (parts.length === 1) return parts[0]!;
+  const single = parts.flatMap((part) => chunk(part, 0, part.shape[0] as number));
+  return concat(
+    places.map((_, place) => single[places.indexOf(place)]!),
+    0,
+  );
+}
+
+/**
+ * Matrices [offsets, 1, width, columns] that take columns stride j + offset of rows, zeros from outside: faster than to copy
+ * parts of rows.
+ */
+function columnMatrices(offsets: readonly number[], width: number, columns: number, stride = 1): Tensor {
+  const data = new Float32Array(offsets.length * width * columns);
+  offsets.forEach((offset, k) => {
+    for (let j = 0; j < columns; j++) {
+      const from = stride * j + offset;
+      if (from >= 0 && from < width) data[(k * width + from) * columns + j] = 1;
+    }
+  });
+  return constant(data, [offsets.length, 1, width, columns]);
+}
+
+/** Each tap is the product of dy, [out, n h' w'], with the values that it saw, [n h' w', c]: slices of x. */
+function tapProducts(
+  dy: Tensor,
+  x: Tensor,
+  w: Tensor,
+  { kernel, stride, pad: p, groups, dilation }: Window,
+): Tensor {
+  const [n, out, height, width] = dy.shape as [Dim, number, number, number];
+  const perGroup = w.shape[1] as number;
+  const positions = multiplyDims(n, height * width);
+  const rows = transpose(dy, [1, 0, 2, 3]); // [out, n, h', w']
+  const left = reshape(rows, groups === 1 ? [out, positions] : [groups, out / groups, positions]);
+  const last = pad(transpose(x, [0, 2, 3, 1]), [0, p, p, 0], [0, p, p, 0]); // [n, h + 2p, w + 2p, c]
+  const ends = (at: number, count: number) =>
+    [at * dilation, at * dilation + (count - 1) * stride + 1, stride] as const;
+  const products = Array.from({ length: kernel[0] * kernel[1] }, (_, i) => {
+    const [row, column] = [Math.floor(i / kernel[1]), i % kernel[1]];
+    const tap = slice(last, { 1: ends(row, height), 2: ends(column, width) }); // [n, h', w', c]
+    const right =
+      groups === 1
+        ? reshape(tap, [positions, perGroup])
+        : transpose(reshape(tap, [positions, groups, perGroup]), [1, 0, 2]); // [groups, n h' w', c / groups]
+    return reshape(matmul(left, right), [out, perGroup, 1]);
+  });
+  return reshape(concat(products, 2), w.shape); // [out, c / groups, kh, kw]
+}
