@@ -1,10 +1,11 @@
-/** Which state a step may write its next value over. */
+/** Which state a step may write its next value over, and gradients that let it be the parameters too. */
+import { elements } from "../graph/dims.ts";
 import { reach, takenBy } from "../graph/model.ts";
 import type { Node, Tensor } from "../graph/tensor.ts";
+import { after } from "../ops/movement.ts";
 
 /**
  * The state tensors that are read for their next value only, or for what it needs: once it is written, none reads them.
- * Moments of optimizers and averages are; weights mostly not, for an input gradient may come after their update.
  *
  * @param next the next value of each state tensor
  * @param outputs all that the step puts out
@@ -14,6 +15,52 @@ export function writableInPlace(
   outputs: readonly Tensor[],
 ): ReadonlySet<Tensor> {
   const { nodes } = reach(outputs);
+  const readersOf = readersIn(nodes);
+  const isNeeded = needsIn(nodes, [...next.values()]);
+  const states = [...next.keys()];
+  return new Set(
+    states.filter((state, i) => {
+      const maker = next.get(state)!.source;
+      const done = (tensor: Tensor): boolean =>
+        readersOf(tensor).every((reader) => {
+          if (reader === maker) return ELEMENTWISE.has(reader.op.type) && sameShape(tensor, state);
+          return isNeeded(reader, i) && (!isView(reader) || reader.outputs.every(done));
+        });
+      return done(state);
+    }),
+  );
+}
+
+/** Parameters of fewer values, 256 KB, are not worth the nodes. */
+const LEAST_VALUES = 2 ** 16;
+
+/**
+ * Gradients that are known only once all else that reads their parameter is made, where the parameter is large: what is made of
+ * them may be written over it. Else an input gradient, which takes the weights as they were, may come after their update.
+ *
+ * @param outputs all that the step puts out besides next values of the parameters
+ */
+export function settled(
+  params: readonly Tensor[],
+  grads: readonly Tensor[],
+  outputs: readonly Tensor[],
+): readonly Tensor[] {
+  const { nodes } = reach([...outputs, ...grads]);
+  const readersOf = readersIn(nodes);
+  const isNeeded = needsIn(nodes, grads);
+  return grads.map((grad, i) => {
+    if ((elements(grad.shape) as number) < LEAST_VALUES) return grad;
+    const others = (tensor: Tensor): Tensor[] =>
+      readersOf(tensor).flatMap((reader) => {
+        if (isView(reader)) return reader.outputs.flatMap(others);
+        return isNeeded(reader, i) ? [] : reader.outputs[0]!;
+      });
+    return after(grad, [...new Set(others(params[i]!))]);
+  });
+}
+
+/** Who reads a tensor. */
+function readersIn(nodes: readonly Node[]): (tensor: Tensor) => readonly Node[] {
   const readers = new Map<Tensor, Node[]>();
   for (const node of nodes)
     for (const tensor of takenBy(node)) {
@@ -22,31 +69,22 @@ export function writableInPlace(
       if (known) known.push(node);
       else readers.set(tensor, [node]);
     }
+  return (tensor) => readers.get(tensor) ?? [];
+}
 
-  // Bit i: the next value of state tensor i needs it.
-  const needed = new Map<Tensor, bigint>();
+/** Whether tensor i of those wanted needs a node. */
+function needsIn(nodes: readonly Node[], wanted: readonly Tensor[]): (node: Node, i: number) => boolean {
+  const needed = new Map<Tensor, bigint>(); // bit i: by tensor i
   const need = (tensor: Tensor, bits: bigint) => needed.set(tensor, (needed.get(tensor) ?? 0n) | bits);
   const needOf = ({ outputs }: Node) => outputs.reduce((bits, t) => bits | (needed.get(t) ?? 0n), 0n);
-  [...next.values()].forEach((tensor, i) => {
+  wanted.forEach((tensor, i) => {
     need(tensor, 1n << BigInt(i));
   });
   for (const node of nodes.toReversed()) {
     const bits = needOf(node);
     for (const tensor of takenBy(node)) if (tensor) need(tensor, bits);
   }
-
-  const states = [...next.keys()];
-  return new Set(
-    states.filter((state, i) => {
-      const maker = next.get(state)!.source;
-      const done = (tensor: Tensor): boolean =>
-        (readers.get(tensor) ?? []).every((reader) => {
-          if (reader === maker) return ELEMENTWISE.has(reader.op.type) && sameShape(tensor, state);
-          return (needOf(reader) >> BigInt(i)) & 1n && (!isView(reader) || reader.outputs.every(done));
-        });
-      return done(state);
-    }),
-  );
+  return (node, i) => ((needOf(node) >> BigInt(i)) & 1n) === 1n;
 }
 
 /** A value of the result is made of those at its place. */

@@ -9,6 +9,7 @@ import { add, mul } from "../ops/elementwise.ts";
 import { gradients } from "../ops/gradients.ts";
 import { reduceSum } from "../ops/reduce.ts";
 import type { StepGraph } from "../spec.ts";
+import { settled } from "./in-place.ts";
 import type { TrainingScope } from "./scope.ts";
 
 /** The name of the output that holds a state tensor's next value. */
@@ -37,8 +38,20 @@ function optimize(scope: TrainingScope, choice: OptimizerChoice, grads: readonly
 /** The method's loss in the scope, its gradients, and the optimizer's update: what the step puts out, by name. */
 export function trainingStep<C>(scope: TrainingScope, method: Method<C>, config: C, choice: OptimizerChoice) {
   const step = method.build(scope, config);
-  const params = scope.params.map((p) => p.value);
-  optimize(scope, choice, gradients(step.loss, params));
+  const grads = gradients(
+    step.loss,
+    scope.params.map((p) => p.value),
+  );
+  const others = { ...watched(step), ...nexts(scope.all) };
+  optimize(
+    scope,
+    choice,
+    settled(
+      scope.params.map((p) => p.tensor),
+      grads,
+      Object.values(others),
+    ),
+  );
   return { step, outputs: { ...watched(step), ...nexts(scope.all) }, inputs: inputsOf(scope) };
 }
 

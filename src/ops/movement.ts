@@ -11,7 +11,7 @@ import {
   type Tensor,
 } from "../graph/tensor.ts";
 import type { Dim, Shape } from "../spec.ts";
-import { reshaped, shapeOf, sizes, sizesIn } from "./shape.ts";
+import { joinSizes, noSizesOf, reshaped, shapeOf, sizes, sizesIn } from "./shape.ts";
 
 const reshapeOp = operator({
   type: "Reshape",
@@ -45,6 +45,15 @@ export function reshape(x: Tensor, shape: Shape, ...from: readonly Tensor[]): Te
   return y;
 }
 const seen = new WeakMap<Tensor, Map<string, Tensor>>();
+
+/** x, which the runtime makes only once it has made the others: their sizes, none of them, are part of its own. */
+export function after(x: Tensor, others: readonly Tensor[]): Tensor {
+  if (others.length === 0) return x;
+  const joined = joinSizes([shapeOf(x), ...others.map(noSizesOf)]); // [rank]
+  // The runtime makes what the later of two nodes needs first: x before the others.
+  const y = reshapeOp([x, shapeOf(x)])[0]!; // as x
+  return reshapeOp([y, joined])[0]!; // as x
+}
 
 const transposeOp = operator({
   type: "Transpose",

@@ -40,6 +40,15 @@ export const shapeOf = (x: Tensor): Tensor =>
     ? integers(x.shape as number[])
     : shapeOp([x], { start: 0, end: x.shape.length })[0]!;
 
+/** None of its sizes, int64 [0]; it has to be made for that all the same. */
+export const noSizesOf = (x: Tensor): Tensor => {
+  const rank = x.shape.length;
+  return shapeOp([x], { start: rank, end: rank })[0]!;
+};
+
+/** Vectors of sizes one after the other, int64 [total]. */
+export const joinSizes = (parts: readonly Tensor[]): Tensor => concatSizes(parts, { axis: 0 })[0]!;
+
 /** A shape as an int64 tensor; its symbolic sizes are read off the tensors `from`, which must have them. */
 export function sizes(shape: Shape, ...from: readonly Tensor[]): Tensor {
   if (shape.every((size) => typeof size === "number")) return integers(shape as number[]);
@@ -48,7 +57,7 @@ export function sizes(shape: Shape, ...from: readonly Tensor[]): Tensor {
     for (const t of from) if (t.shape.includes(size)) return sizeOf(t, t.shape.indexOf(size));
     throw new ShapeError(`no tensor at hand has the size ${size} of ${showShape(shape)}`);
   });
-  return parts.length === 1 ? parts[0]! : concatSizes(parts, { axis: 0 })[0]!;
+  return parts.length === 1 ? parts[0]! : joinSizes(parts);
 }
 
 /** The sizes that an int64 vector holds, as far as the graph tells: constants, shapes, and both put together. */
