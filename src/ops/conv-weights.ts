@@ -21,7 +21,7 @@ export interface Window {
   readonly groups: number;
   readonly dilation: number;
 }
-type Once = RuleContext["once"];
+export type Once = RuleContext["once"];
 
 /** dy [n, out, h', w'] and x [n, c, h, w] -> [out, c / groups, kh, kw]; `w` has that shape. */
 export function weightGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {

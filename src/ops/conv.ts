@@ -1,7 +1,7 @@
 /** Convolution [n, c, h, w] and its two gradients, each in the form that its shape runs fastest in. */
 import { type Attributes, constant, fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
 import type { Dim } from "../spec.ts";
-import { type Window, weightGradient } from "./conv-weights.ts";
+import { type Once, type Window, weightGradient } from "./conv-weights.ts";
 import { matmul } from "./matmul.ts";
 import { reshape, transpose } from "./movement.ts";
 
@@ -39,7 +39,7 @@ const convOp = operator({
   gradient: ({ inputs: [x, w], grad, attributes, wants, once }) => {
     const window = windowOf(attributes);
     return [
-      wants(0) ? inputGradient(grad, x!, w!, window) : null,
+      wants(0) ? inputGradient(grad, x!, w!, window, once) : null,
       wants(1) ? weightGradient(grad, x!, w!, window, once) : null,
     ];
   },
@@ -70,12 +70,22 @@ function windowOf(attributes: Attributes): Window {
   };
 }
 
-/** Stride 1: a convolution with the turned kernel, its channel axes swapped. Else a transposed convolution. */
-function inputGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window): Tensor {
-  const { kernel, stride, pad: p, groups, dilation } = window;
-  const reach = dilation * (kernel[0] - 1) - p;
-  if (stride === 1 && groups === 1 && kernel[0] === kernel[1] && reach >= 0) {
-    return conv(dy, transpose(turned(w), [1, 0, 2, 3]), { pad: reach, dilation }); // [n, c, h, w]
+/**
+ * Stride 1: a convolution with the turned kernel, its channel axes swapped, once for all pieces of a batch. Else a
+ * transposed convolution.
+ */
+function inputGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
+  const {
+    kernel: [height, width],
+    stride,
+    pad: p,
+    groups,
+    dilation,
+  } = window;
+  const reach = dilation * (height - 1) - p;
+  if (stride === 1 && groups === 1 && height === width && reach >= 0) {
+    const kernel = once(`kernel ${w.id}`, () => transpose(turned(w), [1, 0, 2, 3])); // [c, out, kh, kw]
+    return conv(dy, kernel, { pad: reach, dilation }); // [n, c, h, w]
   }
   return transposedConv(dy, w, window, x);
 }

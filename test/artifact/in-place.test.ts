@@ -1,10 +1,11 @@
 import { expect } from "chai";
-import { writableInPlace } from "../../src/artifact/in-place.ts";
+import { settled, writableInPlace } from "../../src/artifact/in-place.ts";
 import { input, scalar, type Tensor } from "../../src/graph/tensor.ts";
 import { add, mul, neg, sub } from "../../src/ops/elementwise.ts";
 import { matmul } from "../../src/ops/matmul.ts";
 import { reshape, transpose } from "../../src/ops/movement.ts";
 import { reduceSum } from "../../src/ops/reduce.ts";
+import { compile, floats } from "../support/run.ts";
 
 describe("artifact/in-place", () => {
   const state = input("s", "float32", [3, 3]);
@@ -45,5 +46,46 @@ describe("artifact/in-place", () => {
     const row = writableInPlace(new Map([[column, column]]), [sub(reshape(column, [1, 3]), column)]);
     expect(row.has(column)).to.equal(false);
     expect(inPlace(transpose(state, [1, 0]))).to.equal(false);
+  });
+
+  describe("settled", () => {
+    const weights = input("w", "float32", [256, 256]);
+    const rows = input("rows", "float32", ["n", 256]);
+    const grad = input("dw", "float32", [256, 256]);
+
+    /** Whether w - g may be written over w where others are put out too. */
+    const writable = (g: Tensor, ...others: Tensor[]) => {
+      const next = sub(weights, g); // [256, 256]
+      return writableInPlace(new Map([[weights, next]]), [next, ...others]).has(weights);
+    };
+    const settle = (...others: Tensor[]) => settled([weights], [grad], others)[0]!;
+
+    it("lets weights be written over that something else reads, directly or turned", () => {
+      const readers = [matmul(rows, weights), neg(matmul(rows, transpose(weights, [1, 0])))]; // [n, 256] each
+      expect(writable(grad, ...readers)).to.equal(false);
+      expect(writable(settle(readers[0]!), ...readers)).to.equal(false);
+      expect(writable(settle(...readers), ...readers)).to.equal(true);
+    });
+
+    it("changes no value", async () => {
+      const w = Float32Array.from({ length: 2 ** 16 }, (_, i) => i % 7);
+      const other = matmul(rows, weights); // [n, 256]
+      const run = await compile({ next: sub(weights, settle(other)), other });
+      const { next } = await run({
+        w: floats(w, [256, 256]),
+        dw: floats(
+          w.map((x) => x / 4),
+          [256, 256],
+        ),
+        rows: floats(new Float32Array(512).fill(1), [2, 256]),
+      });
+      expect([...(next!.data as Float32Array)]).to.deep.equal([...w].map((x) => 0.75 * x));
+    });
+
+    it("leaves small gradients as they are, and those whose parameter nothing else reads", () => {
+      const [small, d] = [input("small", "float32", [255, 256]), input("d", "float32", [255, 256])];
+      expect(settled([small], [d], [neg(small)])[0]).to.equal(d);
+      expect(settle()).to.equal(grad);
+    });
   });
 });

@@ -62,6 +62,7 @@ describe("runtime/stateful", () => {
 
   const specs: Record<string, Partial<ArtifactSpec>> = {
     simclr: { optimizer: "adamw", pieces: 2 },
+    "barlow-twins": { encoder: "resnet18", pieces: 2, config: { width: 32 } },
     moco: { config: { queue: 16, splits: 2 } },
     byol: { optimizer: "lars", config: { hidden: 16, projection: 8 } },
     swav: { config: { queue: 16, queueStart: 0, prototypes: 12 } },
@@ -76,6 +77,7 @@ describe("runtime/stateful", () => {
       expect(written.values).to.deep.equal(fed.values);
       const over = (role: string) => fed.whole.filter((s) => s.role === role && s.inPlace).length;
       expect(over("optimizer"), "moments that are written over").to.be.greaterThan(0);
+      if (own.encoder) expect(over("param"), "large weights that are").to.be.greaterThan(15);
     });
   }
 
