@@ -24,7 +24,6 @@ import {
   sub,
   where,
 } from "../ops/elementwise.ts";
-import { gather } from "../ops/indexing.ts";
 import { matmul, swap } from "../ops/matmul.ts";
 import { cast, chunk, concat, reshape, slice, split, table } from "../ops/movement.ts";
 import { batchNorm } from "../ops/normalization.ts";
@@ -34,7 +33,7 @@ import { sizeOf } from "../ops/shape.ts";
 import { turnBy } from "../ops/turn.ts";
 import { randomFor } from "../random.ts";
 import { type Dim, VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
-import { BLOCK, byBlock, inBlocks } from "./blocks.ts";
+import { BLOCK, inBlocks } from "./blocks.ts";
 import { resample } from "./resample.ts";
 
 /** Red, green and blue in the luma of ITU-R BT.601, as torchvision and Pillow weigh them. */
@@ -203,29 +202,27 @@ function blur(x: Tensor, sigma: Tensor, size: number): Tensor {
     [1, radius + 1],
   ); // [1, r + 1]
   const weights = div(kernel, reduceSum(mul(kernel, both), { axes: [1], keep: true })); // [n, r + 1]
-  if (inBlocks(size)) return blurByBlocks(x, weights, size, radius);
   const matrix = reshape(matmul(weights, mirrored(size, radius)), [n, size, size]); // [n, s, s]
-  const across = matmul(reshape(x, [n, 3 * size, size]), swap(matrix)); // [n, 3 s, s]
-  return matmul(reshape(matrix, [n, 1, size, size]), reshape(across, [n, 3, size, size])); // [n, 3, s, s]
+  return banded(banded(x, matrix, 2, radius), matrix, 3, radius);
 }
 
-/** The same with weights [n, r + 1] by distance, each line from windows of lines. */
-function blurByBlocks(x: Tensor, weights: Tensor, size: number, radius: number): Tensor {
-  const n = x.shape[0]!;
-  const window = BLOCK + 2 * radius;
-  const rows = Array.from({ length: radius + 1 }, (_, t) =>
-    Array.from({ length: BLOCK * window }, (_, at) => {
-      const distance = Math.abs((at % window) - Math.floor(at / window) - radius);
-      return distance === t ? 1 : 0;
-    }),
-  );
-  const matrix = reshape(matmul(weights, table(rows)), [n, 1, 1, BLOCK, window]); // [n, 1, 1, 32, window]
-  const places = Array.from({ length: size / BLOCK }, (_, block) =>
-    Array.from({ length: window }, (_, i) => BigInt(mirror(block * BLOCK + i - radius, size))),
-  );
-  const lines = constant(BigInt64Array.from(places.flat()), [places.length, window]); // [blocks, window]
-  const along = (t: Tensor) => byBlock(gather(t, lines, 2), matrix); // [n, 3, s, s], its axes swapped
-  return along(along(x));
+/**
+ * Lines along an axis of x [n, 3, s, s] by a matrix [n, s, s] that is zero but for `radius` on either side of its diagonal;
+ * those of large views block by block, each from the lines near it alone.
+ */
+function banded(x: Tensor, matrix: Tensor, axis: 2 | 3, radius: number): Tensor {
+  const [n, , size] = x.shape as [Dim, number, number];
+  const block = inBlocks(size) ? BLOCK : size;
+  const blocks = Array.from({ length: size / block }, (_, i) => {
+    const [first, end] = [i * block, (i + 1) * block];
+    const [from, to] = [Math.max(0, first - radius), Math.min(size, end + radius)];
+    const near = slice(x, { [axis]: [from, to] }); // x, of the axis [from, to)
+    const band = slice(matrix, { 1: [first, end], 2: [from, to] }); // [n, block, to - from]
+    if (axis === 2) return matmul(reshape(band, [n, 1, block, to - from]), near); // [n, 3, block, s]
+    const lines = reshape(near, [n, 3 * size, to - from]); // [n, 3 s, to - from]
+    return reshape(matmul(lines, swap(band)), [n, 3, size, block]); // [n, 3, s, block]
+  });
+  return concat(blocks, axis); // [n, 3, s, s]
 }
 
 /** A place within a line, mirrored at the ends, which are not repeated. */
