@@ -11,23 +11,12 @@ import { decodeSource } from "../../src/data/decode.ts";
 import { findImages } from "../../src/data/sources.ts";
 import { train } from "../../src/index.ts";
 import { secondsOf } from "./measure.ts";
-import { noiseFolder, type Side } from "./peers/images.ts";
+import { noiseFolder, PHONE, WEB } from "./peers/images.ts";
 
 const SIZE = 224;
 /** As `train` has it. */
 const SHORTER_SIDE = 256;
 const BATCH = 16;
-
-const turned = ([width, height]: Side): Side => [height, width];
-const WEB: readonly Side[] = [
-  [500, 375],
-  [375, 500],
-  [640, 480],
-  [1024, 683],
-  [683, 1024],
-  [1280, 720],
-];
-const PHONE: Side = [4000, 3000];
 
 const { values } = parseArgs({
   options: { data: { type: "string" }, steps: { type: "string", default: "12" } },
@@ -35,8 +24,8 @@ const { values } = parseArgs({
 const folders: Record<string, string> = values.data
   ? { photographs: values.data }
   : {
-      "web photos": await noiseFolder("runs/bench/web", 96, WEB),
-      "phone photos": await noiseFolder("runs/bench/phone", 24, [PHONE, turned(PHONE)]),
+      "web photos": await noiseFolder("runs/bench", WEB),
+      "phone photos": await noiseFolder("runs/bench", PHONE),
     };
 
 console.log(`vit-tiny, ${SIZE} px, batches of ${BATCH}, no image in the cache

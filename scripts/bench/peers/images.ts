@@ -5,7 +5,46 @@ import { join } from "node:path";
 import sharp from "sharp";
 import { randomFor } from "../../../src/random.ts";
 
-export type Side = readonly [width: number, height: number];
+/** A folder of them. */
+export interface Photos {
+  readonly name: string;
+  readonly count: number;
+  /** Taken by turns, pixels. */
+  readonly sizes: readonly (readonly [width: number, height: number])[];
+}
+
+/** Much as ImageNet's are. */
+export const IMAGENET: Photos = {
+  name: "photos",
+  count: 384,
+  sizes: [
+    [500, 375],
+    [375, 500],
+    [640, 480],
+    [400, 300],
+  ],
+};
+export const WEB: Photos = {
+  name: "web",
+  count: 96,
+  sizes: [
+    [500, 375],
+    [375, 500],
+    [640, 480],
+    [1024, 683],
+    [683, 1024],
+    [1280, 720],
+  ],
+};
+/** As phones make them. */
+export const PHONE: Photos = {
+  name: "phone",
+  count: 24,
+  sizes: [
+    [4000, 3000],
+    [3000, 4000],
+  ],
+};
 
 /** From an octave to the next finer one: a little steeper than the spectrum of photographs, as lenses have it. */
 const FALL = 0.8;
@@ -14,8 +53,9 @@ const CONTRAST = 40;
 /** Share of the noise that is a channel's own; the rest is gray. */
 const COLOR = 0.4;
 
-/** Noise in octaves, a stand-in for photographs: as hard to decode as they are. Made once; sizes by turns. */
-export async function noiseFolder(dir: string, count: number, sizes: readonly Side[]): Promise<string> {
+/** Noise in octaves, a stand-in for photographs: as hard to decode as they are. Made once; gives the folder. */
+export async function noiseFolder(root: string, { name, count, sizes }: Photos): Promise<string> {
+  const dir = join(root, name);
   if (existsSync(dir)) return dir;
   const partial = `${dir}.partial`;
   await rm(partial, { recursive: true, force: true });

@@ -56,4 +56,4 @@ export const peer = ({ python }: Surroundings, program: string, ...args: readonl
 export const SMALL_IMAGES = 2048;
 
 export const smallImages = async ({ data, out }: Surroundings): Promise<string> =>
-  data ?? noiseFolder(join(out, "small"), SMALL_IMAGES, [[32, 32]]);
+  data ?? noiseFolder(out, { name: "small", count: SMALL_IMAGES, sizes: [[32, 32]] });

@@ -9,7 +9,7 @@ export const rows: readonly Row[] = [
   ...STEPS.map(stepRow),
   ...STEPS.map(peakRow),
   VIEWS_SMALL,
-  VIEWS_PHOTOS,
+  ...VIEWS_PHOTOS,
   EPOCH,
   START,
   SIZE,

@@ -1,17 +1,7 @@
 /** SimCLR's views: two of each image. */
-import { join } from "node:path";
 import { compareRates, summarise } from "./compare.ts";
-import { noiseFolder } from "./images.ts";
+import { IMAGENET, noiseFolder, PHONE, type Photos } from "./images.ts";
 import { flags, ours, peer, type Row, SMALL_IMAGES, smallImages, THREADS } from "./row.ts";
-
-const PHOTOS = 384;
-/** Much as ImageNet's are. */
-const PHOTO_SIZES = [
-  [500, 375],
-  [375, 500],
-  [640, 480],
-  [400, 300],
-] as const;
 
 export const VIEWS_SMALL: Row = {
   what: "SimCLR views, 32 px, from memory",
@@ -28,18 +18,28 @@ export const VIEWS_SMALL: Row = {
   },
 };
 
-export const VIEWS_PHOTOS: Row = {
-  what: "SimCLR views, 224 px, from a folder of JPEGs, decoding included",
+const photosRow = (what: string, photos: Photos, batch: number, note: string): Row => ({
+  what: `SimCLR views, 224 px, from a folder of ${what}, decoding included`,
   aim: ">= 2",
   measure: async (s) => {
-    const data = await noiseFolder(join(s.out, "photos"), PHOTOS, PHOTO_SIZES);
-    const args = flags({ data, limit: PHOTOS, size: 224, batch: 64 });
+    const data = await noiseFolder(s.out, photos);
+    const args = flags({ data, limit: photos.count, size: 224, batch });
     const theirs = peer(s, "views", ...args, ...flags({ strength: 1, blur: 0.5 }));
     const { rounds } = await compareRates(
       ours("views", ...args),
       { [`${THREADS} workers`]: theirs },
       s.rounds,
     );
-    return { ...summarise(rounds, "views/s", "greatest"), note: "300 to 640 px, noise in octaves as JPEG" };
+    return { ...summarise(rounds, "views/s", "greatest"), note: `noise in octaves as JPEG, ${note}` };
   },
-};
+});
+
+export const VIEWS_PHOTOS = [
+  photosRow("JPEGs", IMAGENET, 64, "300 to 640 px"),
+  photosRow(
+    "12-megapixel JPEGs",
+    PHONE,
+    8,
+    "ours decoded at an eighth of their sides, for its sources have 256 px on the shorter, the peer's in full",
+  ),
+];
