@@ -75,17 +75,11 @@ function windowOf(attributes: Attributes): Window {
  * transposed convolution.
  */
 function inputGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
-  const {
-    kernel: [height, width],
-    stride,
-    pad: p,
-    groups,
-    dilation,
-  } = window;
-  const reach = dilation * (height - 1) - p;
-  if (stride === 1 && groups === 1 && height === width && reach >= 0) {
-    const kernel = once(`kernel ${w.id}`, () => transpose(turned(w), [1, 0, 2, 3])); // [c, out, kh, kw]
-    return conv(dy, kernel, { pad: reach, dilation }); // [n, c, h, w]
+  const { kernel, stride, pad: p, groups, dilation } = window;
+  const reach = dilation * (kernel[0] - 1) - p;
+  if (stride === 1 && groups === 1 && kernel[0] === kernel[1] && reach >= 0) {
+    const back = once(`back ${w.id}`, () => transpose(turned(w), [1, 0, 2, 3])); // [c, out, kh, kw]
+    return conv(dy, back, { pad: reach, dilation }); // [n, c, h, w]
   }
   return transposedConv(dy, w, window, x);
 }

@@ -14,6 +14,7 @@ import {
   floor,
   greater,
   greaterOrEqual,
+  isPositive,
   maximum,
   minimum,
   mul,
@@ -155,33 +156,27 @@ const IDENTITY = table([
 const TO_GRAY = table([LUMA, LUMA, LUMA]);
 
 /**
- * The hue turned by a share of the full circle [n, 1, 1], value and chroma kept. With h the hue in turns, a channel
- * at angle c is least + chroma * clip(2 - 6 |distance of h to c around the circle|, 0, 1).
+ * The hue turned by a share of the full circle [n, 1, 1], value and chroma kept. A channel is least + chroma clip(2 - d, 0, 1)
+ * if its angle is d sixths of the circle from the hue. The other way round, of red r and q = |green - blue|, both over
+ * chroma, red's distance is d = (1 - r)(3 - q) + r q, for r is 1, or it is 0, or q is 1.
  */
 function turnHue(x: Tensor, turn: Tensor): Tensor {
   const n = x.shape[0]!;
   const [red, green, blue] = chunk(x, 1, 3); // [n, 1, s, s] each, as all below
-  const most = reduceMax(x, { axes: [1], keep: true });
   const least = reduceMin(x, { axes: [1], keep: true });
-  const chroma = sub(most, least);
-  const scale = reciprocal(mul(maximum(chroma, 1e-6), 6));
-  const sector = where(
-    equal(red!, most),
-    mul(sub(green!, blue!), scale),
-    where(
-      equal(green!, most),
-      add(mul(sub(blue!, red!), scale), 1 / 3),
-      add(mul(sub(red!, green!), scale), 2 / 3),
-    ),
-  ); // in [-1/6, 5/6)
-  const turned = add(sector, reshape(turn, [n, 1, 1, 1]));
-  const hue = sub(turned, floor(turned)); // in [0, 1)
-  // |hue - angle| around the circle, for angles of 0, 1/3 and -1/3: | |d - 1/2| - 1/2 | for d in [-1/2, 3/2].
-  const angles = constant(new Float32Array([0, 1 / 3, -1 / 3]), [1, 3, 1, 1]); // [1, 3, 1, 1]
-  const distance = abs(sub(abs(sub(hue, add(angles, 0.5))), 0.5)); // [n, 3, s, s]
-  const chroma6 = mul(chroma, 6); // [n, 1, s, s]
-  const top = add(least, mul(chroma, 2)); // [n, 1, s, s]
-  return sub(top, mul(clip(distance, 1 / 6, 1 / 3), chroma6)); // [n, 3, s, s]
+  const chroma = sub(reduceMax(x, { axes: [1], keep: true }), least);
+  const scale = reciprocal(maximum(chroma, 1e-6));
+  const r = mul(sub(red!, least), scale);
+  const towardsGreen = mul(sub(green!, blue!), scale);
+  const q = abs(towardsGreen);
+  const distance = add(sub(3, q), mul(r, sub(mul(q, 2), 3))); // in sixths
+  const sixth = sub(mul(isPositive(towardsGreen), 1 / 3), 1 / 6); // 1/6 or -1/6
+  const hue = add(mul(distance, sixth), reshape(turn, [n, 1, 1, 1]));
+  const inside = sub(hue, floor(hue)); // [0, 1), red at 0
+  // The distance around the circle is 1/2 - | |hue - angle| - 1/2 |.
+  const angles = constant(new Float32Array([0, 1 / 3, 2 / 3]), [1, 3, 1, 1]); // [1, 3, 1, 1]
+  const nearness = abs(sub(abs(sub(inside, angles)), 0.5)); // [n, 3, s, s]
+  return add(sub(least, chroma), mul(clip(nearness, 1 / 6, 1 / 3), mul(chroma, 6))); // [n, 3, s, s]
 }
 
 /**
