@@ -149,6 +149,8 @@ describe("compile", () => {
       // Large enough for views in pieces, with blur.
       { method: "simclr", encoder: "resnet20", imageSize: 96 },
     ];
+    /** Of batch normalisation. */
+    const BIASES = /^encoder\..*(bn\d|downsample\.1)\.bias$/;
     for (const spec of cases)
       it(`a step of ${spec.method} with ${spec.encoder} is that of the whole batch`, async () => {
         const results = [];
@@ -158,11 +160,14 @@ describe("compile", () => {
           const stepper = await stepperOf(artifact);
           const scalars = Object.fromEntries(artifact.manifest.scalars.map(({ name }) => [name, 0.3]));
           const batch = batchOf(artifact, 8, spec.imageSize);
-          results.push(await stepper.step(stepper.state(1), batch, scalars));
+          const state = stepper.state(1);
+          // Few values may lie at a ReLU's corner, where a rounding error decides over their gradient.
+          for (const [name, { data }] of state) if (BIASES.test(name)) (data as Float32Array).fill(3);
+          results.push(await stepper.step(state, batch, scalars));
         }
         const [whole, apart] = results as [(typeof results)[0], (typeof results)[0]];
         expect(apart.metrics.loss).to.be.closeTo(whole.metrics.loss!, 1e-4);
-        // All of the state at once: single values lie where a rounding error decides over a ReLU.
+        // All of the state at once: a few values lie there all the same.
         let [off, size] = [0, 0];
         for (const [name, { data }] of whole.next) {
           const other = apart.next.get(name)!.data as Float32Array;
