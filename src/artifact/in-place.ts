@@ -45,17 +45,19 @@ export function settled(
   grads: readonly Tensor[],
   outputs: readonly Tensor[],
 ): readonly Tensor[] {
+  const large = grads.filter((grad) => (elements(grad.shape) as number) >= LEAST_VALUES);
+  if (large.length === 0) return grads;
   const { nodes } = reach([...outputs, ...grads]);
   const readersOf = readersIn(nodes);
-  const isNeeded = needsIn(nodes, grads);
+  const isNeeded = needsIn(nodes, large);
   return grads.map((grad, i) => {
-    if ((elements(grad.shape) as number) < LEAST_VALUES) return grad;
+    const place = large.indexOf(grad);
     const others = (tensor: Tensor): Tensor[] =>
       readersOf(tensor).flatMap((reader) => {
         if (isView(reader)) return reader.outputs.flatMap(others);
-        return isNeeded(reader, i) ? [] : reader.outputs[0]!;
+        return isNeeded(reader, place) ? [] : reader.outputs[0]!;
       });
-    return after(grad, [...new Set(others(params[i]!))]);
+    return place < 0 ? grad : after(grad, [...new Set(others(params[i]!))]);
   });
 }
 
