@@ -44,7 +44,7 @@ const GROWTHS: readonly Growth[] = [
     unit: "keys",
     values: [1024, 4096, 16384, 65536],
     at: (queue) => ({ spec: { method: "moco", ...small, config: { queue } }, batch: 128 }),
-    why: "A key costs 2 * 128 * 128 operations and its place in the logits; the queue is also copied in and out of the graph, 512 bytes a key each way.",
+    why: "A key costs 2 * 128 * 128 operations and its place in the logits; the queue is also written anew in each step, 512 bytes a key, and is in memory twice.",
   },
   {
     what: "memory bank of instance discrimination, resnet20, 32 px, 128 images",
