@@ -38,20 +38,9 @@ function optimize(scope: TrainingScope, choice: OptimizerChoice, grads: readonly
 /** The method's loss in the scope, its gradients, and the optimizer's update: what the step puts out, by name. */
 export function trainingStep<C>(scope: TrainingScope, method: Method<C>, config: C, choice: OptimizerChoice) {
   const step = method.build(scope, config);
-  const grads = gradients(
-    step.loss,
-    scope.params.map((p) => p.value),
-  );
-  const others = { ...watched(step), ...nexts(scope.all) };
-  optimize(
-    scope,
-    choice,
-    settled(
-      scope.params.map((p) => p.tensor),
-      grads,
-      Object.values(others),
-    ),
-  );
+  const [tensors, values] = [scope.params.map((p) => p.tensor), scope.params.map((p) => p.value)];
+  const others = Object.values({ ...watched(step), ...nexts(scope.all) });
+  optimize(scope, choice, settled(tensors, gradients(step.loss, values), others));
   return { step, outputs: { ...watched(step), ...nexts(scope.all) }, inputs: inputsOf(scope) };
 }
 

@@ -84,7 +84,7 @@ function shiftedProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: 
   const rows = rowTaps(kh, outHeight, height, window); // [kh][h']
   const places = once(`rows ${showShape(x.shape)} ${rows}`, () => {
     const image = mul(cast(indicesAlong(x, 0), "int32"), int32([c * height])); // [n]
-    const first = add(reshape(image, [1, 1, n, 1]), counting(c, height, [1, c, 1, 1])); // [1, c, n, 1]
+    const first = add(reshape(image, [1, 1, n, 1]), multiples(c, height, [1, c, 1, 1])); // [1, c, n, 1]
     return placesOf(first, rows, [kh, 1, 1, outHeight]); // [kh, c, n, h']
   });
   const lines = reshape(x, [multiplyDims(n, c * height), width]); // [n c h, w]
@@ -121,12 +121,12 @@ function batchLastProducts(dy: Tensor, x: Tensor, w: Tensor, window: Window, onc
       Array.from({ length: columns }, (_, j) => within(j - tapAt(s, window).shift, outWidth)),
     );
     const leftPlaces = once(`columns ${showShape(dy.shape)} ${shifts}`, () => {
-      const first = counting(out * outHeight, outWidth, [1, out, outHeight, 1]);
+      const first = multiples(out * outHeight, outWidth, [1, out, outHeight, 1]);
       return placesOf(first, shifts, [mine.length, 1, 1, columns]); // [taps, out, h', columns]
     });
     const rightPlaces = once(`cells ${showShape(x.shape)} ${stride} ${b} ${rows}`, () => {
       const cells = Array.from({ length: columns }, (_, j) => stride * j + b);
-      const first = add(counting(c, height * width, [1, c, 1, 1]), int32(cells)); // [1, c, 1, columns]
+      const first = add(multiples(c, height * width, [1, c, 1, 1]), int32(cells)); // [1, c, 1, columns]
       return placesOf(first, rows, [kh, 1, outHeight, 1]); // [kh, c, h', columns]
     });
     const left = reshape(gather(ofGradient, leftPlaces), [mine.length * out, positions]); // [taps out, h' columns n]
@@ -160,7 +160,7 @@ const rowTaps = (kh: number, outHeight: number, height: number, window: Window):
 const int32 = (values: readonly number[], shape: readonly number[] = [values.length]): Tensor =>
   constant(Int32Array.from(values), shape);
 /** 0, step, 2 step, ... */
-const counting = (count: number, step: number, shape: readonly number[]): Tensor =>
+const multiples = (count: number, step: number, shape: readonly number[]): Tensor =>
   int32(
     Array.from({ length: count }, (_, i) => i * step),
     shape,

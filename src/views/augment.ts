@@ -197,27 +197,37 @@ function blur(x: Tensor, sigma: Tensor, size: number): Tensor {
     [1, radius + 1],
   ); // [1, r + 1]
   const weights = div(kernel, reduceSum(mul(kernel, both), { axes: [1], keep: true })); // [n, r + 1]
-  const matrix = reshape(matmul(weights, mirrored(size, radius)), [n, size, size]); // [n, s, s]
-  return banded(banded(x, matrix, 2, radius), matrix, 3, radius);
+  const bands = bandsOf(weights, size, radius);
+  const down = bands.map(({ from, to, matrix }) =>
+    matmul(reshape(matrix, [n, 1, ...matrix.shape.slice(1)]), slice(x, { 2: [from, to] })),
+  ); // [n, 3, block, s] each
+  const lines = reshape(concat(down, 2), [n, 3 * size, size]); // [n, 3 s, s]
+  const across = bands.map(({ from, to, matrix }) => matmul(slice(lines, { 2: [from, to] }), swap(matrix))); // [n, 3 s, block] each
+  return reshape(concat(across, 2), [n, 3, size, size]);
 }
 
-/**
- * Lines along an axis of x [n, 3, s, s] by a matrix [n, s, s] that is zero but for `radius` on either side of its diagonal;
- * those of large views block by block, each from the lines near it alone.
- */
-function banded(x: Tensor, matrix: Tensor, axis: 2 | 3, radius: number): Tensor {
-  const [n, , size] = x.shape as [Dim, number, number];
+/** A block of pixels along a line, made of the pixels [from, to) by a matrix [n, block, to - from]. */
+interface Band {
+  readonly from: number;
+  readonly to: number;
+  readonly matrix: Tensor;
+}
+
+/** A line blurred by weights [n, r + 1] of distances, its ends mirrored; large ones block by block. */
+function bandsOf(weights: Tensor, size: number, radius: number): readonly Band[] {
   const block = inBlocks(size) ? BLOCK : size;
-  const blocks = Array.from({ length: size / block }, (_, i) => {
+  return Array.from({ length: size / block }, (_, i) => {
     const [first, end] = [i * block, (i + 1) * block];
     const [from, to] = [Math.max(0, first - radius), Math.min(size, end + radius)];
-    const near = slice(x, { [axis]: [from, to] }); // x, of the axis [from, to)
-    const band = slice(matrix, { 1: [first, end], 2: [from, to] }); // [n, block, to - from]
-    if (axis === 2) return matmul(reshape(band, [n, 1, block, to - from]), near); // [n, 3, block, s]
-    const lines = reshape(near, [n, 3 * size, to - from]); // [n, 3 s, to - from]
-    return reshape(matmul(lines, swap(band)), [n, 3, size, block]); // [n, 3, s, block]
+    const cells = block * (to - from);
+    const table = new Float32Array((radius + 1) * cells); // row t takes the pixels at distance t
+    for (let t = 0; t <= radius; t++)
+      for (let out = first; out < end; out++)
+        for (const near of new Set([out - t, out + t]))
+          table[t * cells + (out - first) * (to - from) + mirror(near, size) - from]! += 1;
+    const matrix = matmul(weights, constant(table, [radius + 1, cells])); // [n, block (to - from)]
+    return { from, to, matrix: reshape(matrix, [weights.shape[0]!, block, to - from]) };
   });
-  return concat(blocks, axis); // [n, 3, s, s]
 }
 
 /** A place within a line, mirrored at the ends, which are not repeated. */
@@ -225,18 +235,6 @@ const mirror = (i: number, size: number): number => {
   const inside = i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i;
   return Math.min(size - 1, Math.max(0, inside));
 };
-
-/** Row t: the matrix [s, s] that takes from the pixels at distance t, edges mirrored; [r + 1, s s]. */
-function mirrored(size: number, radius: number): Tensor {
-  const data = new Float32Array((radius + 1) * size * size);
-  for (let t = 0; t <= radius; t++)
-    for (let i = 0; i < size; i++)
-      for (const j of new Set([i - t, i + t])) {
-        const at = (t * size + i) * size + mirror(j, size);
-        data[at] = data[at]! + 1;
-      }
-  return constant(data, [radius + 1, size * size]);
-}
 
 /** Values of 1/2 and above inverted where the flag [n, 1, 1] is 1. */
 function solarize(x: Tensor, flag: Tensor): Tensor {
