@@ -1,5 +1,11 @@
 /** Images of different sizes in one array. */
-import type { Source } from "./decode.ts";
+
+export interface Source {
+  readonly width: number;
+  readonly height: number;
+  /** sRGB, [height, width, 3]. */
+  readonly pixels: Uint8Array;
+}
 
 export interface Canvas {
   /** [n, height, width, 3], each image in its top left corner, zeros elsewhere. */

@@ -1,7 +1,9 @@
-/** Image files to sRGB pixels, with sharp. */
+/** Image files to sRGB pixels: with sharp, small JPEGs at once. */
 import { readFileSync, statSync } from "node:fs";
 import type { Sharp } from "sharp";
 import { expected, messageOf } from "../errors.ts";
+import type { Source } from "./canvas.ts";
+import { decodeSmallJpeg } from "./small-jpeg.ts";
 
 let loading: ReturnType<typeof load> | undefined;
 
@@ -28,13 +30,6 @@ export const MAX_PIXELS = 2 ** 28;
  */
 const BEHIND = { r: 124, g: 116, b: 104 };
 
-export interface Source {
-  readonly width: number;
-  readonly height: number;
-  /** sRGB, [height, width, 3]. */
-  readonly pixels: Uint8Array;
-}
-
 /**
  * An image for training views: the whole of it, with its aspect, scaled down (never up) so that the shorter side
  * is at most `shorterSide` pixels and the longer one at most twice that. At least one pixel a side.
@@ -44,8 +39,11 @@ export interface Source {
  * @throws UserError with the path if the file is no image, is broken or cut off, or exceeds `MAX_PIXELS`.
  */
 export async function decodeSource(path: string, shorterSide: number): Promise<Source> {
-  const source = await pixelsOf(path, (image) =>
-    image.resize(shorterSide, shorterSide, { fit: "outside", withoutEnlargement: true, kernel: "linear" }),
+  const source = await pixelsOf(
+    path,
+    (width, height) => Math.min(width, height) <= shorterSide && Math.max(width, height) <= 2 * shorterSide,
+    (image) =>
+      image.resize(shorterSide, shorterSide, { fit: "outside", withoutEnlargement: true, kernel: "linear" }),
   );
   // How long the image is shows only now. Asking for its size first would cost every image a second trip through
   // JavaScript, which stands still during a training step; such images are few.
@@ -58,15 +56,29 @@ export async function decodeSource(path: string, shorterSide: number): Promise<S
  * [side, side, 3]. Otherwise like `decodeSource`.
  */
 export async function decodeSquare(path: string, side: number): Promise<Source> {
-  return pixelsOf(path, (image) => image.resize(side, side, { fit: "cover", kernel: "linear" }));
+  return pixelsOf(
+    path,
+    (width, height) => width === side && height === side,
+    (image) => image.resize(side, side, { fit: "cover", kernel: "linear" }),
+  );
 }
 
-/** Decodes in one job on libuv's pool; JPEG is decoded at the smallest of its scales that is large enough. */
-async function pixelsOf(path: string, resize: (image: Sharp) => Sharp): Promise<Source> {
+/**
+ * Decodes in one job on libuv's pool, JPEG at the smallest of its scales that is large enough; a small JPEG that
+ * `fits` as it is at once.
+ */
+async function pixelsOf(
+  path: string,
+  fits: (width: number, height: number) => boolean,
+  resize: (image: Sharp) => Sharp,
+): Promise<Source> {
+  const file = smallFile(path);
+  const small = file && (await decodeSmallJpeg(file, fits));
+  if (small) return small;
   const sharp = await loadSharp();
   const decode = async () => {
     // "error" refuses files that are cut off, which would decode half gray, and lets oddities of metadata pass.
-    const image = sharp(smallFile(path) ?? path, {
+    const image = sharp(file ?? path, {
       failOn: "error",
       limitInputPixels: MAX_PIXELS,
       sequentialRead: true,
@@ -86,12 +98,17 @@ async function pixelsOf(path: string, resize: (image: Sharp) => Sharp): Promise<
 const SMALL_FILE = 2 ** 16;
 
 /**
- * The bytes of a small file. sharp opens a file some twenty times to find out what it is; of bytes, a quarter of the time that
- * a small image takes is saved. Read at once, for a decode that had to come back to JavaScript would wait for it.
+ * The bytes of a small file. sharp opens a file some twenty times to find out what it is; of bytes, a quarter of the
+ * time that a small image takes is saved. Read at once, for a decode that had to come back to JavaScript would wait
+ * for it. Undefined also where it cannot be read: sharp says why.
  */
 function smallFile(path: string): Uint8Array | undefined {
-  const stats = statSync(path, { throwIfNoEntry: false });
-  return stats?.isFile() && stats.size > 0 && stats.size <= SMALL_FILE ? readFileSync(path) : undefined;
+  try {
+    const stats = statSync(path);
+    return stats.isFile() && stats.size > 0 && stats.size <= SMALL_FILE ? readFileSync(path) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 async function shrunk({ width, height, pixels }: Source, factor: number): Promise<Source> {

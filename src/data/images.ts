@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import PQueue from "p-queue";
 import { messageOf } from "../errors.ts";
-import { decodeSource, type Source } from "./decode.ts";
+import type { Source } from "./canvas.ts";
+import { decodeSource } from "./decode.ts";
 import type { Sources } from "./sources.ts";
 
 export interface ImagesOptions {

@@ -2,7 +2,8 @@ import { truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
 import sharp, { type Sharp } from "sharp";
-import { decodeSource, decodeSquare, type Source } from "../../src/data/decode.ts";
+import type { Source } from "../../src/data/canvas.ts";
+import { decodeSource, decodeSquare } from "../../src/data/decode.ts";
 import { UserError } from "../../src/errors.ts";
 import { failure, plain, temporaryFolder } from "./folder.ts";
 
@@ -78,6 +79,18 @@ describe("data/decode", () => {
     expectPixel(source, [15, 5], [255, 255, 255]);
     expectPixel(source, [15, 45], [0, 0, 0]);
     expectPixel(await decodeSquare(path, 20), [10, 18], [0, 0, 0]);
+  });
+
+  it("applies the orientation of small JPEGs too", async () => {
+    const path = await save("small.jpg", plain(20, 12, orange).jpeg().withMetadata({ orientation: 6 }));
+    expect(sizeOf(await decodeSource(path, 64))).to.deep.equal([12, 20]);
+  });
+
+  it("scales small JPEGs for squares", async () => {
+    const path = await save("square.jpg", plain(20, 12, orange).jpeg());
+    const square = await decodeSquare(path, 16);
+    expect(sizeOf(square)).to.deep.equal([16, 16]);
+    expectPixel(square, [8, 8], orangeBytes, 6);
   });
 
   it("takes the first frame", async () => {
