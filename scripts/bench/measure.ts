@@ -88,7 +88,12 @@ export async function openStep(
   const artifact = inMemory(manifest, graphs);
   const state = initialState(artifact.manifest, { seed: 0, images: dataset });
   const where = manifest.name;
-  const trainer = await openTrainer(artifact, state, { ...options, where, images: dataset, microBatch });
+  const trainer = await openTrainer(artifact, () => state, {
+    ...options,
+    where,
+    images: dataset,
+    microBatch,
+  });
   const at = { step: 50, steps: 100, stepsPerEpoch: 50, images: dataset };
   const { imageSize: side } = spec;
   const indices = Array.from({ length: n }, (_, i) => i);

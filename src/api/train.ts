@@ -49,7 +49,7 @@ export async function train(
   const { provider, threads } = config;
   const session = { provider, threads: threads ?? undefined };
   const { images } = config;
-  // The runtime plans the step on a thread of its own, while the first images are decoded and files written.
+  // The runtime plans the step on a thread of its own, while weights are drawn, the first images decoded and files written.
   const opening = openTrainer(artifact, state, {
     ...session,
     where: options.out,
@@ -139,11 +139,11 @@ async function startingPoint(
   manifest: Manifest,
   config: RunConfig,
   checkpoints: string,
-): Promise<{ step: number; state: StateMap }> {
+): Promise<{ step: number; state: () => StateMap }> {
   const path = await latestCheckpoint(checkpoints);
-  if (path === undefined) return { step: 0, state: initialState(manifest, config) };
+  if (path === undefined) return { step: 0, state: () => initialState(manifest, config) };
   const { step, tensors } = await loadCheckpoint(path);
-  return { step, state: tensors };
+  return { step, state: () => tensors };
 }
 
 async function save(dir: string, step: number, trainer: Trainer): Promise<void> {

@@ -14,7 +14,8 @@ export interface StatefulSession {
 }
 
 /**
- * In place where the runtime can be told to, else fed. Takes over the arrays of the initial state.
+ * In place where the runtime can be told to, else fed. Takes over the arrays of the initial state, which is asked for while
+ * the runtime plans the graph on a thread of its own: to draw the weights of a large encoder takes as long.
  *
  * @throws UserError if the provider cannot run here or the graph is damaged; `what` names the graph.
  */
@@ -22,16 +23,30 @@ export async function openStateful(
   graph: Uint8Array,
   what: string,
   entries: readonly StateEntry[],
-  initial: Feeds,
+  initial: () => Feeds,
   options: SessionOptions = {},
 ): Promise<StatefulSession> {
   const { provider = "cpu" } = options;
   const open = provider === "cpu" ? nativeRuntime() : undefined;
-  if (!open) return feeding(await openSession(graph, what, options), entries, initial);
-  const session = await open(graph, options).catch((error) => {
+  if (!open) {
+    const state = initial();
+    return feeding(await openSession(graph, what, options), entries, state);
+  }
+  const opening = open(graph, options);
+  let state: Feeds;
+  try {
+    state = initial();
+  } catch (error) {
+    opening.then(
+      (session) => session.close(),
+      () => {},
+    );
+    throw error;
+  }
+  const session = await opening.catch((error) => {
     throw notRunnable(what, provider, error);
   });
-  return inPlace(session, entries, initial);
+  return inPlace(session, entries, state);
 }
 
 /** State that is fed to a session and replaced by what it puts out. */

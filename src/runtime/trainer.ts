@@ -4,7 +4,7 @@ import type { Artifact } from "../artifact/files.ts";
 import { type Manifest, type StateEntry, VIEW_COLUMNS } from "../spec.ts";
 import { openBank } from "./bank.ts";
 import { openParts } from "./parts.ts";
-import { type Feeds, openSession, type Session, type SessionOptions } from "./session.ts";
+import { openSession, type Session, type SessionOptions } from "./session.ts";
 import { checkState, fromRuntime, type StateMap, toRuntime } from "./state.ts";
 import { feeding, openStateful, type StatefulSession } from "./stateful.ts";
 
@@ -51,20 +51,17 @@ export interface TrainerOptions extends SessionOptions {
 }
 
 /**
- * Takes over the arrays of the initial state.
+ * Takes over the arrays of the initial state, which is asked for once, while the step's graph is opened.
  *
  * @throws UserError if the state does not fit the artifact or the provider cannot run it.
  */
 export async function openTrainer(
   artifact: Artifact,
-  initial: StateMap,
-  { where, images, microBatch = 64, ...options }: TrainerOptions,
+  initial: () => StateMap,
+  options: TrainerOptions,
 ): Promise<Trainer> {
   const { manifest } = artifact;
-  checkState(manifest, initial, images, where);
-  const banks = openBanks(manifest, initial);
-  const whole = manifest.state.filter(({ rows }) => !rows);
-  const step = await openStep(artifact, microBatch, options, whole, feedsOf(whole, initial));
+  const { step, banks } = await openStep(artifact, initial, options);
   const outputs = [...manifest.metrics, manifest.embedding, ...banks.map(({ next }) => next)];
   let encoder: Session | undefined;
 
@@ -103,7 +100,7 @@ export async function openTrainer(
       encoder ??= await openSession(await artifact.graph("encode"), `${artifact.dir}/encode.onnx`, options);
       const feeds: Record<string, ort.Tensor> = { images: new ort.Tensor("uint8", images, [...shape]) };
       const { state } = step;
-      for (const { name } of whole) if (encoder.inputs.includes(name)) feeds[name] = state[name]!;
+      for (const name of encoder.inputs) feeds[name] ??= state[name]!;
       const { features } = await encoder.run(feeds);
       return features!.data as Float32Array;
     },
@@ -121,16 +118,27 @@ export async function openTrainer(
 
 async function openStep(
   artifact: Artifact,
-  microBatch: number,
-  options: SessionOptions,
-  entries: readonly StateEntry[],
-  state: Feeds,
-): Promise<StatefulSession> {
-  if (!artifact.manifest.files.step) {
-    return feeding(await openParts(artifact, microBatch, options), entries, state);
-  }
-  const graph = await artifact.graph("step");
-  return openStateful(graph, `${artifact.dir}/step.onnx`, entries, state, { ...options, asWritten: true });
+  initial: () => StateMap,
+  { where, images, microBatch = 64, ...options }: TrainerOptions,
+) {
+  const { manifest } = artifact;
+  const whole = manifest.state.filter(({ rows }) => !rows);
+  let banks: ReturnType<typeof openBanks> = [];
+  const begin = () => {
+    const state = initial();
+    checkState(manifest, state, images, where);
+    banks = openBanks(manifest, state);
+    return feedsOf(whole, state);
+  };
+  const open = async (): Promise<StatefulSession> => {
+    if (!manifest.files.step) {
+      const state = begin();
+      return feeding(await openParts(artifact, microBatch, options), whole, state);
+    }
+    const graph = await artifact.graph("step");
+    return openStateful(graph, `${artifact.dir}/step.onnx`, whole, begin, { ...options, asWritten: true });
+  };
+  return { step: await open(), banks };
 }
 
 // Functions of their own, for closures beside `step` would hold the initial state for good.

@@ -175,7 +175,7 @@ describe("instance discrimination", () => {
       const run = { seed: 3, images: 11 };
       const initial = initialState(artifact.manifest, run);
       expect(initial.get("bank")!.shape).to.deep.equal([run.images, DIM]);
-      const trainer = await openTrainer(artifact, initial, {
+      const trainer = await openTrainer(artifact, () => initial, {
         where: "test",
         images: run.images,
         threads: 1,

@@ -36,7 +36,7 @@ describe("runtime/trainer", () => {
     return { images, height: SIDE, width: SIDE, indices, views, permutations: [], others: {}, scalars };
   }
   const open = (state = initialState(artifact.manifest, RUN)) =>
-    openTrainer(artifact, state, { where: "test", images: RUN.images, threads: 1 });
+    openTrainer(artifact, () => state, { where: "test", images: RUN.images, threads: 1 });
   const using = async <T>(trainer: Trainer, work: (trainer: Trainer) => Promise<T>) => {
     try {
       return await work(trainer);

@@ -94,7 +94,7 @@ async function views(): Promise<Answers> {
   const views = augment(images, params, recipes, pieces);
   const means = views.flatMap(piecesOf).map((piece) => reduceMean(piece));
   const graph = encodeModel(buildModel({ y: means.reduce(add) }, { name: "views" }));
-  const session = await openStateful(graph, "views", [], {});
+  const session = await openStateful(graph, "views", [], () => ({}));
   const sources = await findImages(values.data, { limit: Number(values.limit) });
 
   const open = () =>
