@@ -101,7 +101,10 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     loss = output.metrics.loss!;
     rate.add(batch, (performance.now() - before) / 1000);
     const epoch = images.epoch + 1;
-    const record: Record<string, number> = { ...output.metrics, ...look(output, step, guard, scalars) };
+    const record: Record<string, number> = {
+      ...output.metrics,
+      ...(await look(output, step, guard, scalars)),
+    };
     if (step % stepsPerEpoch === 0 && options.epochEnd) Object.assign(record, await options.epochEnd(epoch));
     options.log({
       step,
@@ -127,12 +130,12 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
 }
 
 /** Stops on a loss that is no number and, now and then, on a collapsed embedding. */
-function look(
+async function look(
   { metrics, embedding }: StepOutput,
   step: number,
   guard: ReturnType<typeof collapseGuard>,
   scalars: Readonly<Record<string, number>>,
-): Readonly<Record<string, number>> {
+): Promise<Readonly<Record<string, number>>> {
   if (!Number.isFinite(metrics.loss)) {
     throw new UserError(
       `the loss is ${metrics.loss} at step ${step} (learning rate ${scalars.lr?.toPrecision(3)}); ` +
@@ -141,7 +144,7 @@ function look(
     );
   }
   if (step % SIGNS_EVERY !== 0) return {};
-  const signs = signsOf(embedding);
+  const signs = await signsOf(embedding);
   const diagnosis = guard.look(step, signs);
   if (diagnosis) throw new UserError(diagnosis, FAILED);
   return { embeddingStd: signs.std, effectiveRank: signs.effectiveRank };

@@ -46,7 +46,7 @@ describe("similarity, the negative control", () => {
       const batch = batchOf(artifact, 12, PIXELS, step);
       const { outputs, metrics, next } = await stepper.step(state, batch, SCALARS);
       const [rows, d] = outputs.embedding!.dims as [number, number];
-      signs.push(signsOf({ data: outputs.embedding!.data as Float32Array, rows, d }));
+      signs.push(await signsOf({ data: outputs.embedding!.data as Float32Array, rows, d }));
       if (step % 10 === 0) diagnosis = guard.look(step, signs.at(-1)!);
       loss = metrics.loss!;
       state = next;

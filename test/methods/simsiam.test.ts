@@ -136,7 +136,7 @@ describe("SimSiam", () => {
       for (let step = 1; step <= 50; step++) {
         const { outputs, next } = await own.step(at, batchOf(artifact, 32, 8, step), SCALARS);
         const data = outputs.embedding!.data as Float32Array;
-        if (step > 35) signs.push(signsOf({ data, rows: 64, d: WIDTH }));
+        if (step > 35) signs.push(await signsOf({ data, rows: 64, d: WIDTH }));
         at = next;
       }
       return signs;

@@ -28,37 +28,38 @@ function naiveStd({ data, rows, d }: ReturnType<typeof embeddings>): number {
 }
 
 describe("train/signs", () => {
-  it("has the naive standard deviation, with more rows than dimensions and with fewer", () => {
+  it("has the naive standard deviation, with more rows than dimensions and with fewer", async () => {
     for (const z of [noise(50, 8), noise(6, 20), embeddings(9, 3, (i, j) => 5 + i * j)]) {
-      expect(signsOf(z).std).to.be.closeTo(naiveStd(z), 1e-6);
+      expect((await signsOf(z)).std).to.be.closeTo(naiveStd(z), 1e-6);
     }
   });
 
-  it("tells embeddings that are spread from equal ones", () => {
-    const spread = signsOf(noise(500, 16));
+  it("tells embeddings that are spread from equal ones", async () => {
+    const spread = await signsOf(noise(500, 16));
     expect(spread.std).to.be.closeTo(1, 0.02);
     expect(spread.effectiveRank).to.be.within(15, 16);
-    const equal = signsOf(embeddings(20, 16, (_, j) => j - 3));
+    const equal = await signsOf(embeddings(20, 16, (_, j) => j - 3));
     expect(equal.std).to.be.closeTo(0, 1e-6);
     expect(equal.effectiveRank).to.be.closeTo(1, 1e-9);
-    expect(signsOf(embeddings(20, 16, () => 0))).to.deep.equal({ std: 0, effectiveRank: 1 });
+    expect(await signsOf(embeddings(20, 16, () => 0))).to.deep.equal({ std: 0, effectiveRank: 1 });
   });
 
-  it("has the effective rank of known spectra", () => {
+  it("has the effective rank of known spectra", async () => {
     // Rows +-e_j, equally often: variances equal on k axes, so rank k; n >= d and n < d.
     const axes = (k: number, d: number) =>
       embeddings(2 * k, d, (i, j) => (j === i >> 1 ? (i % 2 ? -1 : 1) : 0));
-    expect(signsOf(axes(8, 8)).effectiveRank).to.be.closeTo(8, 1e-6);
-    expect(signsOf(axes(3, 32)).effectiveRank).to.be.closeTo(3, 1e-6);
+    expect((await signsOf(axes(8, 8))).effectiveRank).to.be.closeTo(8, 1e-6);
+    expect((await signsOf(axes(3, 32))).effectiveRank).to.be.closeTo(3, 1e-6);
     // Three rows of +-e_0 to one of +-e_1: shares 3/4 and 1/4.
     const uneven = embeddings(8, 4, (i, j) => (j === (i < 6 ? 0 : 1) ? (i % 2 ? -1 : 1) : 0));
     const entropy = -(0.75 * Math.log(0.75) + 0.25 * Math.log(0.25));
-    expect(signsOf(uneven).effectiveRank).to.be.closeTo(Math.exp(entropy), 1e-6);
+    expect((await signsOf(uneven)).effectiveRank).to.be.closeTo(Math.exp(entropy), 1e-6);
   });
 
-  it("looks at the direction of embeddings alone", () => {
+  it("looks at the direction of embeddings alone", async () => {
     const z = noise(30, 8);
-    const [a, b] = [signsOf(z), signsOf({ ...z, data: z.data.map((x) => 1000 * x) })];
+    const a = await signsOf(z);
+    const b = await signsOf({ ...z, data: z.data.map((x) => 1000 * x) });
     expect(b.std).to.be.closeTo(a.std, 1e-6);
     expect(b.effectiveRank).to.be.closeTo(a.effectiveRank, 1e-4);
   });
