@@ -5,7 +5,7 @@ import sharp, { type Sharp } from "sharp";
 import type { Source } from "../../src/data/canvas.ts";
 import { decodeSource, decodeSquare } from "../../src/data/decode.ts";
 import { UserError } from "../../src/errors.ts";
-import { failure, plain, temporaryFolder } from "./folder.ts";
+import { failure, noise, plain, temporaryFolder } from "./folder.ts";
 
 describe("data/decode", () => {
   const folder = temporaryFolder();
@@ -156,17 +156,6 @@ describe("data/decode", () => {
       }
       expect(await decodeSource(path, 32).catch((error) => error)).to.be.instanceOf(UserError);
     };
-    const noise = (width: number, height: number) =>
-      sharp({
-        create: {
-          width,
-          height,
-          channels: 3,
-          background: "black",
-          noise: { type: "gaussian", mean: 128, sigma: 40 },
-        },
-      });
-
     for (const progressive of [false, true]) {
       for (const share of [0.99, 0.5, 0.05]) {
         it(`a ${progressive ? "progressive" : "baseline"} JPEG cut at ${share}`, async () => {

@@ -35,6 +35,14 @@ export function plain(width: number, height: number, background: Create["backgro
   return sharp({ create: { width, height, channels: 3, background } });
 }
 
+/** Gray with noise: what JPEG cannot make small. */
+export function noise(width: number, height: number): Sharp {
+  const background = "black";
+  return sharp({
+    create: { width, height, channels: 3, background, noise: { type: "gaussian", mean: 128, sigma: 40 } },
+  });
+}
+
 /** The message of what a promise rejects with. */
 export async function failure(promise: Promise<unknown>): Promise<string> {
   try {
