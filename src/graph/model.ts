@@ -8,6 +8,8 @@ import {
   ModelProtoSchema,
   type NodeProto,
   NodeProtoSchema,
+  type OperatorSetIdProto,
+  OperatorSetIdProtoSchema,
   type TensorProto,
   TensorProto_DataType,
   TensorProtoSchema,
@@ -15,13 +17,20 @@ import {
   ValueInfoProtoSchema,
 } from "onnx-buf";
 import type { DType, Shape } from "../spec.ts";
-import { type Attribute, dtypeOf, type Node, type Tensor, type TensorData } from "./tensor.ts";
+import {
+  type Attribute,
+  type Attributes,
+  dtypeOf,
+  type Node,
+  type Tensor,
+  type TensorData,
+} from "./tensor.ts";
 
 export type { ModelProto } from "onnx-buf";
 
 /** The one operator set of all our graphs. LayerNormalization came with 17; nothing of ours needs a newer one. */
 export const OPSET = 17;
-const IR_VERSION = 8;
+export const IR_VERSION = 8;
 
 /** ONNX's codes of our types. */
 export const DATA_TYPES: Readonly<Record<DType, TensorProto_DataType>> = {
@@ -73,13 +82,8 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
       if (t === null) return "";
       return t.source.kind === "constant" ? constants.nameOf(t.source.data, t.shape) : names.get(t)!;
     });
-    return create(NodeProtoSchema, {
-      opType: node.op.type,
-      name: label,
-      input: used,
-      output: node.outputs.map((t) => names.get(t)!),
-      attribute: Object.entries(node.attributes).map(([name, value]) => attribute(name, value)),
-    });
+    const made = node.outputs.map((t) => names.get(t)!);
+    return nodeProto(node.op.type, label, used, made, node.attributes);
   });
   const batch = [...inputs].find(isSymbolic);
   if (options.late && batch) nodes.unshift(...tellLate(reached.nodes, nodes, names.get(batch)!, constants));
@@ -90,13 +94,13 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
         ? constants.nameOf(tensor.source.data, tensor.shape)
         : names.get(tensor)!;
     if (from !== name) {
-      nodes.push(nodeProto("Identity", [from], name));
+      nodes.push(nodeProto("Identity", `${name}/Identity`, [from], [name]));
     }
   }
   return create(ModelProtoSchema, {
     irVersion: BigInt(IR_VERSION),
     producerName: "ort-pretrain",
-    opsetImport: [{ domain: "", version: BigInt(OPSET) }],
+    opsetImport: [opsetOf("", OPSET)],
     metadataProps: Object.entries(options.metadata ?? {}).map(([key, value]) => ({ key, value })),
     graph: {
       name: options.name,
@@ -104,9 +108,19 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
       initializer: constants.protos,
       input: [...inputs].map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
       output: Object.entries(outputs).map(([name, t]) => valueInfo(name, t.dtype, t.shape)),
+      valueInfo: kernelsIn(reached.nodes).map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
     },
   });
 }
+
+export const opsetOf = (domain: string, version: number): OperatorSetIdProto =>
+  create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) });
+
+/** Weights of convolutions that nodes make: what runs a graph chooses a convolution's form by their sizes. */
+const kernelsIn = (nodes: readonly Node[]): Tensor[] => {
+  const kernels = nodes.flatMap(({ op, inputs: [, w] }) => (op.type === "Conv" ? w! : []));
+  return [...new Set(kernels.filter(({ source }) => source.kind === "node"))];
+};
 
 export const encodeModel = (model: ModelProto): Uint8Array => toBinary(ModelProtoSchema, model);
 
@@ -130,8 +144,16 @@ export function tensorProto(
   });
 }
 
-const nodeProto = (opType: string, input: string[], output: string): NodeProto =>
-  create(NodeProtoSchema, { opType, name: `${output}/${opType}`, input, output: [output] });
+export function nodeProto(
+  opType: string,
+  name: string,
+  input: string[],
+  output: string[],
+  attributes: Attributes = {},
+): NodeProto {
+  const attribute = Object.entries(attributes).map(([key, value]) => attributeProto(key, value));
+  return create(NodeProtoSchema, { opType, name, input, output, attribute });
+}
 
 const isSymbolic = ({ shape }: Tensor): boolean => shape.some((size) => typeof size === "string");
 
@@ -157,11 +179,13 @@ function tellLate(
     input[1] = name;
   });
   const number = (value: bigint) => constants.nameOf(BigInt64Array.of(value), [1]);
+  const node = (type: string, input: string[], output: string) =>
+    nodeProto(type, `${output}/${type}`, input, [output]);
   return [
-    nodeProto("Shape", [batch], "late.sizes"),
-    nodeProto("ReduceMax", ["late.sizes"], "late.size"), // [1]
-    nodeProto("Max", ["late.size", number(MOST_AXES)], "late.end"), // [1]
-    ...[...late].map(([target, name]) => nodeProto("Slice", [target, number(0n), "late.end"], name)),
+    node("Shape", [batch], "late.sizes"),
+    node("ReduceMax", ["late.sizes"], "late.size"), // [1]
+    node("Max", ["late.size", number(MOST_AXES)], "late.end"), // [1]
+    ...[...late].map(([target, name]) => node("Slice", [target, number(0n), "late.end"], name)),
   ];
 }
 
@@ -211,7 +235,7 @@ class ConstantPool {
   }
 }
 
-function attribute(name: string, value: Attribute): AttributeProto {
+function attributeProto(name: string, value: Attribute): AttributeProto {
   const Type = AttributeProto_AttributeType;
   if (typeof value === "string") {
     return create(AttributeProtoSchema, { name, type: Type.STRING, s: new TextEncoder().encode(value) });
@@ -222,7 +246,7 @@ function attribute(name: string, value: Attribute): AttributeProto {
   return create(AttributeProtoSchema, { name, type: Type.INTS, ints: value.map(BigInt) });
 }
 
-function valueInfo(name: string, dtype: DType, shape: Shape): ValueInfoProto {
+export function valueInfo(name: string, dtype: DType, shape: Shape): ValueInfoProto {
   return create(ValueInfoProtoSchema, {
     name,
     type: {

@@ -1,6 +1,7 @@
 /** A step in parts: the loss of the whole batch, in the memory of a few of its images. */
 import * as ort from "onnxruntime-node";
 import type { Artifact } from "../artifact/files.ts";
+import { fitted } from "./blocks.ts";
 import { type Feeds, openSession, type Session, type SessionOptions } from "./session.ts";
 
 const PARTS = ["embed", "contrast", "backward", "update"] as const;
@@ -14,8 +15,10 @@ export async function openParts(
   microBatch: number,
   options: SessionOptions,
 ): Promise<Pick<Session, "run" | "close">> {
-  const open = async (part: (typeof PARTS)[number]) =>
-    openSession(await artifact.graph(part), `${artifact.dir}/${part}.onnx`, { ...options, asWritten: true });
+  const open = async (part: (typeof PARTS)[number]) => {
+    const graph = await fitted(await artifact.graph(part), options.provider);
+    return openSession(graph, `${artifact.dir}/${part}.onnx`, { ...options, asWritten: true });
+  };
   const [embed, contrast, backward, update] = (await Promise.all(PARTS.map(open))) as [
     Session,
     Session,

@@ -3,6 +3,7 @@ import * as ort from "onnxruntime-node";
 import type { Artifact } from "../artifact/files.ts";
 import { type Manifest, type StateEntry, VIEW_COLUMNS } from "../spec.ts";
 import { openBank } from "./bank.ts";
+import { fitted } from "./blocks.ts";
 import { openParts } from "./parts.ts";
 import { openSession, type Session, type SessionOptions } from "./session.ts";
 import { checkState, fromRuntime, type StateMap, toRuntime } from "./state.ts";
@@ -97,7 +98,7 @@ export async function openTrainer(
       };
     },
     async encode(images, shape) {
-      encoder ??= await openSession(await artifact.graph("encode"), `${artifact.dir}/encode.onnx`, options);
+      encoder ??= await openEncoder(artifact, options);
       const feeds: Record<string, ort.Tensor> = { images: new ort.Tensor("uint8", images, [...shape]) };
       const { state } = step;
       for (const name of encoder.inputs) feeds[name] ??= state[name]!;
@@ -114,6 +115,11 @@ export async function openTrainer(
       await encoder?.close();
     },
   };
+}
+
+async function openEncoder(artifact: Artifact, options: SessionOptions): Promise<Session> {
+  const graph = await fitted(await artifact.graph("encode"), options.provider);
+  return openSession(graph, `${artifact.dir}/encode.onnx`, options);
 }
 
 async function openStep(
@@ -135,7 +141,7 @@ async function openStep(
       const state = begin();
       return feeding(await openParts(artifact, microBatch, options), whole, state);
     }
-    const graph = await artifact.graph("step");
+    const graph = await fitted(await artifact.graph("step"), options.provider);
     return openStateful(graph, `${artifact.dir}/step.onnx`, whole, begin, { ...options, asWritten: true });
   };
   return { step: await open(), banks };

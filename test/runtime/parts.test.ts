@@ -8,6 +8,7 @@ import { encoderNamed } from "../../src/encoders/index.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { methodNamed } from "../../src/methods/index.ts";
+import { fitted } from "../../src/runtime/blocks.ts";
 import { openParts } from "../../src/runtime/parts.ts";
 import { initialState, toRuntime } from "../../src/runtime/state.ts";
 import { VIEW_COLUMNS } from "../../src/spec.ts";
@@ -61,7 +62,9 @@ describe("a step in parts", () => {
     it(`of ${method} equals the whole step where one part sees all images, to 1e-4`, async () => {
       const spec = { method, encoder: "resnet20", imageSize: 16, config, optimizer: "sgd" };
       const { manifest, whole, batch, results } = await inParts(spec, 6, 6);
-      const stepper = await stepperOf(whole);
+      // With the same convolutions: the mean of what is normalised is nothing but their rounding errors.
+      const step = await fitted(whole.graphs.step);
+      const stepper = await stepperOf({ ...whole, graphs: { ...whole.graphs, step } });
       const wanted = await stepper.step(stepper.state(1), batch, SCALARS);
       expect(Object.keys(results)).to.include.members(Object.keys(wanted.outputs));
       expect(results.loss!.data[0]).to.be.closeTo(

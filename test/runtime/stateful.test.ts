@@ -5,6 +5,7 @@ import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { add, mul } from "../../src/ops/elementwise.ts";
 import { cast, concat } from "../../src/ops/movement.ts";
+import { fitted } from "../../src/runtime/blocks.ts";
 import { nativeRuntime } from "../../src/runtime/c-api.ts";
 import { openSession } from "../../src/runtime/session.ts";
 import { initialState, toRuntime } from "../../src/runtime/state.ts";
@@ -34,10 +35,11 @@ describe("runtime/stateful", () => {
     const initial = [...initialState(manifest, { seed: 1, images: IMAGES })];
     const named = Object.fromEntries(initial.map(([name, tensor]) => [name, toRuntime(tensor)]));
     const state = Object.fromEntries(whole.map(({ name }) => [name, named[name]!]));
+    const step = await fitted(graphs.step);
     const session: StatefulSession =
       way === "fed"
-        ? feeding(await openSession(graphs.step, "step", OPTIONS), whole, state)
-        : inPlace(await native(graphs.step), whole, state);
+        ? feeding(await openSession(step, "step", OPTIONS), whole, state)
+        : inPlace(await native(step), whole, state);
     const outputs = [...manifest.metrics, manifest.embedding, ...banks.map(({ next }) => next)];
     const seen: number[][] = [];
     for (let step = 1; step <= STEPS; step++) {
