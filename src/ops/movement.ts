@@ -135,11 +135,12 @@ const sliceOp = operator({
   },
 });
 
-/** Puts `step - 1` zeros between neighbours along an axis. */
-export function spread(x: Tensor, axis: number, step: number): Tensor {
+/** Puts `step - 1` zeros between neighbours along an axis, and fewer than `step` behind the last, to be of that length. */
+export function spread(x: Tensor, axis: number, step: number, length?: number): Tensor {
   if (step === 1) return x;
   const size = fixed(x.shape[axis], "size");
-  if (axis === x.shape.length - 1) return spreadLast(x, size, step);
+  const end = length ?? (size - 1) * step + 1;
+  if (axis === x.shape.length - 1) return spreadLast(x, size, step, end);
   const rows = [...x.shape.slice(0, axis + 1), 1, ...x.shape.slice(axis + 1)]; // [..., size, 1, ...]
   const after = rows.map((_, i) => (i === axis + 1 ? step - 1 : 0));
   const wide = pad(
@@ -148,15 +149,15 @@ export function spread(x: Tensor, axis: number, step: number): Tensor {
     after,
   ); // [..., size, step, ...]
   const merged = [...x.shape.slice(0, axis), size * step, ...x.shape.slice(axis + 1)];
-  return slice(reshape(wide, merged, x), { [axis]: [0, (size - 1) * step + 1] });
+  const whole = reshape(wide, merged, x); // [..., size step, ...]
+  return end === size * step ? whole : slice(whole, { [axis]: [0, end] });
 }
 
 /** The last axis by a matrix of zeros and ones: copying single values one by one takes far longer. */
-function spreadLast(x: Tensor, size: number, step: number): Tensor {
-  const wide = (size - 1) * step + 1;
-  const ones = new Float32Array(size * wide);
-  for (let i = 0; i < size; i++) ones[i * wide + i * step] = 1;
-  return spreadProduct([x, constant(ones, [size, wide])])[0]!;
+function spreadLast(x: Tensor, size: number, step: number, end: number): Tensor {
+  const ones = new Float32Array(size * end);
+  for (let i = 0; i < size; i++) ones[i * end + i * step] = 1;
+  return spreadProduct([x, constant(ones, [size, end])])[0]!;
 }
 const spreadProduct = operator({
   type: "MatMul",

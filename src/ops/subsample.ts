@@ -1,6 +1,6 @@
 /** Every stride-th row and column of maps, without a sum. */
 import { fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
-import { pad, spread } from "./movement.ts";
+import { spread } from "./movement.ts";
 
 // An average of one value each: up to three times as fast as a Slice, which copies value by value.
 const subsampleOp = operator({
@@ -13,13 +13,10 @@ const subsampleOp = operator({
     const kept = sides.map((side) => Math.floor((fixed(side, "height and width") - 1) / stride) + 1);
     return [{ dtype: x!.dtype, shape: [n!, c!, ...kept] }];
   },
-  gradient: ({ inputs: [x], outputs: [y], grad, attributes }) => {
+  gradient: ({ inputs: [x], grad, attributes }) => {
     const [stride] = attributes.strides as readonly [number];
-    const wide = spread(spread(grad, 2, stride), 3, stride);
-    const rest = x!.shape.map((side, i) =>
-      i < 2 ? 0 : fixed(side, "size") - (fixed(y!.shape[i], "size") - 1) * stride - 1,
-    );
-    return [pad(wide, [0, 0, 0, 0], rest)];
+    const [height, width] = x!.shape.slice(2).map((side) => fixed(side, "size")) as [number, number];
+    return [spread(spread(grad, 2, stride, height), 3, stride, width)];
   },
 });
 
