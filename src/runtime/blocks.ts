@@ -40,7 +40,7 @@ export function blockSize(): Promise<number | undefined> {
   return found;
 }
 
-/** Of a map of two pixels, the first channel's second comes after as many values as a block has. */
+/** Seen by a map of two pixels: the second of the first channel comes after as many values as a block has. */
 async function observed(): Promise<number | undefined> {
   const sizes = [1, 64, 1, 2];
   const [x, y] = ["x", "y"].map((name) => valueInfo(name, "float32", sizes));
@@ -85,7 +85,7 @@ export function inBlocks(bytes: Uint8Array, block: number): Uint8Array {
 /** [out, c, height, width] of weights. */
 type Kernel = readonly [number, number, number, number];
 
-/** Four sizes each, of what has four that are known. */
+/** Of values that have four sizes, all known. */
 function sizesOf(values: readonly ValueInfoProto[]): ReadonlyMap<string, Kernel> {
   const sizes = new Map<string, Kernel>();
   for (const { name, type } of values) {
@@ -103,11 +103,11 @@ function fits({ opType, domain, attribute }: NodeProto, [out, c]: Kernel, block:
   return opType === "Conv" && domain === "" && groups === 1n && filled;
 }
 
-/** Nodes in their order, with what convolutions on blocks need. */
+/** Nodes in their order, and what those on blocks need. A map or a kernel is turned once for all that read it. */
 class Blocks {
   readonly nodes: Kept[] = [];
   readonly lists = new Map<string, TensorProto>();
-  /** What was turned already. */
+  /** From names to names in blocks. */
   private readonly turned = new Map<string, string>();
   private readonly block: number;
 
@@ -120,24 +120,12 @@ class Blocks {
     const [out, c] = kernel;
     const map = c < this.block ? x : this.once(x, () => this.add("ReorderInput", node, [x]));
     const weights = this.once(w, () => this.turnedKernel(node, w, kernel));
-    const convolution = nodeProto(
-      "Conv",
-      node.name,
-      [map, weights, ...bias],
-      [`blocks.${this.nodes.length}`],
-    );
+    const place = this.nodes.length;
+    const y = `blocks.${place}`;
+    const convolution = onBlocks(nodeProto("Conv", node.name, [map, weights, ...bias], [y]));
     convolution.attribute = node.attribute;
-    this.nodes.push(onBlocks(convolution));
-    const back = nodeProto(
-      "ReorderOutput",
-      `${node.name}.${this.nodes.length}`,
-      convolution.output,
-      node.output,
-      {
-        channels: out,
-      },
-    );
-    this.nodes.push(onBlocks(back));
+    const back = nodeProto("ReorderOutput", `${node.name}.${place}`, [y], node.output, { channels: out });
+    this.nodes.push(convolution, onBlocks(back));
   }
 
   /** [out, c, kh, kw] as [out / b, c / b, kh, kw, b, b], for few channels as [out / b, c, kh, kw, b]; under its own sizes. */
