@@ -14,7 +14,7 @@ import { opsetOf } from "./model.ts";
 
 /** Numbers of fields that onnx.proto gives a model, a graph and a node. */
 const MODEL = { graph: 7, opsetImport: 8 };
-const GRAPH = { node: 1, initializer: 5, input: 11, valueInfo: 13 };
+const GRAPH = { node: 1, initializer: 5, input: 11, output: 12, valueInfo: 13 };
 const NODE = { opType: 4 };
 
 /** A node, or the bytes of one that is left alone. */
@@ -29,8 +29,8 @@ export interface Change {
 }
 
 /**
- * The bytes of a model with its nodes changed. `change` sees nodes of one operator type, others in their bytes, and what the
- * graph declares of inputs and inner values.
+ * The bytes of a model with its nodes changed. `change` sees nodes of one operator type, others in their bytes, and the
+ * values whose types the graph declares.
  * @throws Error on bytes that are no model
  */
 export function changeNodes(
@@ -42,15 +42,12 @@ export function changeNodes(
   const graph = model.find(({ number }) => number === MODEL.graph);
   if (!graph) return bytes;
   const fields = fieldsOf(graph.content);
-  const values = fields.filter(({ number }) => number === GRAPH.input || number === GRAPH.valueInfo);
-  const nodes = fields.filter(({ number }) => number === GRAPH.node);
+  const contents = (...wanted: readonly number[]) =>
+    fields.filter(({ number }) => wanted.includes(number)).map(({ content }) => content);
+  const values = contents(GRAPH.input, GRAPH.output, GRAPH.valueInfo);
   const changed = change(
-    decoded(
-      nodes.map(({ content }) => content),
-      graph.content,
-      opType,
-    ),
-    values.map(({ content }) => fromBinary(ValueInfoProtoSchema, content)),
+    contents(GRAPH.node).map(decoderOf(opType)),
+    values.map((content) => fromBinary(ValueInfoProtoSchema, content)),
   );
   const writer = new BinaryWriter();
   for (const field of model) if (field !== graph) writer.raw(field.raw);
@@ -68,21 +65,16 @@ export function changeNodes(
   return writer.join().finish();
 }
 
-/** Nodes of a graph, those decoded that hold the name of an operator type where nodes hold it. */
-function decoded(nodes: readonly Uint8Array[], graph: Uint8Array, opType: string): readonly Kept[] {
-  const wanted = new BinaryWriter().tag(NODE.opType, WireType.LengthDelimited).string(opType).finish();
-  const all = Buffer.from(graph.buffer, graph.byteOffset, graph.length);
-  let at = -1;
-  return nodes.map((node) => {
-    const start = node.byteOffset - graph.byteOffset;
-    if (at < start && at !== NOWHERE) {
-      const found = all.indexOf(wanted, start);
-      at = found < 0 ? NOWHERE : found;
-    }
-    return at < start + node.length ? fromBinary(NodeProtoSchema, node) : node;
-  });
+/** To decode a node that is of an operator type; others stay bytes. */
+function decoderOf(opType: string): (bytes: Uint8Array) => Kept {
+  const type = new BinaryWriter().tag(NODE.opType, WireType.LengthDelimited).string(opType).finish();
+  const wanted = Buffer.from(type);
+  return (bytes) => {
+    if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).includes(wanted)) return bytes;
+    const node = fromBinary(NodeProtoSchema, bytes);
+    return node.opType === opType ? node : bytes;
+  };
 }
-const NOWHERE = Number.POSITIVE_INFINITY;
 
 interface Field {
   readonly number: number;

@@ -97,6 +97,8 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
       nodes.push(nodeProto("Identity", `${name}/Identity`, [from], [name]));
     }
   }
+  const declared = new Set<Tensor>([...inputs, ...Object.values(outputs)]);
+  const inner = [...kernelsIn(reached.nodes)].filter((t) => !declared.has(t));
   return create(ModelProtoSchema, {
     irVersion: BigInt(IR_VERSION),
     producerName: "ort-pretrain",
@@ -108,7 +110,7 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
       initializer: constants.protos,
       input: [...inputs].map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
       output: Object.entries(outputs).map(([name, t]) => valueInfo(name, t.dtype, t.shape)),
-      valueInfo: kernelsIn(reached.nodes).map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
+      valueInfo: inner.map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
     },
   });
 }
@@ -117,10 +119,10 @@ export const opsetOf = (domain: string, version: number): OperatorSetIdProto =>
   create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) });
 
 /** Weights of convolutions that nodes make: what runs a graph chooses a convolution's form by their sizes. */
-const kernelsIn = (nodes: readonly Node[]): Tensor[] => {
-  const kernels = nodes.flatMap(({ op, inputs: [, w] }) => (op.type === "Conv" ? w! : []));
-  return [...new Set(kernels.filter(({ source }) => source.kind === "node"))];
-};
+const kernelsIn = (nodes: readonly Node[]): ReadonlySet<Tensor> =>
+  new Set(
+    nodes.flatMap(({ op, inputs: [, w] }) => (op.type === "Conv" && w!.source.kind === "node" ? w! : [])),
+  );
 
 export const encodeModel = (model: ModelProto): Uint8Array => toBinary(ModelProtoSchema, model);
 

@@ -70,15 +70,9 @@ async function observed(): Promise<number | undefined> {
  * are turned before and after, for a tenth of what is gained.
  */
 export function inBlocks(bytes: Uint8Array, block: number): Uint8Array {
-  return changeNodes(bytes, "Conv", (nodes, values) => {
-    const sizes = sizesOf(values);
-    const blocks = new Blocks(block);
-    for (const node of nodes) {
-      const kernel = node instanceof Uint8Array ? undefined : sizes.get(node.input[1] ?? "");
-      if (kernel && fits(node as NodeProto, kernel, block)) blocks.convolve(node as NodeProto, kernel);
-      else blocks.nodes.push(node);
-    }
-    return { nodes: blocks.nodes, initializers: blocks.lists.values(), ...OPERATORS };
+  return changeNodes(bytes, "Conv", (before, values) => {
+    const { nodes, lists } = new Blocks(block, before, sizesOf(values));
+    return { nodes, initializers: lists.values(), ...OPERATORS };
   });
 }
 
@@ -97,29 +91,37 @@ function sizesOf(values: readonly ValueInfoProto[]): ReadonlyMap<string, Kernel>
 }
 
 /** Fewer input channels than a block's are taken as they are. */
-function fits({ opType, domain, attribute }: NodeProto, [out, c]: Kernel, block: number): boolean {
+function fits({ domain, attribute }: NodeProto, [out, c]: Kernel, block: number): boolean {
   const groups = attribute.find(({ name }) => name === "group")?.i ?? 1n;
   const filled = out % block === 0 && (c < block || c % block === 0);
-  return opType === "Conv" && domain === "" && groups === 1n && filled;
+  return domain === "" && groups === 1n && filled;
 }
 
-/** Nodes in their order, and what those on blocks need. A map or a kernel is turned once for all that read it. */
+/** The nodes with convolutions on blocks, and what these need. A map or a kernel is turned once for all that read it. */
 class Blocks {
   readonly nodes: Kept[] = [];
   readonly lists = new Map<string, TensorProto>();
-  /** From names to names in blocks. */
-  private readonly turned = new Map<string, string>();
+  private readonly maps = new Map<string, string>();
+  private readonly kernels = new Map<string, string>();
   private readonly block: number;
 
-  constructor(block: number) {
+  constructor(block: number, before: readonly Kept[], sizes: ReadonlyMap<string, Kernel>) {
     this.block = block;
+    for (const node of before) {
+      if (node instanceof Uint8Array) this.nodes.push(node);
+      else this.convolve(node, sizes.get(node.input[1] ?? ""));
+    }
   }
 
-  convolve(node: NodeProto, kernel: Kernel): void {
+  private convolve(node: NodeProto, kernel: Kernel | undefined): void {
+    if (!kernel || !fits(node, kernel, this.block)) {
+      this.nodes.push(node);
+      return;
+    }
     const [x, w, ...bias] = node.input as [string, string, ...string[]];
     const [out, c] = kernel;
-    const map = c < this.block ? x : this.once(x, () => this.add("ReorderInput", node, [x]));
-    const weights = this.once(w, () => this.turnedKernel(node, w, kernel));
+    const map = c < this.block ? x : once(this.maps, x, () => this.add("ReorderInput", node, [x]));
+    const weights = once(this.kernels, w, () => this.turnedKernel(node, w, kernel));
     const place = this.nodes.length;
     const y = `blocks.${place}`;
     const convolution = onBlocks(nodeProto("Conv", node.name, [map, weights, ...bias], [y]));
@@ -156,12 +158,12 @@ class Blocks {
     this.nodes.push(opType === "ReorderInput" ? onBlocks(node) : node);
     return node.output[0]!;
   }
+}
 
-  private once(name: string, make: () => string): string {
-    const known = this.turned.get(name) ?? make();
-    this.turned.set(name, known);
-    return known;
-  }
+function once(known: Map<string, string>, name: string, make: () => string): string {
+  const found = known.get(name) ?? make();
+  known.set(name, found);
+  return found;
 }
 
 function onBlocks(node: NodeProto): NodeProto {

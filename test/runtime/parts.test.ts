@@ -13,6 +13,7 @@ import { openParts } from "../../src/runtime/parts.ts";
 import { initialState, toRuntime } from "../../src/runtime/state.ts";
 import { VIEW_COLUMNS } from "../../src/spec.ts";
 import { augment } from "../../src/views/augment.ts";
+import { apart } from "../apart.ts";
 import { batchOf, openGraph, stepperOf } from "../methods/stepping.ts";
 
 const SCALARS = {
@@ -22,12 +23,6 @@ const SCALARS = {
   temperature: 0.5,
   momentum: 0.9,
   step: 1,
-};
-
-/** Greatest difference over the greatest value. */
-const apart = (a: Float32Array, b: Float32Array) => {
-  const most = b.reduce((m, v) => Math.max(m, Math.abs(v)), 1e-6);
-  return a.reduce((m, v, i) => Math.max(m, Math.abs(v - b[i]!)), 0) / most;
 };
 
 async function inParts(spec: Parameters<typeof compileInParts>[0], images: number, microBatch: number) {
