@@ -79,27 +79,41 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
 /** Values of the largest tensor of a piece, 2 MB: what is made of it stays in the cache of most processors. */
 const PIECE = 2 ** 19;
 /** Of views, whose operators are few, and of what the encoder makes of a view: more make graphs large, products small. */
-const MOST_PIECES = { views: 16, encoder: 8 };
+const MOST_PIECES = { views: 32, encoder: 8 };
 /** Images of the encoder's, given the values of one: products of fewer are slower. */
 const leastImages = (widest: number): number => (widest > PIECE ? 2 : 4);
 
 /** The pieces for a step of `batch` images, a power of two: few enough to divide it, many enough to stay in the cache. */
 export function piecesFor(spec: ArtifactSpec, batch: number): number {
-  const { method, encoder } = resolveSpec(spec);
-  const { batchMultiple, views } = methodNamed(method.name);
-  const unit = batchMultiple?.(method.config as never) ?? 1;
-  const viewed = views(method.config as never, spec.imageSize)
-    .filter(({ size }) => isLarge(size))
-    .reduce((sum, { size }) => sum + 3 * size ** 2, 0);
-  const widest = encoderNamed(encoder.name).widest(spec.imageSize);
+  const { batchMultiple } = methodNamed(spec.method);
+  const unit = batchMultiple?.(resolveSpec(spec).method.config as never) ?? 1;
+  const { viewed, widest } = valuesOf(spec);
   const wanted = Math.max(
-    // Four times as large: measured as fast, and the encoder gets fewer too.
-    Math.min((batch * viewed) / (4 * PIECE), MOST_PIECES.views),
+    Math.min((batch * viewed) / PIECE, MOST_PIECES.views),
     Math.min((batch * widest) / PIECE, batch / leastImages(widest), MOST_PIECES.encoder),
   );
   let count = 1;
   while (2 * count <= wanted && batch % (2 * count * unit) === 0) count *= 2;
   return count;
+}
+
+/** Of those, the encoder's, which puts some together again where views are larger than what it makes of one. */
+function encoderPieces(spec: ArtifactSpec): number {
+  const { pieces = 1 } = spec;
+  const { viewed, widest } = valuesOf(spec);
+  let count = Math.min(pieces, MOST_PIECES.encoder);
+  while (count > 1 && count * viewed > pieces * widest) count = Math.ceil(count / 2);
+  return count;
+}
+
+/** For an image: values of its views, of those that are large, and of the widest map that the encoder makes of one. */
+function valuesOf(spec: ArtifactSpec): { viewed: number; widest: number } {
+  const { method, encoder } = resolveSpec(spec);
+  const viewed = methodNamed(method.name)
+    .views(method.config as never, spec.imageSize)
+    .filter(({ size }) => isLarge(size))
+    .reduce((sum, { size }) => sum + 3 * size ** 2, 0);
+  return { viewed, widest: encoderNamed(encoder.name).widest(spec.imageSize) };
 }
 
 /** The step as one graph. */
@@ -191,8 +205,10 @@ function encodeGraph(spec: ArtifactSpec, name: string): Uint8Array {
 }
 
 /** The encoder's own form for the image size, whatever the size of the views, of n images each. */
-function encoderOf({ encoder: name, method, imageSize, pieces = 1 }: ArtifactSpec, n: Dim) {
+function encoderOf(spec: ArtifactSpec, n: Dim) {
+  const { encoder: name, method, imageSize } = spec;
   const encoder = encoderNamed(name);
+  const pieces = encoderPieces(spec);
   return (s: Scope, views: Tensor): Tensor => {
     const [rows, , size] = views.shape as [Dim, number, number];
     if (!encoder.anySize && size !== imageSize) {
@@ -201,7 +217,7 @@ function encoderOf({ encoder: name, method, imageSize, pieces = 1 }: ArtifactSpe
     }
     // Of one view of some images each, or of as many small ones as hold as many pixels.
     const each = divideDims(rows, n); // views of an image
-    const most = typeof each === "number" ? each * Math.min(pieces, MOST_PIECES.encoder) : 1;
+    const most = typeof each === "number" ? each * pieces : 1;
     return encoder.build(s, cut(views, divisor(most, most * (size / imageSize) ** 2)), imageSize); // [rows, d]
   };
 }

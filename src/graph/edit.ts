@@ -7,91 +7,258 @@ import {
   OperatorSetIdProtoSchema,
   type TensorProto,
   TensorProtoSchema,
-  type ValueInfoProto,
   ValueInfoProtoSchema,
 } from "onnx-buf";
-import { opsetOf } from "./model.ts";
+import type { Dim, Shape } from "../spec.ts";
+import { opsetOf, valueInfo } from "./model.ts";
 
-/** Numbers of fields that onnx.proto gives a model, a graph and a node. */
+/** Numbers of fields that onnx.proto gives a model, a graph, a node and a value. */
 const MODEL = { graph: 7, opsetImport: 8 };
 const GRAPH = { node: 1, initializer: 5, input: 11, output: 12, valueInfo: 13 };
-const NODE = { opType: 4 };
+const NODE = { input: 1, output: 2, name: 3, opType: 4, domain: 7 };
+const VALUE = { name: 1, type: 2 };
 
-/** A node, or the bytes of one that is left alone. */
-export type Kept = NodeProto | Uint8Array;
+/** Where a field lies: from its tag, and from its content, to its end. */
+interface Field {
+  readonly number: number;
+  readonly tag: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A node as it lies in a model's bytes. */
+export interface EncodedNode {
+  readonly opType: string;
+  readonly domain: string;
+  readonly input: readonly string[];
+  readonly output: readonly string[];
+  readonly field: Field;
+}
+
+/** A node to be written: `rest`, the bytes of all that it shares with others, and its own names. */
+export interface NewNode {
+  readonly rest: Uint8Array;
+  readonly name: string;
+  readonly input: readonly string[];
+  readonly output: readonly string[];
+}
+
+/** What a change goes by. */
+export interface Known {
+  readonly nodes: readonly EncodedNode[];
+  readonly initializers: readonly TensorProto[];
+  /** Names of what the graph puts out. */
+  readonly outputs: readonly string[];
+  /** Of values whose sizes the graph tells. */
+  readonly shapes: ReadonlyMap<string, Shape>;
+  /** All of a node. */
+  decode(node: EncodedNode): NodeProto;
+}
 
 export interface Change {
-  readonly nodes: readonly Kept[];
+  readonly nodes: Iterable<EncodedNode | NewNode>;
+  /** Besides those that are there. */
   readonly initializers: Iterable<TensorProto>;
+  /** Inner values, float32, whose sizes the runtime learns beforehand. It learns no others: see `late` of `buildModel`. */
+  readonly shapes: ReadonlyMap<string, Shape>;
   /** A domain of operators that the nodes need. */
   readonly domain: string;
   readonly version: number;
 }
 
 /**
- * The bytes of a model with its nodes changed. `change` sees nodes of one operator type, others in their bytes, and the
- * values whose types the graph declares.
+ * The bytes of a model with its nodes changed.
  * @throws Error on bytes that are no model
  */
-export function changeNodes(
-  bytes: Uint8Array,
-  opType: string,
-  change: (nodes: readonly Kept[], values: readonly ValueInfoProto[]) => Change,
-): Uint8Array {
-  const model = fieldsOf(bytes);
+export function changeNodes(bytes: Uint8Array, change: (known: Known) => Change): Uint8Array {
+  const read = new Reading(bytes);
+  const model = read.fields(0, bytes.length);
   const graph = model.find(({ number }) => number === MODEL.graph);
   if (!graph) return bytes;
-  const fields = fieldsOf(graph.content);
-  const contents = (...wanted: readonly number[]) =>
-    fields.filter(({ number }) => wanted.includes(number)).map(({ content }) => content);
-  const values = contents(GRAPH.input, GRAPH.output, GRAPH.valueInfo);
-  const changed = change(
-    contents(GRAPH.node).map(decoderOf(opType)),
-    values.map((content) => fromBinary(ValueInfoProtoSchema, content)),
-  );
-  const writer = new BinaryWriter();
-  for (const field of model) if (field !== graph) writer.raw(field.raw);
-  const opset = toBinary(OperatorSetIdProtoSchema, opsetOf(changed.domain, changed.version));
-  writer.tag(MODEL.opsetImport, WireType.LengthDelimited).bytes(opset);
-  writer.tag(MODEL.graph, WireType.LengthDelimited).fork();
-  for (const { number, raw } of fields) if (number !== GRAPH.node) writer.raw(raw);
-  for (const tensor of changed.initializers) {
-    writer.tag(GRAPH.initializer, WireType.LengthDelimited).bytes(toBinary(TensorProtoSchema, tensor));
+  const fields = read.fields(graph.start, graph.end);
+  const of = (number: number) => fields.filter((field) => field.number === number);
+  const outputs = of(GRAPH.output).map((field) => read.value(field));
+  const values = [
+    ...[GRAPH.input, GRAPH.valueInfo].flatMap(of).map((field) => read.value(field)),
+    ...outputs,
+  ];
+  const { nodes, initializers, shapes, domain, version } = change({
+    nodes: of(GRAPH.node).map((field) => read.node(field)),
+    initializers: of(GRAPH.initializer).map((field) => fromBinary(TensorProtoSchema, read.content(field))),
+    outputs: outputs.map(({ name }) => name),
+    shapes: new Map(values.flatMap(({ name, shape }) => (shape ? [[name, shape]] : []))),
+    decode: ({ field }) => fromBinary(NodeProtoSchema, read.content(field)),
+  });
+  const write = new Writing(bytes);
+  for (const field of model) if (field !== graph) write.copy(field);
+  write.message(MODEL.opsetImport, toBinary(OperatorSetIdProtoSchema, opsetOf(domain, version)));
+  write.open(MODEL.graph);
+  for (const field of fields) {
+    if (field.number !== GRAPH.node && field.number !== GRAPH.valueInfo) write.copy(field);
   }
-  for (const node of changed.nodes) {
-    const content = node instanceof Uint8Array ? node : toBinary(NodeProtoSchema, node);
-    writer.tag(GRAPH.node, WireType.LengthDelimited).bytes(content);
+  for (const tensor of initializers) write.message(GRAPH.initializer, toBinary(TensorProtoSchema, tensor));
+  for (const [name, shape] of shapes) write.value(name, shape);
+  for (const node of nodes) {
+    if ("field" in node) write.copy(node.field);
+    else write.node(node);
   }
-  return writer.join().finish();
+  write.close();
+  return write.finish();
 }
 
-/** To decode a node that is of an operator type; others stay bytes. */
-function decoderOf(opType: string): (bytes: Uint8Array) => Kept {
-  const type = new BinaryWriter().tag(NODE.opType, WireType.LengthDelimited).string(opType).finish();
-  const wanted = Buffer.from(type);
-  return (bytes) => {
-    if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).includes(wanted)) return bytes;
-    const node = fromBinary(NodeProtoSchema, bytes);
-    return node.opType === opType ? node : bytes;
-  };
-}
+/** A model's bytes, made of those of another; what lies side by side in it is copied together. */
+class Writing {
+  private readonly from: Uint8Array;
+  private readonly writer = new BinaryWriter();
+  private readonly types = new Map<string, Uint8Array>();
+  /** What is to be copied. */
+  private start = 0;
+  private end = 0;
 
-interface Field {
-  readonly number: number;
-  /** With its tag. */
-  readonly raw: Uint8Array;
-  /** Of a field that has a length. */
-  readonly content: Uint8Array;
-}
-
-function fieldsOf(bytes: Uint8Array): Field[] {
-  const reader = new BinaryReader(bytes);
-  const fields: Field[] = [];
-  while (reader.pos < reader.len) {
-    const start = reader.pos;
-    const [number, type] = reader.tag();
-    const content = type === WireType.LengthDelimited ? reader.bytes() : reader.skip(type, number);
-    fields.push({ number, raw: bytes.subarray(start, reader.pos), content });
+  constructor(from: Uint8Array) {
+    this.from = from;
   }
-  return fields;
+
+  copy({ tag, end }: Field): void {
+    if (tag !== this.end) {
+      this.flush();
+      this.start = tag;
+    }
+    this.end = end;
+  }
+
+  message(number: number, content: Uint8Array): void {
+    this.flush();
+    this.writer.tag(number, WireType.LengthDelimited).bytes(content);
+  }
+
+  open(number: number): void {
+    this.flush();
+    this.writer.tag(number, WireType.LengthDelimited).fork();
+  }
+
+  close(): void {
+    this.flush();
+    this.writer.join();
+  }
+
+  /** A message's fields may come in any order. */
+  node({ rest, name, input, output }: NewNode): void {
+    this.open(GRAPH.node);
+    this.writer.raw(rest);
+    for (const value of input) this.writer.tag(NODE.input, WireType.LengthDelimited).string(value);
+    for (const value of output) this.writer.tag(NODE.output, WireType.LengthDelimited).string(value);
+    this.writer.tag(NODE.name, WireType.LengthDelimited).string(name);
+    this.close();
+  }
+
+  value(name: string, shape: Shape): void {
+    const key = shape.join();
+    const type = this.types.get(key) ?? toBinary(ValueInfoProtoSchema, valueInfo("", "float32", shape));
+    this.types.set(key, type);
+    this.open(GRAPH.valueInfo);
+    this.writer.raw(type).tag(VALUE.name, WireType.LengthDelimited).string(name);
+    this.close();
+  }
+
+  finish(): Uint8Array {
+    this.flush();
+    return this.writer.finish();
+  }
+
+  private flush(): void {
+    if (this.end > this.start) this.writer.raw(this.from.subarray(this.start, this.end));
+    this.start = this.end;
+  }
+}
+
+/** A model's bytes, read without a view and an object for each string. */
+class Reading {
+  private readonly bytes: Uint8Array;
+  private readonly text: Buffer;
+  private readonly reader: BinaryReader;
+  /** Where the content of the field read last begins. */
+  private start = 0;
+  private readonly types = new Map<string, Shape | undefined>();
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+    this.text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.reader = new BinaryReader(bytes);
+  }
+
+  content({ start, end }: Field): Uint8Array {
+    return this.bytes.subarray(start, end);
+  }
+
+  /** Those of a message that lies from `start` to `end`; the content of a field without a length is its value. */
+  fields(start: number, end: number): Field[] {
+    const fields: Field[] = [];
+    for (let at = start; at < end; at = this.reader.pos) {
+      const number = this.field(at, end);
+      fields.push({ number, tag: at, start: this.start, end: this.reader.pos });
+    }
+    return fields;
+  }
+
+  /** Goes through the field at a place, its content from `start` to the reader's place; its number. */
+  private field(at: number, end: number): number {
+    const { reader } = this;
+    reader.pos = at;
+    const tag = reader.uint32();
+    const [number, type] = [tag >>> 3, tag & 7];
+    if (type === WireType.LengthDelimited) {
+      const length = reader.uint32();
+      this.start = reader.pos;
+      reader.pos += length;
+    } else {
+      this.start = reader.pos;
+      reader.skip(type, number);
+    }
+    if (reader.pos > end) throw new RangeError("a field is cut off");
+    return number;
+  }
+
+  private string(): string {
+    return this.text.toString("utf8", this.start, this.reader.pos);
+  }
+
+  node(field: Field): EncodedNode {
+    const [input, output]: [string[], string[]] = [[], []];
+    let [opType, domain] = ["", ""];
+    for (let at = field.start; at < field.end; at = this.reader.pos) {
+      const number = this.field(at, field.end);
+      if (number === NODE.input) input.push(this.string());
+      else if (number === NODE.output) output.push(this.string());
+      else if (number === NODE.opType) opType = this.string();
+      else if (number === NODE.domain) domain = this.string();
+    }
+    return { opType, domain, input, output, field };
+  }
+
+  /** A value's name, and its sizes where all are known, if only by a symbol. */
+  value(field: Field): { name: string; shape: Shape | undefined } {
+    const { types } = this;
+    let name = "";
+    let type = "";
+    for (let at = field.start; at < field.end; at = this.reader.pos) {
+      const number = this.field(at, field.end);
+      if (number === VALUE.name) name = this.string();
+      else if (number === VALUE.type) type = this.text.toString("latin1", at, this.reader.pos);
+    }
+    // Thousands of values are of a few types.
+    if (!types.has(type)) types.set(type, shapeOf(Buffer.from(type, "latin1")));
+    return { name, shape: types.get(type) };
+  }
+}
+
+/** Of a value without its name. */
+function shapeOf(value: Uint8Array): Shape | undefined {
+  const { type } = fromBinary(ValueInfoProtoSchema, value);
+  const dims = type?.value.case === "tensorType" ? type.value.value.shape?.dim : undefined;
+  const sizes = dims?.flatMap(({ value }): Dim[] => {
+    if (value.case === undefined) return [];
+    return [value.case === "dimValue" ? Number(value.value) : value.value];
+  });
+  return sizes?.length === dims?.length ? sizes : undefined;
 }

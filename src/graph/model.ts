@@ -98,7 +98,7 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
     }
   }
   const declared = new Set<Tensor>([...inputs, ...Object.values(outputs)]);
-  const inner = [...kernelsIn(reached.nodes)].filter((t) => !declared.has(t));
+  const inner = [...shownIn(reached.nodes)].filter((t) => !declared.has(t));
   return create(ModelProtoSchema, {
     irVersion: BigInt(IR_VERSION),
     producerName: "ort-pretrain",
@@ -118,10 +118,16 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
 export const opsetOf = (domain: string, version: number): OperatorSetIdProto =>
   create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) });
 
-/** Weights of convolutions that nodes make: what runs a graph chooses a convolution's form by their sizes. */
-const kernelsIn = (nodes: readonly Node[]): ReadonlySet<Tensor> =>
+/**
+ * Inner values whose sizes are told, for what runs a graph chooses by them: kernels that nodes make, and maps normalised
+ * by numbers that do not vary.
+ */
+const shownIn = (nodes: readonly Node[]): ReadonlySet<Tensor> =>
   new Set(
-    nodes.flatMap(({ op, inputs: [, w] }) => (op.type === "Conv" && w!.source.kind === "node" ? w! : [])),
+    nodes.flatMap(({ op: { type }, inputs: [, w, , mean], outputs: [y] }) => {
+      if (type === "Conv") return w!.source.kind === "node" ? [w!] : [];
+      return type === "BatchNormalization" && mean!.source.kind === "constant" ? [y!] : [];
+    }),
   );
 
 export const encodeModel = (model: ModelProto): Uint8Array => toBinary(ModelProtoSchema, model);

@@ -3,7 +3,7 @@ import { sameShape, showShape } from "../graph/dims.ts";
 import { reach } from "../graph/model.ts";
 import { apply, inScope, type Node, scalar, type Tensor } from "../graph/tensor.ts";
 import { add } from "./elementwise.ts";
-import { transpose, zerosLike } from "./movement.ts";
+import { later, transpose, zerosLike } from "./movement.ts";
 import { sumTo } from "./reduce.ts";
 
 /** Name scope of the nodes that the walk appends. */
@@ -22,13 +22,14 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
   const nodes = reach([loss]).nodes;
   const wanted = leadingTo(nodes, by);
   const found = new Map<Tensor, Tensor>([[loss, seed]]);
-  const collect = (input: Tensor, part: Tensor) => {
+  const collect = (input: Tensor, part: Tensor): Tensor => {
     const whole = sumTo(part, input.shape);
     if (!sameShape(whole.shape, input.shape)) {
       throw new Error(`gradient ${showShape(whole.shape)} for a tensor ${showShape(input.shape)}`);
     }
     const before = found.get(input);
     found.set(input, before ? sum(before, whole) : whole);
+    return whole;
   };
   const again = remaker();
   const shared = new Map<string, Tensor>();
@@ -37,32 +38,88 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
     shared.set(key, made);
     return made;
   };
-  for (const node of nodes.reverse()) {
-    const { gradient } = node.op;
+
+  /** Collects what the rule of a node gives by those of its inputs, made once `first` is; those by what all share. */
+  const visit = (node: Node, by: (input: Tensor) => boolean, first?: Tensor): Tensor[] => {
+    const inputs = node.inputs as readonly Tensor[];
     const grads = node.outputs.map((y) => found.get(y) ?? null);
-    const reached = grads.some((g) => g !== null);
-    if (!reached || "none" in gradient || !node.inputs.some((x) => x && wanted.has(x))) continue;
-    inScope("", () =>
+    const wants = (i: number) => inputs[i] !== undefined && wanted.has(inputs[i]) && by(inputs[i]);
+    if ("none" in node.op.gradient || grads.every((g) => g === null) || !inputs.some((_, i) => wants(i)))
+      return [];
+    const rule = node.op.gradient;
+    return inScope("", () =>
       inScope(node.scope ? `${GRADIENT_SCOPE}.${node.scope}` : GRADIENT_SCOPE, () => {
-        const inputs = node.inputs as readonly Tensor[];
-        const grad = grads[0] ?? zerosLike(node.outputs[0]!);
-        const wants = (i: number) => inputs[i] !== undefined && wanted.has(inputs[i]);
-        const parts = gradient({
+        const parts = rule({
           inputs: inputs.map((t) => t && again(t)),
           outputs: node.outputs.map(again),
           grads,
-          grad,
+          grad: grads[0] ?? zerosLike(node.outputs[0]!),
           attributes: node.attributes,
           wants,
           once,
         });
-        parts.forEach((part, i) => {
-          if (part && wants(i)) collect(inputs[i]!, part);
+        return parts.flatMap((part, i) => {
+          if (!part || !wants(i)) return [];
+          const whole = collect(inputs[i]!, first ? onceMade(first, part) : part);
+          return isShared(inputs[i]!) ? [whole] : [];
         });
       }),
     );
+  };
+
+  const waiting = new Map<Node, Node[]>();
+  const ofParameters = madeOfParameters(nodes);
+  const ofBatch = nodes.toReversed().filter((node) => !ofParameters.has(node));
+  for (const node of ofBatch) {
+    const meeting = meetingOf(node, wanted);
+    const parts = visit(node, meeting ? (input) => !isShared(input) : () => true);
+    if (meeting) waiting.set(meeting, [...(waiting.get(meeting) ?? []), node]);
+    for (const before of waiting.get(node) ?? []) visit(before, isShared, parts.at(-1));
   }
+  for (const node of nodes.toReversed()) if (ofParameters.has(node)) visit(node, () => true);
   return by.map((t) => found.get(t) ?? zerosLike(t));
+}
+
+/** Whether all of a batch have it: what varies with the batch has a size that does. */
+const isShared = (t: Tensor): boolean => t.shape.every((size) => typeof size === "number");
+
+/** Nodes that no image goes through. They come last, once all that is made of them is known. */
+function madeOfParameters(nodes: readonly Node[]): ReadonlySet<Node> {
+  const made = new Set<Node>();
+  for (const node of nodes) {
+    const from = (t: Tensor | null) =>
+      t === null || (t.source.kind === "node" ? made.has(t.source) : isShared(t));
+    if (node.inputs.every(from)) made.add(node);
+  }
+  return made;
+}
+
+/** Operators whose gradient by what all share, a kernel, is worth a wait. */
+const WAIT: readonly string[] = ["Conv", "MatMul"];
+
+/**
+ * Where the gradient by a node's input is next summed over the batch, if the gradient by the node's kernel waits for that: a
+ * batch in pieces then goes on to there piece by piece, and what both gradients read is still in the processor's cache.
+ */
+function meetingOf({ op, inputs }: Node, wanted: ReadonlySet<Tensor>): Node | undefined {
+  const leading = (all: readonly (Tensor | null)[]) =>
+    all.filter((t): t is Tensor => t !== null && wanted.has(t));
+  const own = leading(inputs);
+  let next = own.find((t) => !isShared(t));
+  if (!WAIT.includes(op.type) || !next || !own.some(isShared)) return undefined;
+  while (next?.source.kind === "node") {
+    const above = leading(next.source.inputs);
+    if (above.some(isShared)) return next.source;
+    next = above[0];
+  }
+  return undefined;
+}
+
+/** A part of a gradient, made once another is; what would be transposed after its sum still is. */
+function onceMade(first: Tensor, part: Tensor): Tensor {
+  const { source } = part;
+  if (source.kind !== "node" || source.op.type !== "Transpose") return later(part, first);
+  return transpose(later(source.inputs[0]!, first), source.attributes.perm as readonly number[]);
 }
 
 /** a + b; if both are transposed alike, as many pieces' gradients of a kernel are, they are summed before. */

@@ -11,7 +11,7 @@ import {
   type Tensor,
 } from "../graph/tensor.ts";
 import type { Dim, Shape } from "../spec.ts";
-import { joinSizes, noSizesOf, reshaped, shapeOf, sizes, sizesIn } from "./shape.ts";
+import { joinSizes, noSizesOf, reshaped, shapeOf, sizes, sizesIn, sizesOnce } from "./shape.ts";
 
 const reshapeOp = operator({
   type: "Reshape",
@@ -53,6 +53,16 @@ export function after(x: Tensor, others: readonly Tensor[]): Tensor {
   // The runtime makes what the later of two nodes needs first: x before the others.
   const y = reshapeOp([x, shapeOf(x)])[0]!; // as x
   return reshapeOp([y, joined])[0]!; // as x
+}
+
+/** x of known sizes, which the runtime makes once it has made the other, if that is a vector of no fewer values than x has axes. */
+export function later(x: Tensor, other: Tensor): Tensor {
+  const sizes = x.shape as readonly number[];
+  if ((other.shape[0] as number) < sizes.length) return x;
+  const { source } = x;
+  // Two reshapings in a row are more than one, and more than the runtime's fusion of them can take.
+  const from = source.kind === "node" && source.op.type === "Reshape" ? source.inputs[0]! : x;
+  return reshapeOp([from, sizesOnce(sizes, other)])[0]!; // as x
 }
 
 const transposeOp = operator({

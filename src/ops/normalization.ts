@@ -37,7 +37,7 @@ const affineOp = operator({
   gradient: ({ inputs: [x, a], grad, wants }) => {
     const axes = channelAxes(x!);
     return [
-      wants(0) ? mul(grad, perChannel(a!, x!)) : null, // as x
+      wants(0) ? scaled(grad, a!) : null, // as x
       wants(1) ? reduceSum(mul(grad, x!), { axes }) : null, // [c]
       wants(2) ? reduceSum(grad, { axes }) : null, // [c]
     ];
@@ -45,11 +45,18 @@ const affineOp = operator({
 });
 
 /** a x + b per channel, a and b [c], in one pass: the operator's inference form with nothing to normalise. */
-function affine(x: Tensor, a: Tensor, b: Tensor): Tensor {
+export const affine = (x: Tensor, a: Tensor, b = rowOf(x, 0)): Tensor =>
+  affineOp([x, a, b, rowOf(x, 0), rowOf(x, 1)], { epsilon: { float: 0 } })[0]!;
+
+/** A value for each channel of x, [c]. */
+function rowOf(x: Tensor, value: number): Tensor {
   const size = fixed(x.shape[1], "number of channels");
-  const row = (value: number) => constant(new Float32Array(size).fill(value), [size]);
-  return affineOp([x, a, b, row(0), row(1)], { epsilon: { float: 0 } })[0]!;
+  return constant(new Float32Array(size).fill(value), [size]);
 }
+
+/** a x per channel: of vectors [n, c] by a product, for the operator goes from channel to channel. */
+const scaled = (x: Tensor, a: Tensor): Tensor =>
+  x.shape.length > 2 ? affine(x, a) : mul(x, perChannel(a, x));
 
 // The rule of mean and variance together: each x gets its share in one pass, b x + c per channel.
 const statisticsOp = operator({

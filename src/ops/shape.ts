@@ -60,6 +60,17 @@ export function sizes(shape: Shape, ...from: readonly Tensor[]): Tensor {
   return parts.length === 1 ? parts[0]! : joinSizes(parts);
 }
 
+const sizesOnceOp = operator({
+  type: "Slice",
+  name: "SizesOnce",
+  infer: ([all]) => [all!],
+  gradient: { none: "a shape does not depend on the values" },
+});
+
+/** Sizes, int64 [rank], that are known once a vector is made: they are cut at its length, which is no less than theirs. */
+export const sizesOnce = (sizes: readonly number[], vector: Tensor): Tensor =>
+  sizesOnceOp([integers([...sizes]), integers([0]), shapeOp([vector], { start: 0, end: 1 })[0]!])[0]!;
+
 /** The sizes that an int64 vector holds, as far as the graph tells: constants, shapes, and both put together. */
 export function sizesIn(t: Tensor): Shape {
   const { source } = t;
@@ -70,6 +81,7 @@ export function sizesIn(t: Tensor): Shape {
       const { start, end } = source.attributes;
       return x!.shape.slice(start as number, end as number);
     }
+    if (source.op.name === "SizesOnce") return sizesIn(source.inputs[0]!);
     if (source.op.name === "ConcatSizes") return source.inputs.flatMap((part) => sizesIn(part!));
   }
   throw new ShapeError("the sizes are not known when the graph is built");

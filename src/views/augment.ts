@@ -27,7 +27,7 @@ import {
 } from "../ops/elementwise.ts";
 import { matmul, swap } from "../ops/matmul.ts";
 import { cast, chunk, concat, reshape, slice, split, table } from "../ops/movement.ts";
-import { batchNorm } from "../ops/normalization.ts";
+import { affine as byChannel } from "../ops/normalization.ts";
 import { cut, inPieces, piecesOf } from "../ops/pieces.ts";
 import { reduceMax, reduceMean, reduceMin, reduceSum } from "../ops/reduce.ts";
 import { sizeOf } from "../ops/shape.ts";
@@ -267,7 +267,14 @@ function keepChannel(x: Tensor, channel: Tensor): Tensor {
 
 /** (x - mean) / std per channel, in one pass. */
 function normalise(x: Tensor): Tensor {
-  const row = (values: readonly number[]) => constant(new Float32Array(values), [3]);
-  const variance = row(CHANNEL_STD.map((s) => s * s - 1e-5)); // [3], less the operator's epsilon
-  return batchNorm(x, row([1, 1, 1]), row([0, 0, 0]), row(CHANNEL_MEAN), variance);
+  const row = (of: (mean: number, std: number) => number) =>
+    constant(
+      Float32Array.from(CHANNEL_MEAN, (mean, i) => of(mean, CHANNEL_STD[i]!)),
+      [3],
+    );
+  return byChannel(
+    x,
+    row((_, std) => 1 / std),
+    row((mean, std) => -mean / std),
+  );
 }

@@ -8,6 +8,7 @@ import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import {
   type ArtifactSpec,
+  buildStep,
   type CompiledArtifact,
   compile,
   piecesFor,
@@ -16,7 +17,7 @@ import {
 import { readArtifact, writeArtifact } from "../../src/artifact/files.ts";
 import { encoders } from "../../src/encoders/index.ts";
 import { UserError } from "../../src/errors.ts";
-import { decodeModel } from "../../src/graph/model.ts";
+import { decodeModel, reach } from "../../src/graph/model.ts";
 import { methods } from "../../src/methods/index.ts";
 import { optimizers } from "../../src/nn/optimizers.ts";
 import { randomFor } from "../../src/random.ts";
@@ -186,9 +187,15 @@ describe("compile", () => {
         1, 2, 4, 8, 4, 1, 2, 8,
       ]);
       const large = (encoder: string, n: number) => pieces(n, { ...simclr, encoder, imageSize: 224 });
-      expect([large("resnet50", 16), large("resnet18", 16)]).to.deep.equal([8, 4]); // two images, for one fills a piece; four
-      expect(large("vit-tiny", 256)).to.equal(16); // its views
+      expect([large("resnet50", 16), large("vit-tiny", 16)]).to.deep.equal([8, 8]); // of two images, for one fills a piece
+      expect(large("vit-tiny", 256)).to.equal(32); // its views
       expect(pieces(48, { ...simclr, method: "moco" })).to.equal(2); // batch statistics of eighths besides
+      // Views are larger than the maps that this encoder makes of one: half as many pieces of those, of two views each.
+      const { outputs } = buildStep({ ...simclr, imageSize: 224, pieces: 8 });
+      const stems = reach(Object.values(outputs)).nodes.filter(
+        ({ op, scope }) => op.type === "Conv" && scope === "encoder.conv1",
+      );
+      expect(stems).to.have.length(2 * 4);
       const { manifest } = compile({ ...simclr, method: "moco", pieces: 2 });
       expect([manifest.pieces, manifest.batchMultiple]).to.deep.equal([2, 16]);
     });

@@ -1,50 +1,69 @@
-import { toJson } from "@bufbuild/protobuf";
+import { toBinary, toJson } from "@bufbuild/protobuf";
 import { expect } from "chai";
-import { ModelProtoSchema } from "onnx-buf";
+import { ModelProtoSchema, NodeProtoSchema } from "onnx-buf";
 import { compile } from "../../src/artifact/compile.ts";
-import { changeNodes, type Kept } from "../../src/graph/edit.ts";
-import { decodeModel, tensorProto } from "../../src/graph/model.ts";
+import { changeNodes, type Known } from "../../src/graph/edit.ts";
+import { decodeModel, type ModelProto, nodeProto, tensorProto, valueInfo } from "../../src/graph/model.ts";
+import type { Shape } from "../../src/spec.ts";
 
 const { graphs } = compile({ method: "simclr", encoder: "resnet20", imageSize: 16 });
-const NOTHING = { initializers: [], domain: "some.domain", version: 3 };
+const NOTHING = { initializers: [], shapes: new Map<string, Shape>(), domain: "some.domain", version: 3 };
 
-const typeOf = (node: Kept) => (node instanceof Uint8Array ? "" : node.opType);
+const before = decodeModel(graphs.step);
 
 describe("changes to the nodes of a model", () => {
-  it("leave all else as it is", () => {
-    const changed = decodeModel(changeNodes(graphs.step, "Conv", (nodes) => ({ nodes, ...NOTHING })));
+  it("leave all else as it is, but what is told of inner values", () => {
+    const changed = decodeModel(changeNodes(graphs.step, ({ nodes }) => ({ ...NOTHING, nodes })));
     const [last] = changed.opsetImport.splice(-1);
     expect([last!.domain, last!.version]).to.deep.equal(["some.domain", 3n]);
-    const text = (model: typeof changed) => JSON.stringify(toJson(ModelProtoSchema, model));
-    expect(text(changed) === text(decodeModel(graphs.step))).to.equal(true);
+    const text = (model: ModelProto) => JSON.stringify(toJson(ModelProtoSchema, model));
+    const untold = decodeModel(graphs.step);
+    expect(untold.graph!.valueInfo).to.have.length.above(30);
+    untold.graph!.valueInfo = [];
+    expect(text(changed) === text(untold)).to.equal(true);
   });
 
-  it("see the nodes of a type, all of them and no others", () => {
-    const wanted = decodeModel(graphs.step).graph!.node.filter(({ opType }) => opType === "Conv");
-    let seen: string[] = [];
-    changeNodes(graphs.step, "Conv", (nodes) => {
-      seen = nodes.map(typeOf).filter((type) => type !== "");
-      return { nodes, ...NOTHING };
+  it("go by nodes, constants, outputs and shapes as they are", () => {
+    let seen: Known | undefined;
+    changeNodes(graphs.step, (known) => {
+      seen = known;
+      expect(known.decode(known.nodes[7]!)).to.deep.equal(before.graph!.node[7]);
+      return { ...NOTHING, nodes: known.nodes };
     });
-    expect(wanted).to.have.length.above(30);
-    expect(seen).to.deep.equal(wanted.map(() => "Conv"));
+    const { nodes, initializers, outputs, shapes } = seen!;
+    const graph = before.graph!;
+    expect(nodes.map(({ field, ...rest }) => rest)).to.deep.equal(
+      graph.node.map(({ opType, domain, input, output }) => ({ opType, domain, input, output })),
+    );
+    expect(initializers).to.deep.equal(graph.initializer);
+    expect(outputs).to.deep.equal(graph.output.map(({ name }) => name));
+    const { stem, images } = { stem: shapes.get("encoder.conv1.weight"), images: shapes.get("images") };
+    expect([stem, images]).to.deep.equal([
+      [16, 3, 3, 3],
+      ["n", "h", "w", 3],
+    ]);
   });
 
-  it("take nodes out and constants in", () => {
-    const bytes = changeNodes(graphs.step, "Conv", (nodes) => ({
+  it("take nodes out, and nodes, constants and shapes in", () => {
+    const rest = toBinary(NodeProtoSchema, nodeProto("Conv", "", [], [], { group: 2 }));
+    const added = { rest, name: "name", input: ["a", "", "ünder"], output: ["y"] };
+    const bytes = changeNodes(graphs.step, ({ nodes }) => ({
       ...NOTHING,
-      nodes: nodes.filter((node) => typeOf(node) !== "Conv"),
+      nodes: [...nodes.filter(({ opType }) => opType !== "Conv"), added],
       initializers: [tensorProto("seven", Float32Array.of(7), [1])],
+      shapes: new Map([["y", ["n", 3]]]),
     }));
-    const { node, initializer } = decodeModel(bytes).graph!;
-    expect(node.some(({ opType }) => opType === "Conv")).to.equal(false);
+    const { node, initializer, valueInfo: values } = decodeModel(bytes).graph!;
+    expect(node.filter(({ opType }) => opType === "Conv")).to.deep.equal([
+      nodeProto("Conv", "name", ["a", "", "ünder"], ["y"], { group: 2 }),
+    ]);
     expect(initializer.at(-1)!.name).to.equal("seven");
+    expect(values).to.deep.equal([valueInfo("y", "float32", ["n", 3])]);
   });
 
   it("refuse bytes that are no model", () => {
-    const change = (nodes: readonly Kept[]) => ({ nodes, ...NOTHING });
-    expect(() => changeNodes(graphs.step.subarray(0, 1000), "Conv", change)).to.throw();
-    const { byteLength } = graphs.encode;
-    expect(() => changeNodes(new Uint8Array(byteLength).fill(255), "Conv", change)).to.throw();
+    const change = ({ nodes }: Known) => ({ ...NOTHING, nodes });
+    expect(() => changeNodes(graphs.step.subarray(0, 1000), change)).to.throw();
+    expect(() => changeNodes(new Uint8Array(graphs.encode.byteLength).fill(255), change)).to.throw();
   });
 });

@@ -13,7 +13,11 @@ import { averagePool, globalAveragePool, maxPool } from "../../src/ops/pool.ts";
 import * as r from "../../src/ops/reduce.ts";
 import { subsample } from "../../src/ops/subsample.ts";
 import { winogradConv } from "../../src/ops/winograd.ts";
+import { randomFor } from "../../src/random.ts";
+import type { Dim } from "../../src/spec.ts";
+import { apart } from "../apart.ts";
 import { type Check, checkGradient } from "../support/gradient.ts";
+import { compile, floats } from "../support/run.ts";
 
 const positive = (x: number) => 0.5 + Math.abs(x);
 /** Keeps values away from the kink of relu, abs and the like. */
@@ -335,6 +339,51 @@ describe("gradient rules agree with central differences", () => {
     const transposes = reach(gradients(loss, [x])).nodes.filter(({ op }) => op.type === "Transpose");
     expect(transposes.length).to.equal(3); // two of the forward pass
   });
+  it("by kernels wait until their piece has gone on to where the batch meets, and lose nothing", async () => {
+    const [c, side] = [6, 4];
+    const [w1, w2] = [1, 2].map((i) => input(`w${i}`, "float32", [c, c, 3, 3])) as [Tensor, Tensor];
+    const [scale, bias] = ["scale", "bias"].map((name) => input(name, "float32", [c])) as [Tensor, Tensor];
+    const by = [w1, scale, bias, w2];
+    const gradientsIn = (rows: Dim, pieces: number) => {
+      const x = cut(input("x", "float32", [rows, c, side, side]), pieces); // [n, c, s, s]
+      const first = byPieces([x], (piece) => conv(piece, w1, { pad: 1 })); // as x
+      const y = byPieces([batchNormTraining(first, scale, bias).y], e.relu); // as x
+      const kernel = e.mul(w2, w2); // no piece goes through it, yet its gradient comes from all
+      const z = byPieces([y], (piece) => conv(piece, kernel, { pad: 1 })); // as x
+      const all = m.reshape(z, [rows, c * side * side]); // [n, c s s]
+      return gradients(r.reduceSum(e.square(all)), by);
+    };
+    const random = randomFor("waiting");
+    const values = Object.fromEntries(
+      [input("x", "float32", [4, c, side, side]), ...by].map(({ shape, source }) => {
+        const count = (shape as number[]).reduce((a, b) => a * b);
+        return [
+          (source as { name: string }).name,
+          floats(
+            Array.from({ length: count }, () => random.normal()),
+            shape as number[],
+          ),
+        ];
+      }),
+    );
+    const named = (found: readonly Tensor[]) => Object.fromEntries(found.map((g, i) => [`g${i}`, g]));
+    const pieces = gradientsIn("2*n", 2);
+    const expected = await (await compile(named(gradientsIn(4, 1))))(values);
+    const found = await (await compile(named(pieces)))(values);
+    for (const name of Object.keys(expected)) {
+      expect(
+        apart(found[name]!.data as Float32Array, expected[name]!.data as Float32Array),
+        name,
+      ).to.be.below(1e-5);
+    }
+    const waits = reach([pieces[3]!]).nodes.filter(({ op }) => op.name === "SizesOnce");
+    const sums = waits.map(({ inputs: [, , size] }) =>
+      reach([size!]).nodes.filter(({ op, scope }) => op.type === "ReduceSum" && scope.startsWith("gradient")),
+    );
+    expect(sums.map((nodes) => nodes.length > 0)).to.deep.equal([true, true]);
+    expect(sums[0]).to.not.deep.equal(sums[1]);
+  });
+
   it("every operator with a rule is checked", () => {
     const unchecked = [...operators.values()].filter(
       (op) => !("none" in op.gradient) && !covered.has(op.name),

@@ -5,7 +5,7 @@ import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { add, mul } from "../../src/ops/elementwise.ts";
 import { cast, concat } from "../../src/ops/movement.ts";
-import { fitted } from "../../src/runtime/blocks.ts";
+import { fitted } from "../../src/runtime/blocks/fitted.ts";
 import { nativeRuntime } from "../../src/runtime/c-api.ts";
 import { openSession } from "../../src/runtime/session.ts";
 import { initialState, toRuntime } from "../../src/runtime/state.ts";

@@ -1,60 +1,27 @@
 import { expect } from "chai";
-import * as ort from "onnxruntime-node";
-import { compile } from "../../src/artifact/compile.ts";
-import { buildModel, decodeModel, encodeModel } from "../../src/graph/model.ts";
-import { input, type Tensor } from "../../src/graph/tensor.ts";
-import { type ConvOptions, conv } from "../../src/ops/conv.ts";
-import { add, mul, relu } from "../../src/ops/elementwise.ts";
-import { gradients } from "../../src/ops/gradients.ts";
-import { reduceSum } from "../../src/ops/reduce.ts";
-import { randomFor } from "../../src/random.ts";
-import { blockSize, fitted, inBlocks } from "../../src/runtime/blocks.ts";
-import { openSession } from "../../src/runtime/session.ts";
-import { apart } from "../apart.ts";
-import { batchOf, stepperOf } from "../methods/stepping.ts";
+import { compile } from "../../../src/artifact/compile.ts";
+import { decodeModel } from "../../../src/graph/model.ts";
+import { input, type Tensor } from "../../../src/graph/tensor.ts";
+import { type ConvOptions, conv } from "../../../src/ops/conv.ts";
+import { add, mul, relu } from "../../../src/ops/elementwise.ts";
+import { gradients } from "../../../src/ops/gradients.ts";
+import { reduceSum } from "../../../src/ops/reduce.ts";
+import { fitted, inBlocks } from "../../../src/runtime/blocks/fitted.ts";
+import { apart } from "../../apart.ts";
+import { batchOf, stepperOf } from "../../methods/stepping.ts";
+import { blockOrSkip, countOf, expectSame, graphOf } from "./same.ts";
 
-const graphOf = (outputs: Readonly<Record<string, Tensor>>) =>
-  encodeModel(buildModel(outputs, { name: "maps" }));
-
-const countOf = (graph: Uint8Array, opType: string, domain: string) =>
-  decodeModel(graph).graph!.node.filter((node) => node.opType === opType && node.domain === domain).length;
-const onBlocks = (graph: Uint8Array) => countOf(graph, "Conv", "com.microsoft.nchwc");
+/** Of all channels together: those of one channel each have files of their own. */
+const onBlocks = (graph: Uint8Array) =>
+  decodeModel(graph).graph!.node.filter(
+    ({ domain, attribute }) => domain && attribute.some(({ name, i }) => name === "group" && i === 1n),
+  ).length;
 const plain = (graph: Uint8Array) => countOf(graph, "Conv", "");
-
-async function run(graph: Uint8Array, sizes: Readonly<Record<string, readonly number[]>>) {
-  const random = randomFor("blocks");
-  const feeds = Object.fromEntries(
-    Object.entries(sizes).map(([name, dims]) => {
-      const count = dims.reduce((a, b) => a * b);
-      const data = Float32Array.from({ length: count }, () => random.uniform(-1, 1));
-      return [name, new ort.Tensor("float32", data, [...dims])];
-    }),
-  );
-  const session = await openSession(graph, "maps", { threads: 1 });
-  const results = await session.run(feeds);
-  await session.close();
-  return results;
-}
-
-/** Holds each output of a graph in blocks to that of the graph as it was. */
-async function expectSame(graph: Uint8Array, block: number, sizes: Parameters<typeof run>[1]) {
-  const [a, b] = [await run(graph, sizes), await run(inBlocks(graph, block), sizes)];
-  expect(Object.keys(b)).to.deep.equal(Object.keys(a));
-  for (const [name, { data, dims }] of Object.entries(a)) {
-    expect(b[name]!.dims, name).to.deep.equal(dims);
-    expect(apart(b[name]!.data as Float32Array, data as Float32Array), name).to.be.below(1e-5);
-  }
-}
 
 describe("convolutions in blocks", () => {
   let block = 0;
-
   before(async function () {
-    const found = await blockSize();
-    // Only x64 is sure to have the layout.
-    if (found === undefined && process.arch !== "x64") return this.skip();
-    expect(found).to.be.oneOf([8, 16]);
-    block = found!;
+    block = await blockOrSkip(this);
   });
 
   const windows: readonly (ConvOptions & { c: number; out: number; kernel: readonly [number, number] })[] = [

@@ -1,0 +1,66 @@
+/**
+ * Convolutions on blocks: up to twice as fast as those of plain maps. The runtime turns to them by itself only where
+ * weights are constant, which in training they are not.
+ */
+import type { NodeProto } from "onnx-buf";
+import type { EncodedNode, Known } from "../../graph/edit.ts";
+import type { Shape } from "../../spec.ts";
+import { type Draft, once } from "./draft.ts";
+
+/** [out, c, height, width] of weights. */
+type Kernel = readonly [number, number, number, number];
+
+/** Writes convolutions. A map or a kernel is turned once for all that read it. */
+export class Convolutions {
+  private readonly maps = new Map<string, string>();
+  private readonly kernels = new Map<string, string>();
+  private readonly draft: Draft;
+  private readonly block: number;
+  private readonly known: Known;
+
+  constructor(draft: Draft, block: number, known: Known) {
+    this.draft = draft;
+    this.block = block;
+    this.known = known;
+  }
+
+  /** Writes the node if it is a convolution whose channels fill blocks and whose weights vary; else says no. */
+  takes(encoded: EncodedNode): boolean {
+    if (encoded.opType !== "Conv" || encoded.domain !== "") return false;
+    const [x, w, ...bias] = encoded.input as [string, string, ...string[]];
+    const kernel = this.known.shapes.get(w);
+    const node = this.known.decode(encoded);
+    if (!isKernel(kernel) || !fits(node, kernel, this.block)) return false;
+    const { draft } = this;
+    const [out, c] = kernel;
+    // Fewer channels than a block's are taken as they are.
+    const map =
+      c < this.block ? x : once(this.maps, x, () => draft.addOnBlocks("ReorderInput", node.name, [x]));
+    const weights = once(this.kernels, w, () => this.turnedKernel(node.name, w, kernel));
+    const y = draft.likeOnBlocks(node, [map, weights, ...bias]);
+    draft.addOnBlocks("ReorderOutput", node.name, [y], { channels: out }, node.output[0]);
+    return true;
+  }
+
+  /** [out, c, kh, kw] as [out / b, c / b, kh, kw, b, b], for few channels as [out / b, c, kh, kw, b]; under its own sizes. */
+  private turnedKernel(of: string, w: string, kernel: Kernel): string {
+    const { block, draft } = this;
+    const [out, c, height, width] = kernel;
+    const taps = height * width;
+    // Seen as a map of `out` channels, which go to the end.
+    let turned = draft.addOnBlocks("ReorderInput", of, [draft.reshape(of, w, [1, out, 1, c * taps])]); // [out / b, c taps, b]
+    if (c >= block && taps > 1) {
+      const cells = draft.reshape(of, turned, [out / block, c / block, block, taps, block]);
+      turned = draft.add("Transpose", of, [cells], { perm: [0, 1, 3, 2, 4] }); // [out / b, c / b, taps, b, b]
+    }
+    return draft.reshape(of, turned, kernel);
+  }
+}
+
+const isKernel = (shape: Shape | undefined): shape is Kernel =>
+  shape?.length === 4 && shape.every((size) => typeof size === "number");
+
+function fits({ attribute }: NodeProto, [out, c]: Kernel, block: number): boolean {
+  const groups = attribute.find(({ name }) => name === "group")?.i ?? 1n;
+  return groups === 1n && out % block === 0 && (c < block || c % block === 0);
+}

@@ -1,0 +1,46 @@
+/** The runtime's blocked layout of maps, [n, c, h, w] as [n, c / 16, h, w, 16], or by 8 channels. */
+import { create } from "@bufbuild/protobuf";
+import { ModelProtoSchema, type NodeProto } from "onnx-buf";
+import * as ort from "onnxruntime-node";
+import { encodeModel, IR_VERSION, nodeProto, OPSET, opsetOf, valueInfo } from "../../graph/model.ts";
+
+/** The runtime's operators on blocks. No graph on disk has them. */
+export const OPERATORS = { domain: "com.microsoft.nchwc", version: 1 };
+
+export function onBlocks(node: NodeProto): NodeProto {
+  node.domain = OPERATORS.domain;
+  return node;
+}
+
+let found: Promise<number | undefined> | undefined;
+
+/** Channels of a block on this processor; undefined where the runtime has no such layout. */
+export function blockSize(): Promise<number | undefined> {
+  found ??= observed().catch(() => undefined);
+  return found;
+}
+
+/** Seen by a map of two pixels: the second of the first channel comes after as many values as a block has. */
+async function observed(): Promise<number | undefined> {
+  const sizes = [1, 64, 1, 2];
+  const [x, y] = ["x", "y"].map((name) => valueInfo(name, "float32", sizes));
+  const model = create(ModelProtoSchema, {
+    irVersion: BigInt(IR_VERSION),
+    opsetImport: [opsetOf("", OPSET), opsetOf(OPERATORS.domain, OPERATORS.version)],
+    graph: {
+      name: "blocks",
+      node: [onBlocks(nodeProto("ReorderInput", "turn", ["x"], ["y"]))],
+      input: [x!],
+      output: [y!],
+    },
+  });
+  const session = await ort.InferenceSession.create(encodeModel(model), {
+    logSeverityLevel: 4,
+    intraOpNumThreads: 1,
+  });
+  const data = Float32Array.from({ length: 128 }, (_, i) => i); // [1, 64, 1, 2]
+  const turned = await session.run({ x: new ort.Tensor("float32", data, sizes) });
+  await session.release();
+  const block = (turned.y!.data as Float32Array).indexOf(1);
+  return block > 1 ? block : undefined;
+}
