@@ -2,7 +2,7 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import {
-  type NodeProto,
+  type AttributeProto,
   NodeProtoSchema,
   OperatorSetIdProtoSchema,
   type TensorProto,
@@ -15,7 +15,7 @@ import { opsetOf, valueInfo } from "./model.ts";
 /** Numbers of fields that onnx.proto gives a model, a graph, a node and a value. */
 const MODEL = { graph: 7, opsetImport: 8 };
 const GRAPH = { node: 1, initializer: 5, input: 11, output: 12, valueInfo: 13 };
-const NODE = { input: 1, output: 2, name: 3, opType: 4, domain: 7 };
+const NODE = { input: 1, output: 2, name: 3, opType: 4, attribute: 5, domain: 7 };
 const VALUE = { name: 1, type: 2 };
 
 /** Where a field lies: from its tag, and from its content, to its end. */
@@ -28,11 +28,15 @@ interface Field {
 
 /** A node as it lies in a model's bytes. */
 export interface EncodedNode {
+  readonly name: string;
   readonly opType: string;
   readonly domain: string;
   readonly input: readonly string[];
   readonly output: readonly string[];
   readonly field: Field;
+  /** Where attributes lie. */
+  readonly start: number;
+  readonly end: number;
 }
 
 /** A node to be written: `rest`, the bytes of all that it shares with others, and its own names. */
@@ -51,8 +55,7 @@ export interface Known {
   readonly outputs: readonly string[];
   /** Of values whose sizes the graph tells. */
   readonly shapes: ReadonlyMap<string, Shape>;
-  /** All of a node. */
-  decode(node: EncodedNode): NodeProto;
+  attributesOf(node: EncodedNode): readonly AttributeProto[];
 }
 
 export interface Change {
@@ -87,7 +90,7 @@ export function changeNodes(bytes: Uint8Array, change: (known: Known) => Change)
     initializers: of(GRAPH.initializer).map((field) => fromBinary(TensorProtoSchema, read.content(field))),
     outputs: outputs.map(({ name }) => name),
     shapes: new Map(values.flatMap(({ name, shape }) => (shape ? [[name, shape]] : []))),
-    decode: ({ field }) => fromBinary(NodeProtoSchema, read.content(field)),
+    attributesOf: (node) => read.attributes(node),
   });
   const write = new Writing(bytes);
   for (const field of model) if (field !== graph) write.copy(field);
@@ -180,6 +183,7 @@ class Reading {
   /** Where the content of the field read last begins. */
   private start = 0;
   private readonly types = new Map<string, Shape | undefined>();
+  private readonly known = new Map<string, readonly AttributeProto[]>();
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
@@ -225,15 +229,28 @@ class Reading {
 
   node(field: Field): EncodedNode {
     const [input, output]: [string[], string[]] = [[], []];
-    let [opType, domain] = ["", ""];
+    let [name, opType, domain] = ["", "", ""];
+    let [start, end] = [field.end, field.start];
     for (let at = field.start; at < field.end; at = this.reader.pos) {
       const number = this.field(at, field.end);
       if (number === NODE.input) input.push(this.string());
       else if (number === NODE.output) output.push(this.string());
+      else if (number === NODE.name) name = this.string();
       else if (number === NODE.opType) opType = this.string();
       else if (number === NODE.domain) domain = this.string();
+      else if (number === NODE.attribute) [start, end] = [Math.min(start, at), this.reader.pos];
     }
-    return { opType, domain, input, output, field };
+    return { name, opType, domain, input, output, field, start, end };
+  }
+
+  /** Many nodes have the same ones. */
+  attributes({ start, end }: EncodedNode): readonly AttributeProto[] {
+    if (start >= end) return [];
+    const key = this.text.toString("latin1", start, end);
+    const found =
+      this.known.get(key) ?? fromBinary(NodeProtoSchema, this.bytes.subarray(start, end)).attribute;
+    this.known.set(key, found);
+    return found;
   }
 
   /** A value's name, and its sizes where all are known, if only by a symbol. */

@@ -166,11 +166,12 @@ export function nodeProto(
 const isSymbolic = ({ shape }: Tensor): boolean => shape.some((size) => typeof size === "string");
 
 /** More than any target of ours has sizes. */
-const MOST_AXES = 16n;
+const MOST_AXES = 16;
 
 /**
  * Gives reshapes their targets by way of slices, whose lengths the runtime cannot tell beforehand: each is cut where the
- * sizes of `batch` say, which is behind its end. Those are the nodes returned, to go first.
+ * sizes of `batch` say, which is behind its end. What a target is made of once a vector is goes through a reshape
+ * besides, for then not even the number of its axes can be told. Those are the nodes returned, to go first.
  */
 function tellLate(
   nodes: readonly Node[],
@@ -178,23 +179,33 @@ function tellLate(
   batch: string,
   constants: ConstantPool,
 ): NodeProto[] {
-  const late = new Map<string, string>();
-  nodes.forEach(({ op, inputs: [, target] }, i) => {
-    if (op.type !== "Reshape" || target!.source.kind !== "constant") return;
+  const number = (value: number) => constants.nameOf(BigInt64Array.of(BigInt(value)), [1]);
+  const made: NodeProto[] = [];
+  const make = (type: string, input: string[], output: string) => {
+    made.push(nodeProto(type, `${output}/${type}`, input, [output]));
+    return output;
+  };
+  make("Shape", [batch], "late.sizes");
+  make("ReduceMax", ["late.sizes"], "late.size"); // [1]
+  make("Max", ["late.size", number(MOST_AXES)], "late.end"); // [1]
+  const known = new Map<string, string>();
+  const once = (name: string, how: () => string) => {
+    const found = known.get(name) ?? how();
+    known.set(name, found);
+    return found;
+  };
+  const late = (target: string) =>
+    once(`late.${target}`, () => make("Slice", [target, number(0), "late.end"], `late.${target}`));
+  nodes.forEach(({ op, inputs }, i) => {
     const { input } = protos[i]!;
-    const name = `late.${input[1]}`;
-    late.set(input[1]!, name);
-    input[1] = name;
+    const isConstant = (at: number) => inputs[at]!.source.kind === "constant";
+    if (op.type === "Reshape" && isConstant(1)) input[1] = late(input[1]!);
+    if (op.name === "SizesOnce" && isConstant(0)) {
+      const [rest, rank] = [input[0]!, inputs[0]!.shape[0] as number];
+      input[0] = once(`rest.${rest}`, () => make("Reshape", [rest, late(number(rank))], `rest.${rest}`));
+    }
   });
-  const number = (value: bigint) => constants.nameOf(BigInt64Array.of(value), [1]);
-  const node = (type: string, input: string[], output: string) =>
-    nodeProto(type, `${output}/${type}`, input, [output]);
-  return [
-    node("Shape", [batch], "late.sizes"),
-    node("ReduceMax", ["late.sizes"], "late.size"), // [1]
-    node("Max", ["late.size", number(MOST_AXES)], "late.end"), // [1]
-    ...[...late].map(([target, name]) => node("Slice", [target, number(0n), "late.end"], name)),
-  ];
+  return made;
 }
 
 /** What the runtime's operator takes. */

@@ -55,14 +55,12 @@ export function after(x: Tensor, others: readonly Tensor[]): Tensor {
   return reshapeOp([y, joined])[0]!; // as x
 }
 
-/** x of known sizes, which the runtime makes once it has made the other, if that is a vector of no fewer values than x has axes. */
-export function later(x: Tensor, other: Tensor): Tensor {
-  const sizes = x.shape as readonly number[];
-  if ((other.shape[0] as number) < sizes.length) return x;
+/** x of known sizes, which the runtime makes once it has made a vector. */
+export function later(x: Tensor, vector: Tensor): Tensor {
   const { source } = x;
   // Two reshapings in a row are more than one, and more than the runtime's fusion of them can take.
   const from = source.kind === "node" && source.op.type === "Reshape" ? source.inputs[0]! : x;
-  return reshapeOp([from, sizesOnce(sizes, other)])[0]!; // as x
+  return reshapeOp([from, sizesOnce(x.shape as readonly number[], vector)])[0]!; // as x
 }
 
 const transposeOp = operator({

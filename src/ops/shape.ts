@@ -5,6 +5,7 @@ import {
   constant,
   input,
   integers,
+  type Node,
   operator,
   ShapeError,
   scalar,
@@ -60,16 +61,23 @@ export function sizes(shape: Shape, ...from: readonly Tensor[]): Tensor {
   return parts.length === 1 ? parts[0]! : joinSizes(parts);
 }
 
+const lengthOp = operator({
+  type: "Size",
+  infer: () => [{ dtype: "int64", shape: [] }],
+  gradient: { none: "a shape does not depend on the values" },
+});
 const sizesOnceOp = operator({
-  type: "Slice",
+  type: "Add",
   name: "SizesOnce",
-  infer: ([all]) => [all!],
+  infer: ([rest]) => [rest!],
   gradient: { none: "a shape does not depend on the values" },
 });
 
-/** Sizes, int64 [rank], that are known once a vector is made: they are cut at its length, which is no less than theirs. */
-export const sizesOnce = (sizes: readonly number[], vector: Tensor): Tensor =>
-  sizesOnceOp([integers([...sizes]), integers([0]), shapeOp([vector], { start: 0, end: 1 })[0]!])[0]!;
+/** Sizes, int64 [rank], that are known once a vector of known length is made: what they are more than its length, and that. */
+export const sizesOnce = (sizes: readonly number[], vector: Tensor): Tensor => {
+  const length = vector.shape[0] as number;
+  return sizesOnceOp([integers(sizes.map((size) => size - length)), lengthOp([vector])[0]!])[0]!;
+};
 
 /** The sizes that an int64 vector holds, as far as the graph tells: constants, shapes, and both put together. */
 export function sizesIn(t: Tensor): Shape {
@@ -81,7 +89,11 @@ export function sizesIn(t: Tensor): Shape {
       const { start, end } = source.attributes;
       return x!.shape.slice(start as number, end as number);
     }
-    if (source.op.name === "SizesOnce") return sizesIn(source.inputs[0]!);
+    if (source.op.name === "SizesOnce") {
+      const [rest, length] = source.inputs as [Tensor, Tensor];
+      const vector = (length.source as Node).inputs[0]!;
+      return (sizesIn(rest) as number[]).map((more) => more + (vector.shape[0] as number));
+    }
     if (source.op.name === "ConcatSizes") return source.inputs.flatMap((part) => sizesIn(part!));
   }
   throw new ShapeError("the sizes are not known when the graph is built");

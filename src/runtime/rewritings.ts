@@ -10,6 +10,7 @@ const HARMFUL = ["CommonSubexpressionElimination"];
 const USELESS = [
   "AttentionFusion",
   "Avx2WeightS8ToU8Transformer",
+  "BiasDropoutFusion",
   "BiasGeluFusion",
   "BiasSkipLayerNormFusion",
   "BiasSoftmaxFusion",
@@ -25,6 +26,7 @@ const USELESS = [
   "EmbedLayerNormFusion",
   "EnsureUniqueDQForNodeUnit",
   "FastGeluFusion",
+  "FuseFp16InitializerToFp32NodeTransformer",
   "GatherSliceToSplitFusion",
   "GatherToSliceFusion",
   "GeluFusionL1",
@@ -57,6 +59,7 @@ const USELESS = [
   "SkipLayerNormFusion",
   "SliceConcatToSpaceToDepthFusion",
   "TransposeOptimizer",
+  "TransposeOptimizer_CPUExecutionProvider",
   "WeightBiasQuantization",
   "WhereDummyDq",
 ];

@@ -55,20 +55,15 @@ export class Channels {
     return opType === "Relu" && this.takesRelu(node);
   }
 
-  private takesAffine(encoded: EncodedNode): boolean {
-    const [x, factor, offset, mean, variance] = encoded.input as [string, string, string, string, string];
-    const shape = this.shapes.get(encoded.output[0]!);
+  private takesAffine(node: EncodedNode): boolean {
+    const [x, factor, bias, mean, variance] = node.input as [string, string, string, string, string];
+    const shape = this.shapes.get(node.output[0]!);
     if (!shape || !this.fits(shape) || !this.isAll(0, mean) || !this.isAll(1, variance)) return false;
-    const { name: of, attribute } = this.known.decode(encoded);
-    const given = (name: string) => attribute.find((each) => each.name === name);
+    const attributes = this.known.attributesOf(node);
+    const given = (name: string) => attributes.find((each) => each.name === name);
     if (given("epsilon")?.f !== 0 || given("training_mode")?.i) return false;
-    this.put(encoded.output[0]!, {
-      of,
-      x,
-      factor,
-      offset: this.isAll(0, offset) ? undefined : offset,
-      shape,
-    });
+    const offset = this.isAll(0, bias) ? undefined : bias;
+    this.put(node.output[0]!, { of: node.name, x, factor, offset, shape });
     return true;
   }
 
@@ -149,9 +144,15 @@ export class Channels {
   private repeat(of: string, values: string, shape: readonly number[], channels: number): string {
     const { block, draft } = this;
     return once(this.repeated, `${shape.length} ${values}`, () => {
-      const places = () =>
-        BigInt64Array.from({ length: channels * block }, (_, i) => BigInt(Math.floor(i / block)));
-      return draft.add("Gather", of, [values, draft.constant(`repeat.${shape.join("x")}`, places, shape)]);
+      const places = draft.constant(
+        `repeat.${channels * block}`,
+        () => BigInt64Array.from({ length: channels * block }, (_, i) => BigInt(Math.floor(i / block))),
+        [channels * block],
+      );
+      return draft.add("Gather", of, [
+        values,
+        once(this.repeated, `places ${shape}`, () => draft.reshape("late", places, shape)),
+      ]);
     });
   }
 

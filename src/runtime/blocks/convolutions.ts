@@ -2,7 +2,7 @@
  * Convolutions on blocks: up to twice as fast as those of plain maps. The runtime turns to them by itself only where
  * weights are constant, which in training they are not.
  */
-import type { NodeProto } from "onnx-buf";
+import type { AttributeProto } from "onnx-buf";
 import type { EncodedNode, Known } from "../../graph/edit.ts";
 import type { Shape } from "../../spec.ts";
 import { type Draft, once } from "./draft.ts";
@@ -25,19 +25,19 @@ export class Convolutions {
   }
 
   /** Writes the node if it is a convolution whose channels fill blocks and whose weights vary; else says no. */
-  takes(encoded: EncodedNode): boolean {
-    if (encoded.opType !== "Conv" || encoded.domain !== "") return false;
-    const [x, w, ...bias] = encoded.input as [string, string, ...string[]];
+  takes(node: EncodedNode): boolean {
+    if (node.opType !== "Conv" || node.domain !== "") return false;
+    const [x, w, ...bias] = node.input as [string, string, ...string[]];
     const kernel = this.known.shapes.get(w);
-    const node = this.known.decode(encoded);
-    if (!isKernel(kernel) || !fits(node, kernel, this.block)) return false;
+    const attributes = this.known.attributesOf(node);
+    if (!isKernel(kernel) || !fits(attributes, kernel, this.block)) return false;
     const { draft } = this;
     const [out, c] = kernel;
     // Fewer channels than a block's are taken as they are.
     const map =
       c < this.block ? x : once(this.maps, x, () => draft.addOnBlocks("ReorderInput", node.name, [x]));
     const weights = once(this.kernels, w, () => this.turnedKernel(node.name, w, kernel));
-    const y = draft.likeOnBlocks(node, [map, weights, ...bias]);
+    const y = draft.likeOnBlocks(node, attributes, [map, weights, ...bias]);
     draft.addOnBlocks("ReorderOutput", node.name, [y], { channels: out }, node.output[0]);
     return true;
   }
@@ -60,7 +60,7 @@ export class Convolutions {
 const isKernel = (shape: Shape | undefined): shape is Kernel =>
   shape?.length === 4 && shape.every((size) => typeof size === "number");
 
-function fits({ attribute }: NodeProto, [out, c]: Kernel, block: number): boolean {
-  const groups = attribute.find(({ name }) => name === "group")?.i ?? 1n;
+function fits(attributes: readonly AttributeProto[], [out, c]: Kernel, block: number): boolean {
+  const groups = attributes.find(({ name }) => name === "group")?.i ?? 1n;
   return groups === 1n && out % block === 0 && (c < block || c % block === 0);
 }

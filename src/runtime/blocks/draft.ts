@@ -1,6 +1,6 @@
 /** The nodes of a graph on blocks, as they are written. */
 import { toBinary } from "@bufbuild/protobuf";
-import { type NodeProto, NodeProtoSchema, type TensorProto } from "onnx-buf";
+import { type AttributeProto, type NodeProto, NodeProtoSchema, type TensorProto } from "onnx-buf";
 import type { EncodedNode, NewNode } from "../../graph/edit.ts";
 import { nodeProto, tensorProto } from "../../graph/model.ts";
 import type { Attributes, TensorData } from "../../graph/tensor.ts";
@@ -43,18 +43,20 @@ export class Draft {
     return this.add(type, of, input, attributes, made, OPERATORS.domain);
   }
 
-  /** What the operator on blocks makes in place of a node, with its attributes of whole numbers. */
-  likeOnBlocks(node: NodeProto, input: readonly string[]): string {
+  /** What the operator on blocks makes in place of a node, whose attributes are whole numbers. */
+  likeOnBlocks(
+    { name, opType }: EncodedNode,
+    attribute: readonly AttributeProto[],
+    input: readonly string[],
+  ): string {
     const made = `blocks.${this.nodes.length}`;
-    const kind = node.attribute.map(({ name, i, ints }) => `${name} ${i} ${ints}`);
-    const rest = this.restOf(`like ${node.opType} ${kind}`, () => ({
-      ...node,
+    const kind = attribute.map(({ name, i, ints }) => `${name} ${i} ${ints}`);
+    const rest = this.restOf(`like ${opType} ${kind}`, () => ({
+      ...nodeProto(opType, "", [], []),
+      attribute: [...attribute],
       domain: OPERATORS.domain,
-      name: "",
-      input: [],
-      output: [],
     }));
-    this.nodes.push({ rest, name: node.name, input, output: [made] });
+    this.nodes.push({ rest, name, input, output: [made] });
     return made;
   }
 

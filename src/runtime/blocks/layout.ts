@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { ModelProtoSchema, type NodeProto } from "onnx-buf";
 import * as ort from "onnxruntime-node";
 import { encodeModel, IR_VERSION, nodeProto, OPSET, opsetOf, valueInfo } from "../../graph/model.ts";
+import { openStateful } from "../stateful.ts";
 
 /** The runtime's operators on blocks. No graph on disk has them. */
 export const OPERATORS = { domain: "com.microsoft.nchwc", version: 1 };
@@ -34,13 +35,10 @@ async function observed(): Promise<number | undefined> {
       output: [y!],
     },
   });
-  const session = await ort.InferenceSession.create(encodeModel(model), {
-    logSeverityLevel: 4,
-    intraOpNumThreads: 1,
-  });
+  const session = await openStateful(encodeModel(model), "blocks", [], () => ({}), { threads: 1 });
   const data = Float32Array.from({ length: 128 }, (_, i) => i); // [1, 64, 1, 2]
-  const turned = await session.run({ x: new ort.Tensor("float32", data, sizes) });
-  await session.release();
-  const block = (turned.y!.data as Float32Array).indexOf(1);
+  const { y: turned } = await session.run({ x: new ort.Tensor("float32", data, sizes) }, ["y"]);
+  await session.close();
+  const block = (turned!.data as Float32Array).indexOf(1);
   return block > 1 ? block : undefined;
 }
