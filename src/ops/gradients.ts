@@ -68,13 +68,15 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
   };
 
   const waiting = new Map<Node, Node[]>();
+  const inPieces = kernelsOfPieces(nodes);
   const ofParameters = madeOfParameters(nodes);
   const ofBatch = nodes.toReversed().filter((node) => !ofParameters.has(node));
   for (const node of ofBatch) {
-    const meeting = meetingOf(node, wanted);
+    const meeting = inPieces.has(kernelOf(node)) ? meetingOf(node, wanted) : undefined;
     const parts = visit(node, meeting ? (input) => !isShared(input) : () => true);
     if (meeting) waiting.set(meeting, [...(waiting.get(meeting) ?? []), node]);
-    for (const before of waiting.get(node) ?? []) visit(before, isShared, parts.at(-1));
+    const first = parts.findLast(({ shape }) => shape.length > 0);
+    for (const before of waiting.get(node) ?? []) visit(before, isShared, first);
   }
   for (const node of nodes.toReversed()) if (ofParameters.has(node)) visit(node, () => true);
   return by.map((t) => found.get(t) ?? zerosLike(t));
@@ -94,21 +96,33 @@ function madeOfParameters(nodes: readonly Node[]): ReadonlySet<Node> {
   return made;
 }
 
-/** Operators whose gradient by what all share, a kernel, is worth a wait. */
-const WAIT: readonly string[] = ["Conv", "MatMul"];
+/** Of a node that is worth a wait: what all of a batch share, before it was turned or reshaped for this piece. */
+function kernelOf({ op, inputs: [, kernel] }: Node): Tensor | undefined {
+  if (!kernel || !isShared(kernel) || (op.type !== "Conv" && op.type !== "MatMul")) return undefined;
+  let origin = kernel;
+  while (origin.source.kind === "node" && ["Transpose", "Reshape"].includes(origin.source.op.type))
+    origin = origin.source.inputs[0]!;
+  return origin;
+}
+
+/** Those that several nodes take, each for a piece of the batch. */
+function kernelsOfPieces(nodes: readonly Node[]): ReadonlySet<Tensor | undefined> {
+  const [once, often] = [new Set<Tensor>(), new Set<Tensor>()];
+  for (const kernel of nodes.map(kernelOf)) if (kernel) (once.has(kernel) ? often : once).add(kernel);
+  return often;
+}
 
 /**
- * Where the gradient by a node's input is next summed over the batch, if the gradient by the node's kernel waits for that: a
- * batch in pieces then goes on to there piece by piece, and what both gradients read is still in the processor's cache.
+ * Where the gradient by the input of a node with a kernel is next summed over the batch. The gradient by the kernel waits
+ * for that: pieces of the batch then go on to there one by one, and what both gradients read is still in the processor's
+ * cache.
  */
-function meetingOf({ op, inputs }: Node, wanted: ReadonlySet<Tensor>): Node | undefined {
-  const leading = (all: readonly (Tensor | null)[]) =>
-    all.filter((t): t is Tensor => t !== null && wanted.has(t));
-  const own = leading(inputs);
-  let next = own.find((t) => !isShared(t));
-  if (!WAIT.includes(op.type) || !next || !own.some(isShared)) return undefined;
-  while (next?.source.kind === "node") {
-    const above = leading(next.source.inputs);
+function meetingOf({ inputs: [x, kernel] }: Node, wanted: ReadonlySet<Tensor>): Node | undefined {
+  if (!wanted.has(kernel!)) return undefined;
+  const leading = (all: readonly (Tensor | null)[]) => all.filter((t) => t !== null && wanted.has(t));
+  let next = leading([x!])[0];
+  while (next?.source.kind === "node" && !isShared(next)) {
+    const above = leading(next.source.inputs) as Tensor[];
     if (above.some(isShared)) return next.source;
     next = above[0];
   }

@@ -55,12 +55,12 @@ export function after(x: Tensor, others: readonly Tensor[]): Tensor {
   return reshapeOp([y, joined])[0]!; // as x
 }
 
-/** x of known sizes, which the runtime makes once it has made a vector. */
-export function later(x: Tensor, vector: Tensor): Tensor {
+/** x, which the runtime makes once it has made the other; both of known sizes, of which the other has one at least. */
+export function later(x: Tensor, other: Tensor): Tensor {
   const { source } = x;
   // Two reshapings in a row are more than one, and more than the runtime's fusion of them can take.
   const from = source.kind === "node" && source.op.type === "Reshape" ? source.inputs[0]! : x;
-  return reshapeOp([from, sizesOnce(x.shape as readonly number[], vector)])[0]!; // as x
+  return reshapeOp([from, sizesOnce(x.shape as readonly number[], other)])[0]!; // as x
 }
 
 const transposeOp = operator({

@@ -3,9 +3,9 @@ import { addDims, divideDims, elements, showShape } from "../graph/dims.ts";
 import {
   axisOf,
   constant,
+  fixed,
   input,
   integers,
-  type Node,
   operator,
   ShapeError,
   scalar,
@@ -61,11 +61,6 @@ export function sizes(shape: Shape, ...from: readonly Tensor[]): Tensor {
   return parts.length === 1 ? parts[0]! : joinSizes(parts);
 }
 
-const lengthOp = operator({
-  type: "Size",
-  infer: () => [{ dtype: "int64", shape: [] }],
-  gradient: { none: "a shape does not depend on the values" },
-});
 const sizesOnceOp = operator({
   type: "Add",
   name: "SizesOnce",
@@ -73,10 +68,13 @@ const sizesOnceOp = operator({
   gradient: { none: "a shape does not depend on the values" },
 });
 
-/** Sizes, int64 [rank], that are known once a vector of known length is made: what they are more than its length, and that. */
-export const sizesOnce = (sizes: readonly number[], vector: Tensor): Tensor => {
-  const length = vector.shape[0] as number;
-  return sizesOnceOp([integers(sizes.map((size) => size - length)), lengthOp([vector])[0]!])[0]!;
+/** Sizes, int64 [rank], that are known once a tensor of known sizes is made: its first size, and what they are more. */
+export const sizesOnce = (sizes: readonly number[], made: Tensor): Tensor => {
+  const first = fixed(made.shape[0], "first size");
+  return sizesOnceOp([
+    integers(sizes.map((size) => size - first)),
+    shapeOp([made], { start: 0, end: 1 })[0]!,
+  ])[0]!;
 };
 
 /** The sizes that an int64 vector holds, as far as the graph tells: constants, shapes, and both put together. */
@@ -90,9 +88,8 @@ export function sizesIn(t: Tensor): Shape {
       return x!.shape.slice(start as number, end as number);
     }
     if (source.op.name === "SizesOnce") {
-      const [rest, length] = source.inputs as [Tensor, Tensor];
-      const vector = (length.source as Node).inputs[0]!;
-      return (sizesIn(rest) as number[]).map((more) => more + (vector.shape[0] as number));
+      const [rest, first] = source.inputs.map((part) => sizesIn(part!) as number[]) as [number[], number[]];
+      return rest.map((more) => more + first[0]!);
     }
     if (source.op.name === "ConcatSizes") return source.inputs.flatMap((part) => sizesIn(part!));
   }
