@@ -85,9 +85,9 @@ const leastImages = (widest: number): number => (widest > PIECE ? 2 : 4);
 
 /** The pieces for a step of `batch` images, a power of two: few enough to divide it, many enough to stay in the cache. */
 export function piecesFor(spec: ArtifactSpec, batch: number): number {
-  const { batchMultiple } = methodNamed(spec.method);
-  const unit = batchMultiple?.(resolveSpec(spec).method.config as never) ?? 1;
-  const { viewed, widest } = valuesOf(spec);
+  const resolved = resolveSpec(spec);
+  const unit = methodNamed(spec.method).batchMultiple?.(resolved.method.config as never) ?? 1;
+  const { viewed, widest } = valuesOf(resolved);
   const wanted = Math.max(
     Math.min((batch * viewed) / PIECE, MOST_PIECES.views),
     Math.min((batch * widest) / PIECE, batch / leastImages(widest), MOST_PIECES.encoder),
@@ -100,20 +100,21 @@ export function piecesFor(spec: ArtifactSpec, batch: number): number {
 /** Of those, the encoder's, which puts some together again where views are larger than what it makes of one. */
 function encoderPieces(spec: ArtifactSpec): number {
   const { pieces = 1 } = spec;
-  const { viewed, widest } = valuesOf(spec);
+  if (pieces === 1) return 1;
+  const { viewed, widest } = valuesOf(resolveSpec(spec));
   let count = Math.min(pieces, MOST_PIECES.encoder);
   while (count > 1 && count * viewed > pieces * widest) count = Math.ceil(count / 2);
   return count;
 }
 
 /** For an image: values of its views, of those that are large, and of the widest map that the encoder makes of one. */
-function valuesOf(spec: ArtifactSpec): { viewed: number; widest: number } {
-  const { method, encoder } = resolveSpec(spec);
+function valuesOf({ method, encoder }: ResolvedSpec): { viewed: number; widest: number } {
+  const { name, imageSize } = encoder;
   const viewed = methodNamed(method.name)
-    .views(method.config as never, spec.imageSize)
+    .views(method.config as never, imageSize)
     .filter(({ size }) => isLarge(size))
     .reduce((sum, { size }) => sum + 3 * size ** 2, 0);
-  return { viewed, widest: encoderNamed(encoder.name).widest(spec.imageSize) };
+  return { viewed, widest: encoderNamed(name).widest(imageSize) };
 }
 
 /** The step as one graph. */

@@ -2,7 +2,6 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import {
-  type AttributeProto,
   NodeProtoSchema,
   OperatorSetIdProtoSchema,
   type TensorProto,
@@ -10,7 +9,9 @@ import {
   ValueInfoProtoSchema,
 } from "onnx-buf";
 import type { Dim, Shape } from "../spec.ts";
-import { opsetOf, valueInfo } from "./model.ts";
+import { attributesFrom, opsetOf, valueInfo } from "./model.ts";
+import { once } from "./once.ts";
+import type { Attributes } from "./tensor.ts";
 
 /** Numbers of fields that onnx.proto gives a model, a graph, a node and a value. */
 const MODEL = { graph: 7, opsetImport: 8 };
@@ -26,25 +27,26 @@ interface Field {
   readonly end: number;
 }
 
-/** A node as it lies in a model's bytes. */
-export interface EncodedNode {
+/** What is a node's own. */
+interface Names {
   readonly name: string;
-  readonly opType: string;
-  readonly domain: string;
   readonly input: readonly string[];
   readonly output: readonly string[];
-  readonly field: Field;
-  /** Where attributes lie. */
-  readonly start: number;
-  readonly end: number;
 }
 
-/** A node to be written: `rest`, the bytes of all that it shares with others, and its own names. */
-export interface NewNode {
+/** A node as it lies in a model's bytes. */
+export interface EncodedNode extends Names {
+  readonly opType: string;
+  readonly domain: string;
+  readonly field: Field;
+  /** Where its attributes lie; from behind to before where it has none. */
+  readonly attributesStart: number;
+  readonly attributesEnd: number;
+}
+
+/** A node to be written, with the bytes of all that it shares with others. */
+export interface NewNode extends Names {
   readonly rest: Uint8Array;
-  readonly name: string;
-  readonly input: readonly string[];
-  readonly output: readonly string[];
 }
 
 /** What a change goes by. */
@@ -55,7 +57,7 @@ export interface Known {
   readonly outputs: readonly string[];
   /** Of values whose sizes the graph tells. */
   readonly shapes: ReadonlyMap<string, Shape>;
-  attributesOf(node: EncodedNode): readonly AttributeProto[];
+  attributesOf(node: EncodedNode): Attributes;
 }
 
 export interface Change {
@@ -156,9 +158,9 @@ class Writing {
   }
 
   value(name: string, shape: Shape): void {
-    const key = shape.join();
-    const type = this.types.get(key) ?? toBinary(ValueInfoProtoSchema, valueInfo("", "float32", shape));
-    this.types.set(key, type);
+    const type = once(this.types, shape.join(), () =>
+      toBinary(ValueInfoProtoSchema, valueInfo("", "float32", shape)),
+    );
     this.open(GRAPH.valueInfo);
     this.writer.raw(type).tag(VALUE.name, WireType.LengthDelimited).string(name);
     this.close();
@@ -182,8 +184,8 @@ class Reading {
   private readonly reader: BinaryReader;
   /** Where the content of the field read last begins. */
   private start = 0;
-  private readonly types = new Map<string, Shape | undefined>();
-  private readonly known = new Map<string, readonly AttributeProto[]>();
+  private readonly types = new Map<string, { shape: Shape | undefined }>();
+  private readonly known = new Map<string, Attributes>();
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
@@ -230,7 +232,7 @@ class Reading {
   node(field: Field): EncodedNode {
     const [input, output]: [string[], string[]] = [[], []];
     let [name, opType, domain] = ["", "", ""];
-    let [start, end] = [field.end, field.start];
+    let [attributesStart, attributesEnd] = [field.end, field.start];
     for (let at = field.start; at < field.end; at = this.reader.pos) {
       const number = this.field(at, field.end);
       if (number === NODE.input) input.push(this.string());
@@ -238,34 +240,32 @@ class Reading {
       else if (number === NODE.name) name = this.string();
       else if (number === NODE.opType) opType = this.string();
       else if (number === NODE.domain) domain = this.string();
-      else if (number === NODE.attribute) [start, end] = [Math.min(start, at), this.reader.pos];
+      else if (number === NODE.attribute) {
+        attributesStart = Math.min(attributesStart, at);
+        attributesEnd = this.reader.pos;
+      }
     }
-    return { name, opType, domain, input, output, field, start, end };
+    return { name, opType, domain, input, output, field, attributesStart, attributesEnd };
   }
 
   /** Many nodes have the same ones. */
-  attributes({ start, end }: EncodedNode): readonly AttributeProto[] {
-    if (start >= end) return [];
-    const key = this.text.toString("latin1", start, end);
-    const found =
-      this.known.get(key) ?? fromBinary(NodeProtoSchema, this.bytes.subarray(start, end)).attribute;
-    this.known.set(key, found);
-    return found;
+  attributes({ attributesStart: start, attributesEnd: end }: EncodedNode): Attributes {
+    if (start >= end) return {};
+    return once(this.known, this.text.toString("latin1", start, end), () =>
+      attributesFrom(fromBinary(NodeProtoSchema, this.bytes.subarray(start, end)).attribute),
+    );
   }
 
   /** A value's name, and its sizes where all are known, if only by a symbol. */
   value(field: Field): { name: string; shape: Shape | undefined } {
-    const { types } = this;
-    let name = "";
-    let type = "";
+    let [name, type] = ["", ""];
     for (let at = field.start; at < field.end; at = this.reader.pos) {
       const number = this.field(at, field.end);
       if (number === VALUE.name) name = this.string();
       else if (number === VALUE.type) type = this.text.toString("latin1", at, this.reader.pos);
     }
     // Thousands of values are of a few types.
-    if (!types.has(type)) types.set(type, shapeOf(Buffer.from(type, "latin1")));
-    return { name, shape: types.get(type) };
+    return { name, ...once(this.types, type, () => ({ shape: shapeOf(Buffer.from(type, "latin1")) })) };
   }
 }
 

@@ -17,6 +17,7 @@ import {
   ValueInfoProtoSchema,
 } from "onnx-buf";
 import type { DType, Shape } from "../spec.ts";
+import { once } from "./once.ts";
 import {
   type Attribute,
   type Attributes,
@@ -189,20 +190,16 @@ function tellLate(
   make("ReduceMax", ["late.sizes"], "late.size"); // [1]
   make("Max", ["late.size", number(MOST_AXES)], "late.end"); // [1]
   const known = new Map<string, string>();
-  const once = (name: string, how: () => string) => {
-    const found = known.get(name) ?? how();
-    known.set(name, found);
-    return found;
-  };
   const late = (target: string) =>
-    once(`late.${target}`, () => make("Slice", [target, number(0), "late.end"], `late.${target}`));
+    once(known, target, () => make("Slice", [target, number(0), "late.end"], `late.${target}`));
   nodes.forEach(({ op, inputs }, i) => {
     const { input } = protos[i]!;
     const isConstant = (at: number) => inputs[at]!.source.kind === "constant";
     if (op.type === "Reshape" && isConstant(1)) input[1] = late(input[1]!);
     if (op.name === "SizesOnce" && isConstant(0)) {
       const [rest, rank] = [input[0]!, inputs[0]!.shape[0] as number];
-      input[0] = once(`rest.${rest}`, () => make("Reshape", [rest, late(number(rank))], `rest.${rest}`));
+      const name = `rest.${rest}`;
+      input[0] = once(known, name, () => make("Reshape", [rest, late(number(rank))], name));
     }
   });
   return made;
@@ -263,6 +260,19 @@ function attributeProto(name: string, value: Attribute): AttributeProto {
     return create(AttributeProtoSchema, { name, type: Type.INT, i: BigInt(value) });
   if ("float" in value) return create(AttributeProtoSchema, { name, type: Type.FLOAT, f: value.float });
   return create(AttributeProtoSchema, { name, type: Type.INTS, ints: value.map(BigInt) });
+}
+
+/** The other way round. @throws Error on kinds of attributes that nodes of ours do not have */
+export const attributesFrom = (protos: readonly AttributeProto[]): Attributes =>
+  Object.fromEntries(protos.map((proto) => [proto.name, attributeFrom(proto)]));
+
+function attributeFrom({ name, type, f, i, s, ints }: AttributeProto): Attribute {
+  const Type = AttributeProto_AttributeType;
+  if (type === Type.STRING) return new TextDecoder().decode(s);
+  if (type === Type.INT) return Number(i);
+  if (type === Type.FLOAT) return { float: f };
+  if (type === Type.INTS) return ints.map(Number);
+  throw new Error(`attribute ${name} is of another kind`);
 }
 
 export function valueInfo(name: string, dtype: DType, shape: Shape): ValueInfoProto {

@@ -1,10 +1,12 @@
 /** Reverse-mode differentiation: one walk from the loss back, appending each operator's rule as ordinary nodes. */
 import { sameShape, showShape } from "../graph/dims.ts";
 import { reach } from "../graph/model.ts";
+import { once } from "../graph/once.ts";
 import { apply, inScope, type Node, scalar, type Tensor } from "../graph/tensor.ts";
 import { add } from "./elementwise.ts";
-import { later, transpose, zerosLike } from "./movement.ts";
+import { transpose, zerosLike } from "./movement.ts";
 import { sumTo } from "./reduce.ts";
+import { isShared, meetingsOf, onceMade } from "./waits.ts";
 
 /** Name scope of the nodes that the walk appends. */
 export const GRADIENT_SCOPE = "gradient";
@@ -33,13 +35,11 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
   };
   const again = remaker();
   const shared = new Map<string, Tensor>();
-  const once = (key: string, make: () => Tensor) => {
-    const made = shared.get(key) ?? make();
-    shared.set(key, made);
-    return made;
-  };
 
-  /** Collects what the rule of a node gives by those of its inputs, made once `first` is; those by what all share. */
+  /**
+   * Collects what a node's rule gives by some of its inputs, made once `first` is; returns the parts by what all of a
+   * batch share.
+   */
   const visit = (node: Node, by: (input: Tensor) => boolean, first?: Tensor): Tensor[] => {
     const inputs = node.inputs as readonly Tensor[];
     const grads = node.outputs.map((y) => found.get(y) ?? null);
@@ -56,7 +56,7 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
           grad: grads[0] ?? zerosLike(node.outputs[0]!),
           attributes: node.attributes,
           wants,
-          once,
+          once: (key, make) => once(shared, key, make),
         });
         return parts.flatMap((part, i) => {
           if (!part || !wants(i)) return [];
@@ -67,23 +67,20 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
     );
   };
 
+  const meetings = meetingsOf(nodes, wanted);
   const waiting = new Map<Node, Node[]>();
-  const inPieces = kernelsOfPieces(nodes);
   const ofParameters = madeOfParameters(nodes);
-  const ofBatch = nodes.toReversed().filter((node) => !ofParameters.has(node));
-  for (const node of ofBatch) {
-    const meeting = inPieces.has(kernelOf(node)) ? meetingOf(node, wanted) : undefined;
-    const parts = visit(node, meeting ? (input) => !isShared(input) : () => true);
-    if (meeting) waiting.set(meeting, [...(waiting.get(meeting) ?? []), node]);
+  for (const node of nodes.toReversed()) {
+    if (ofParameters.has(node)) continue;
+    const meeting = meetings.get(node);
+    const parts = visit(node, (input) => !meeting || !isShared(input));
+    if (meeting) once(waiting, meeting, () => []).push(node);
     const first = parts.findLast(({ shape }) => shape.length > 0);
     for (const before of waiting.get(node) ?? []) visit(before, isShared, first);
   }
   for (const node of nodes.toReversed()) if (ofParameters.has(node)) visit(node, () => true);
   return by.map((t) => found.get(t) ?? zerosLike(t));
 }
-
-/** Whether all of a batch have it: what varies with the batch has a size that does. */
-const isShared = (t: Tensor): boolean => t.shape.every((size) => typeof size === "number");
 
 /** Nodes that no image goes through. They come last, once all that is made of them is known. */
 function madeOfParameters(nodes: readonly Node[]): ReadonlySet<Node> {
@@ -94,46 +91,6 @@ function madeOfParameters(nodes: readonly Node[]): ReadonlySet<Node> {
     if (node.inputs.every(from)) made.add(node);
   }
   return made;
-}
-
-/** Of a node that is worth a wait: what all of a batch share, before it was turned or reshaped for this piece. */
-function kernelOf({ op, inputs: [, kernel] }: Node): Tensor | undefined {
-  if (!kernel || !isShared(kernel) || (op.type !== "Conv" && op.type !== "MatMul")) return undefined;
-  let origin = kernel;
-  while (origin.source.kind === "node" && ["Transpose", "Reshape"].includes(origin.source.op.type))
-    origin = origin.source.inputs[0]!;
-  return origin;
-}
-
-/** Those that several nodes take, each for a piece of the batch. */
-function kernelsOfPieces(nodes: readonly Node[]): ReadonlySet<Tensor | undefined> {
-  const [once, often] = [new Set<Tensor>(), new Set<Tensor>()];
-  for (const kernel of nodes.map(kernelOf)) if (kernel) (once.has(kernel) ? often : once).add(kernel);
-  return often;
-}
-
-/**
- * Where the gradient by the input of a node with a kernel is next summed over the batch. The gradient by the kernel waits
- * for that: pieces of the batch then go on to there one by one, and what both gradients read is still in the processor's
- * cache.
- */
-function meetingOf({ inputs: [x, kernel] }: Node, wanted: ReadonlySet<Tensor>): Node | undefined {
-  if (!wanted.has(kernel!)) return undefined;
-  const leading = (all: readonly (Tensor | null)[]) => all.filter((t) => t !== null && wanted.has(t));
-  let next = leading([x!])[0];
-  while (next?.source.kind === "node" && !isShared(next)) {
-    const above = leading(next.source.inputs) as Tensor[];
-    if (above.some(isShared)) return next.source;
-    next = above[0];
-  }
-  return undefined;
-}
-
-/** A part of a gradient, made once another is; what would be transposed after its sum still is. */
-function onceMade(first: Tensor, part: Tensor): Tensor {
-  const { source } = part;
-  if (source.kind !== "node" || source.op.type !== "Transpose") return later(part, first);
-  return transpose(later(source.inputs[0]!, first), source.attributes.perm as readonly number[]);
 }
 
 /** a + b; if both are transposed alike, as many pieces' gradients of a kernel are, they are summed before. */

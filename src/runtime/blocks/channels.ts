@@ -6,8 +6,9 @@
 import type { TensorProto } from "onnx-buf";
 import { sameShape } from "../../graph/dims.ts";
 import type { EncodedNode, Known } from "../../graph/edit.ts";
+import { once } from "../../graph/once.ts";
 import type { Shape } from "../../spec.ts";
-import { type Draft, once } from "./draft.ts";
+import type { Draft } from "./draft.ts";
 
 /** factor x + offset + sum, of one channel each. */
 interface Affine {
@@ -59,9 +60,8 @@ export class Channels {
     const [x, factor, bias, mean, variance] = node.input as [string, string, string, string, string];
     const shape = this.shapes.get(node.output[0]!);
     if (!shape || !this.fits(shape) || !this.isAll(0, mean) || !this.isAll(1, variance)) return false;
-    const attributes = this.known.attributesOf(node);
-    const given = (name: string) => attributes.find((each) => each.name === name);
-    if (given("epsilon")?.f !== 0 || given("training_mode")?.i) return false;
+    const { epsilon, training_mode: training } = this.known.attributesOf(node);
+    if ((epsilon as { float?: number } | undefined)?.float !== 0 || training) return false;
     const offset = this.isAll(0, bias) ? undefined : bias;
     this.put(node.output[0]!, { of: node.name, x, factor, offset, shape });
     return true;
@@ -128,7 +128,7 @@ export class Channels {
         : this.repeat(of, factor, kernel, channels);
     const bias = offset === undefined ? "" : this.repeat(of, offset, [wide], channels);
     const input = [map, weights, ...(sum === undefined ? [bias] : [bias, sum])];
-    const made = draft.addOnBlocks("Conv", of, input, {
+    const made = draft.add("Conv", of, input, {
       group: wide,
       kernel_shape: [1, 1],
       ...(activation && { activation }),
@@ -142,18 +142,16 @@ export class Channels {
 
   /** Each value of [channels] once for all of a block. */
   private repeat(of: string, values: string, shape: readonly number[], channels: number): string {
-    const { block, draft } = this;
-    return once(this.repeated, `${shape.length} ${values}`, () => {
-      const places = draft.constant(
-        `repeat.${channels * block}`,
-        () => BigInt64Array.from({ length: channels * block }, (_, i) => BigInt(Math.floor(i / block))),
-        [channels * block],
+    const { block, draft, repeated } = this;
+    const wide = channels * block;
+    const places = () =>
+      draft.constant(
+        `repeat.${wide}`,
+        () => BigInt64Array.from({ length: wide }, (_, i) => BigInt(Math.floor(i / block))),
+        [wide],
       );
-      return draft.add("Gather", of, [
-        values,
-        once(this.repeated, `places ${shape}`, () => draft.reshape("late", places, shape)),
-      ]);
-    });
+    const shaped = once(repeated, `${shape}`, () => draft.reshape("late", places(), shape));
+    return once(repeated, `${values} ${shape}`, () => draft.add("Gather", of, [values, shaped]));
   }
 
   /** Whether channels of known size are of whole blocks. */
@@ -163,13 +161,10 @@ export class Channels {
   }
 
   private isAll(value: number, name: string): boolean {
-    const key = `${value} ${name}`;
-    const known = this.constant.get(key);
-    if (known !== undefined) return known;
-    const bytes = this.initializers.get(name)?.rawData ?? new Uint8Array();
-    const all = bytes.length > 0 && new Float32Array(bytes.slice().buffer).every((x) => x === value);
-    this.constant.set(key, all);
-    return all;
+    return once(this.constant, `${value} ${name}`, () => {
+      const bytes = this.initializers.get(name)?.rawData ?? new Uint8Array();
+      return bytes.length > 0 && new Float32Array(bytes.slice().buffer).every((x) => x === value);
+    });
   }
 }
 

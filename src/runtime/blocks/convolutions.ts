@@ -2,10 +2,11 @@
  * Convolutions on blocks: up to twice as fast as those of plain maps. The runtime turns to them by itself only where
  * weights are constant, which in training they are not.
  */
-import type { AttributeProto } from "onnx-buf";
 import type { EncodedNode, Known } from "../../graph/edit.ts";
+import { once } from "../../graph/once.ts";
+import type { Attributes } from "../../graph/tensor.ts";
 import type { Shape } from "../../spec.ts";
-import { type Draft, once } from "./draft.ts";
+import type { Draft } from "./draft.ts";
 
 /** [out, c, height, width] of weights. */
 type Kernel = readonly [number, number, number, number];
@@ -34,11 +35,10 @@ export class Convolutions {
     const { draft } = this;
     const [out, c] = kernel;
     // Fewer channels than a block's are taken as they are.
-    const map =
-      c < this.block ? x : once(this.maps, x, () => draft.addOnBlocks("ReorderInput", node.name, [x]));
+    const map = c < this.block ? x : once(this.maps, x, () => draft.add("ReorderInput", node.name, [x]));
     const weights = once(this.kernels, w, () => this.turnedKernel(node.name, w, kernel));
-    const y = draft.likeOnBlocks(node, attributes, [map, weights, ...bias]);
-    draft.addOnBlocks("ReorderOutput", node.name, [y], { channels: out }, node.output[0]);
+    const y = draft.add("Conv", node.name, [map, weights, ...bias], attributes);
+    draft.add("ReorderOutput", node.name, [y], { channels: out }, node.output[0]);
     return true;
   }
 
@@ -48,7 +48,7 @@ export class Convolutions {
     const [out, c, height, width] = kernel;
     const taps = height * width;
     // Seen as a map of `out` channels, which go to the end.
-    let turned = draft.addOnBlocks("ReorderInput", of, [draft.reshape(of, w, [1, out, 1, c * taps])]); // [out / b, c taps, b]
+    let turned = draft.add("ReorderInput", of, [draft.reshape(of, w, [1, out, 1, c * taps])]); // [out / b, c taps, b]
     if (c >= block && taps > 1) {
       const cells = draft.reshape(of, turned, [out / block, c / block, block, taps, block]);
       turned = draft.add("Transpose", of, [cells], { perm: [0, 1, 3, 2, 4] }); // [out / b, c / b, taps, b, b]
@@ -60,7 +60,6 @@ export class Convolutions {
 const isKernel = (shape: Shape | undefined): shape is Kernel =>
   shape?.length === 4 && shape.every((size) => typeof size === "number");
 
-function fits(attributes: readonly AttributeProto[], [out, c]: Kernel, block: number): boolean {
-  const groups = attributes.find(({ name }) => name === "group")?.i ?? 1n;
-  return groups === 1n && out % block === 0 && (c < block || c % block === 0);
+function fits({ group = 1 }: Attributes, [out, c]: Kernel, block: number): boolean {
+  return group === 1 && out % block === 0 && (c < block || c % block === 0);
 }

@@ -1,11 +1,15 @@
 /** The nodes of a graph on blocks, as they are written. */
 import { toBinary } from "@bufbuild/protobuf";
-import { type AttributeProto, type NodeProto, NodeProtoSchema, type TensorProto } from "onnx-buf";
+import { NodeProtoSchema, type TensorProto } from "onnx-buf";
 import type { EncodedNode, NewNode } from "../../graph/edit.ts";
 import { nodeProto, tensorProto } from "../../graph/model.ts";
+import { once } from "../../graph/once.ts";
 import type { Attributes, TensorData } from "../../graph/tensor.ts";
 import type { DType, Shape } from "../../spec.ts";
 import { OPERATORS } from "./layout.ts";
+
+/** What we write of the operators on blocks; other operators are standard ones. */
+const ON_BLOCKS: readonly string[] = ["Conv", "ReorderInput", "ReorderOutput"];
 
 export class Draft {
   readonly nodes: (EncodedNode | NewNode)[] = [];
@@ -22,41 +26,12 @@ export class Draft {
     input: readonly string[],
     attributes: Attributes = {},
     made = `blocks.${this.nodes.length}`,
-    domain = "",
   ): string {
-    const rest = this.restOf(`${domain} ${type} ${JSON.stringify(attributes)}`, () => ({
-      ...nodeProto(type, "", [], [], attributes),
-      domain,
-    }));
+    const rest = once(this.kinds, `${type} ${JSON.stringify(attributes)}`, () => {
+      const domain = ON_BLOCKS.includes(type) ? OPERATORS.domain : "";
+      return toBinary(NodeProtoSchema, { ...nodeProto(type, "", [], [], attributes), domain });
+    });
     this.nodes.push({ rest, name: `${of}.${this.nodes.length}`, input, output: [made] });
-    return made;
-  }
-
-  /** The same of an operator on blocks. */
-  addOnBlocks(
-    type: string,
-    of: string,
-    input: readonly string[],
-    attributes?: Attributes,
-    made?: string,
-  ): string {
-    return this.add(type, of, input, attributes, made, OPERATORS.domain);
-  }
-
-  /** What the operator on blocks makes in place of a node, whose attributes are whole numbers. */
-  likeOnBlocks(
-    { name, opType }: EncodedNode,
-    attribute: readonly AttributeProto[],
-    input: readonly string[],
-  ): string {
-    const made = `blocks.${this.nodes.length}`;
-    const kind = attribute.map(({ name, i, ints }) => `${name} ${i} ${ints}`);
-    const rest = this.restOf(`like ${opType} ${kind}`, () => ({
-      ...nodeProto(opType, "", [], []),
-      attribute: [...attribute],
-      domain: OPERATORS.domain,
-    }));
-    this.nodes.push({ rest, name, input, output: [made] });
     return made;
   }
 
@@ -73,23 +48,8 @@ export class Draft {
     return this.add("Reshape", of, [x, target], {}, made);
   }
 
-  /** Encoded once for all nodes of a kind. */
-  private restOf(kind: string, make: () => NodeProto): Uint8Array {
-    const rest = this.kinds.get(kind) ?? toBinary(NodeProtoSchema, make());
-    this.kinds.set(kind, rest);
-    return rest;
-  }
-
   constant(label: string, data: () => TensorData, shape: readonly number[], dtype?: DType): string {
     const name = `blocks.${label}`;
-    if (!this.constants.has(name)) this.constants.set(name, tensorProto(name, data(), shape, dtype));
-    return name;
+    return once(this.constants, name, () => tensorProto(name, data(), shape, dtype)).name;
   }
-}
-
-/** What is made once for all that ask for it. */
-export function once<K>(known: Map<K, string>, key: K, make: () => string): string {
-  const value = known.get(key) ?? make();
-  known.set(key, value);
-  return value;
 }

@@ -1,17 +1,12 @@
 /** The runtime's blocked layout of maps, [n, c, h, w] as [n, c / 16, h, w, 16], or by 8 channels. */
 import { create } from "@bufbuild/protobuf";
-import { ModelProtoSchema, type NodeProto } from "onnx-buf";
+import { ModelProtoSchema } from "onnx-buf";
 import * as ort from "onnxruntime-node";
 import { encodeModel, IR_VERSION, nodeProto, OPSET, opsetOf, valueInfo } from "../../graph/model.ts";
 import { openStateful } from "../stateful.ts";
 
 /** The runtime's operators on blocks. No graph on disk has them. */
 export const OPERATORS = { domain: "com.microsoft.nchwc", version: 1 };
-
-export function onBlocks(node: NodeProto): NodeProto {
-  node.domain = OPERATORS.domain;
-  return node;
-}
 
 let found: Promise<number | undefined> | undefined;
 
@@ -30,7 +25,7 @@ async function observed(): Promise<number | undefined> {
     opsetImport: [opsetOf("", OPSET), opsetOf(OPERATORS.domain, OPERATORS.version)],
     graph: {
       name: "blocks",
-      node: [onBlocks(nodeProto("ReorderInput", "turn", ["x"], ["y"]))],
+      node: [{ ...nodeProto("ReorderInput", "turn", ["x"], ["y"]), domain: OPERATORS.domain }],
       input: [x!],
       output: [y!],
     },
