@@ -1,6 +1,6 @@
 /** How good a frozen encoder is: kNN and linear probes on labelled folders. */
 import { readFile } from "node:fs/promises";
-import { z } from "zod";
+import * as z from "zod";
 import { findLabelledImages } from "../data/sources.ts";
 import { UserError, unknownName } from "../errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";

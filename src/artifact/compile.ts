@@ -1,5 +1,5 @@
 /** Method + encoder + optimizer -> the graphs and the manifest of a training artifact. */
-import type { z } from "zod";
+import type * as z from "zod";
 import { encoderNamed, encoders } from "../encoders/index.ts";
 import { expected, UserError, unknownName } from "../errors.ts";
 import { divideDims, multiplyDims } from "../graph/dims.ts";

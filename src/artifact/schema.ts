@@ -1,5 +1,5 @@
 /** What a manifest may hold: messages say what was expected. */
-import { z } from "zod";
+import * as z from "zod";
 import { expected } from "../errors.ts";
 import { parseJson } from "../files/safetensors.ts";
 import type { JsonObject, Manifest } from "../spec.ts";

@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+import "./start.ts";
+
 import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { messageOf, UserError } from "../errors.ts";

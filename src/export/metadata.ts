@@ -2,7 +2,7 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { StringStringEntryProtoSchema } from "onnx-buf";
-import { z } from "zod";
+import * as z from "zod";
 import { expected } from "../errors.ts";
 import { parseJson } from "../files/safetensors.ts";
 import type { JsonObject } from "../spec.ts";

@@ -2,7 +2,7 @@
  * Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230): the cross-correlation matrix of the embeddings of two views
  * shall be the identity, so that each component is the same for both views and independent of the others.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { constant, fixed, scalar, type Tensor } from "../graph/tensor.ts";
 import { mlp } from "../nn/heads.ts";
 import { sumOfSquaredProducts } from "../nn/losses.ts";

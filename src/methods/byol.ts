@@ -5,7 +5,7 @@
  * The average is updated at the start of a step, with the parameters that the step before left: the same targets as
  * if it were updated after the optimizer.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import { cosine } from "../nn/cosine.ts";
 import { mlp } from "../nn/heads.ts";

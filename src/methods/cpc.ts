@@ -3,7 +3,7 @@
  * image is cut into overlapping patches, each encoded by itself; from the rows above, a context predicts the patches
  * some rows below, to be told from all other patches of the batch.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { expected } from "../errors.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { kaimingNormal, layerNorm, linear } from "../nn/layers.ts";

@@ -2,7 +2,7 @@
  * DINO (Caron et al. 2021, arXiv 2104.14294): a student predicts, from each crop, what a teacher says of another large
  * crop. The teacher is the student's moving average; centring and sharpening its outputs keep them from collapse.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import { batchNorm, fanInUniform, linear, ZEROS } from "../nn/layers.ts";
 import { add, div, gelu, mul, sub } from "../ops/elementwise.ts";

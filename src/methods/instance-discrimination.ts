@@ -2,7 +2,7 @@
  * Instance discrimination (Wu et al. 2018, arXiv 1805.01978): every image is a class of its own. One view of each image
  * must find its image's row in a memory bank among the rows of other images.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { linear } from "../nn/layers.ts";
 import { normalize } from "../ops/reduce.ts";
 import { contrastWithBank, memoryBank, remember } from "./memory-bank.ts";

@@ -2,7 +2,7 @@
  * Jigsaw (Noroozi and Favaro 2016, arXiv 1603.09246): the tiles of a 3x3 grid are put in one of P orders, and the
  * network tells in which. Each tile passes the encoder by itself; only the head sees all nine.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { batchNorm, linear } from "../nn/layers.ts";
 import { crossEntropy } from "../nn/losses.ts";
 import { relu } from "../ops/elementwise.ts";

@@ -1,5 +1,5 @@
 /** What a method is: a configuration, the views it wants, and the graph of its loss. */
-import type { z } from "zod";
+import type * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Hyperparameters } from "../nn/optimizers.ts";
 import type { Scope } from "../nn/scope.ts";

@@ -3,7 +3,7 @@
  * each query must find the key of its image's other view among the keys of earlier batches, kept in a queue. Keys come
  * from a moving average of the encoder.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import { linear } from "../nn/layers.ts";
 import { infoNce } from "../nn/losses.ts";

@@ -2,7 +2,7 @@
  * Multi-crop (Caron et al. 2020, section 3.3): two large crops of each image, and small ones that cost little. What
  * a large crop is assigned to, all other crops predict.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import { add, equal, log, maximum, mul, neg } from "../ops/elementwise.ts";
 import { cast, concat, reshape } from "../ops/movement.ts";

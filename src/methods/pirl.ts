@@ -3,7 +3,7 @@
  * patches or turned, must both find the image's row in a memory bank, so that the features do not depend on the
  * transformation.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import { linear } from "../nn/layers.ts";
 import { add, mul } from "../ops/elementwise.ts";

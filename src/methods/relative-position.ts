@@ -3,7 +3,7 @@
  * neighbours, the network tells which neighbour. Gaps, jitter, normalised patches and dropped colours keep it from
  * reading the answer off edges, brightness and the lens's chromatic aberration.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { batchNorm, linear } from "../nn/layers.ts";
 import { crossEntropy } from "../nn/losses.ts";
 import { relu } from "../ops/elementwise.ts";

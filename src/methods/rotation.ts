@@ -2,7 +2,7 @@
  * RotNet (Gidaris et al. 2018, arXiv 1803.07728): each image is turned by 0 to 3 quarters, and the network tells by how
  * many. The turns move pixels and never blend them: interpolation would leave traces that give the answer away.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import { linear } from "../nn/layers.ts";
 import { crossEntropy } from "../nn/losses.ts";

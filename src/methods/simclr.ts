@@ -2,7 +2,7 @@
  * SimCLR (Chen et al. 2020, arXiv 2002.05709): two views of each image, an encoder, a projector of two layers, and
  * NT-Xent between the projections of all views in the batch.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import { batchNorm, linear } from "../nn/layers.ts";
 import { ntXent } from "../nn/losses.ts";

@@ -2,7 +2,7 @@
  * The trivial solution, as a negative control: two views of an image are pulled together and nothing keeps images
  * apart, so that all of them end in one point. No method to train with; what it shows is that a collapse is seen.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import { cosine } from "../nn/cosine.ts";
 import { mlp } from "../nn/heads.ts";

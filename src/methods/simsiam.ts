@@ -2,7 +2,7 @@
  * SimSiam (Chen and He 2020, arXiv 2011.10566): from one view of an image predict the projection of the other, held
  * constant. Without that stop-gradient the network collapses.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import { cosine } from "../nn/cosine.ts";
 import { mlp } from "../nn/heads.ts";

@@ -2,7 +2,7 @@
  * SwAV (Caron et al. 2020, arXiv 2006.09882): embeddings are compared with prototypes; the code of a crop, an
  * assignment to prototypes that shares them out evenly over the batch, is predicted from the other crops of its image.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import { batchNorm, linear, ZEROS } from "../nn/layers.ts";
 import { sinkhorn } from "../nn/sinkhorn.ts";

@@ -2,7 +2,7 @@
  * VICReg (Bardes et al. 2021, arXiv 2105.04906): embeddings of two views are pulled together (invariance), each
  * component keeps its spread over the batch (variance), and no two components tell the same (covariance).
  */
-import { z } from "zod";
+import * as z from "zod";
 import { scalar, type Tensor } from "../graph/tensor.ts";
 import { mlp } from "../nn/heads.ts";
 import { sumOfSquaredProducts } from "../nn/losses.ts";

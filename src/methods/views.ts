@@ -1,5 +1,5 @@
 /** Recipes of views, from what methods say of theirs. */
-import { z } from "zod";
+import * as z from "zod";
 import type { ViewRecipe } from "../spec.ts";
 
 /** Up to this many pixels the settings that the papers and their followers give for CIFAR hold. */

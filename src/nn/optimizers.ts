@@ -1,5 +1,5 @@
 /** Optimizers as subgraphs: from each parameter's gradient to its next value. */
-import { z } from "zod";
+import * as z from "zod";
 import { inScope, type Tensor } from "../graph/tensor.ts";
 import { add, div, exp, greater, mul, reciprocal, sqrt, square, sub, where } from "../ops/elementwise.ts";
 import { reduceSum } from "../ops/reduce.ts";

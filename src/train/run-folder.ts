@@ -4,7 +4,7 @@
  */
 import { appendFileSync, closeSync, existsSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { expected, UserError } from "../errors.ts";
 import { readWhole, writeFailed, writeFileAtomic } from "../files/atomic.ts";
 import { parseJson } from "../files/safetensors.ts";
