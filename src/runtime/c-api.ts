@@ -6,8 +6,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import * as ort from "onnxruntime-node";
 import type { DType } from "../spec.ts";
-import { sparedOn } from "./rewritings.ts";
-import type { SessionOptions } from "./session.ts";
+import { entriesOf, type SessionOptions } from "./session.ts";
 
 const require = createRequire(import.meta.url);
 type Koffi = typeof import("koffi")["default"];
@@ -99,12 +98,13 @@ function load(): Open {
   const env = made((out) => api.call("CreateEnv", FATAL, "ort-pretrain", out));
   const memory = made((out) => api.call("CreateCpuMemoryInfo", DEVICE, DEFAULT_MEMORY, out));
 
-  return async (graph, { threads, asWritten, profile }) => {
+  return async (graph, { threads, profile, ...settings }) => {
     const options = made((out) => api.call("CreateSessionOptions", out));
     try {
       api.call("DisableMemPattern", options); // see `openSession`
       api.call("SetSessionLogSeverityLevel", options, FATAL);
-      if (asWritten) api.call("AddSessionConfigEntry", options, SPARED, sparedOn("cpu"));
+      for (const [key, value] of Object.entries(entriesOf(settings)))
+        api.call("AddSessionConfigEntry", options, key, value);
       if (threads !== undefined) api.call("SetIntraOpNumThreads", options, threads);
       if (profile !== undefined) api.call("EnableProfiling", options, profile);
       const out: [Pointer | null] = [null];
@@ -118,7 +118,6 @@ function load(): Open {
 
 const FATAL = 4; // OrtLoggingLevel; errors are thrown as well
 const [DEVICE, DEFAULT_MEMORY] = [0, 0]; // OrtAllocatorType, OrtMemType
-const SPARED = "optimization.disable_specified_optimizers";
 
 function sessionOf(koffi: Koffi, api: Api, memory: Pointer, session: Pointer): NativeSession {
   const pointers = (values: Iterable<Value | undefined>) =>
