@@ -54,8 +54,11 @@ export function settled(
     const place = large.indexOf(grad);
     const others = (tensor: Tensor): Tensor[] =>
       readersOf(tensor).flatMap((reader) => {
-        if (isView(reader)) return reader.outputs.flatMap(others);
-        return isNeeded(reader, place) ? [] : reader.outputs[0]!;
+        const made = reader.outputs[0]!;
+        // What is waited for is held until then: better than a kernel at points is what is made of it.
+        const passes = isView(reader) || (isLarger(made, grad) && readersOf(made).length > 0);
+        if (passes) return reader.outputs.flatMap(others);
+        return isNeeded(reader, place) ? [] : made;
       });
     return place < 0 ? grad : after(grad, [...new Set(others(params[i]!))]);
   });
@@ -91,6 +94,12 @@ function needsIn(nodes: readonly Node[], wanted: readonly Tensor[]): (node: Node
 
 /** A value of the result is made of those at its place. */
 const ELEMENTWISE = new Set(["Add", "Sub", "Mul", "Div"]);
+
+/** Whether it surely is. */
+const isLarger = (a: Tensor, b: Tensor): boolean => {
+  const [of, than] = [elements(a.shape), elements(b.shape)];
+  return typeof of === "number" && typeof than === "number" && of > than;
+};
 
 const sameShape = (a: Tensor, b: Tensor): boolean => a.shape.join() === b.shape.join();
 

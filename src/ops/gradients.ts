@@ -107,9 +107,13 @@ function sum(a: Tensor, b: Tensor): Tensor {
     : add(a, b);
 }
 
-/** From a transient tensor to another of the same value, the same one each time; any other tensor is its own. */
+/**
+ * From a transient tensor to another of the same value, the same one each time, and the same one for all that are made
+ * alike, as a kernel's form is for each pass through an encoder; any other tensor is its own.
+ */
 function remaker(): (t: Tensor) => Tensor {
   const made = new Map<Tensor, Tensor>();
+  const alike = new Map<string, readonly Tensor[]>();
   const isTransient = ({ source }: Tensor): boolean =>
     source.kind === "node" &&
     // In another shape it would be held all the same.
@@ -118,11 +122,10 @@ function remaker(): (t: Tensor) => Tensor {
     const { source } = t;
     if (source.kind !== "node" || !isTransient(t)) return t;
     if (!made.has(t)) {
-      const outputs = apply(
-        source.op,
-        source.inputs.map((x) => x && again(x)),
-        source.attributes,
-      );
+      const { op, attributes } = source;
+      const inputs = source.inputs.map((x) => x && again(x));
+      const key = [op.name, JSON.stringify(attributes), ...inputs.map(identityOf)].join(" ");
+      const outputs = once(alike, key, () => apply(op, inputs, attributes));
       outputs.forEach((output, i) => {
         made.set(source.outputs[i]!, output);
       });
@@ -130,6 +133,15 @@ function remaker(): (t: Tensor) => Tensor {
     return made.get(t)!;
   };
   return again;
+}
+
+/** The same for tensors that surely have the same value; of small constants, such as sizes, those are the equal ones. */
+function identityOf(t: Tensor | null): string {
+  if (!t) return "none";
+  const { source, id } = t;
+  return source.kind === "constant" && source.data.length <= 8
+    ? `${t.dtype}[${t.shape}]${source.data}`
+    : `${id}`;
 }
 
 /** Tensors on a path from one of `by`, through operators that have a rule. */

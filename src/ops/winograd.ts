@@ -29,7 +29,8 @@ const powers = (count: number): Matrix => [
 const TO_POINTS = transposed(inverse(powers(VALUES)));
 /** Back, transposed: a row for each point, a column for each output. */
 const FROM_POINTS = powers(TILE);
-const KERNEL_TO_POINTS = powers(TAPS);
+/** Of both axes, columns first: a row for each pair of points, a column for each tap. */
+const TAPS_TO_POINTS = bothAxes(powers(TAPS)); // [36, 9]
 
 /** For an axis: [6 tiles, length] takes it to points, point by point; [6 tiles, length] that comes back from them. */
 function axisMatrices(length: number) {
@@ -98,14 +99,16 @@ function atPoints(x: Tensor, kernel: Tensor): Tensor {
 /** [out, c, 3, 3] -> [6, 1, 6, out, c], columns first. */
 function kernelAtPoints(w: Tensor): Tensor {
   const [out, c] = w.shape as [number, number];
-  const both = new Float32Array(VALUES ** 2 * TAPS ** 2);
-  let at = 0;
-  for (const column of KERNEL_TO_POINTS)
-    for (const row of KERNEL_TO_POINTS)
-      for (const down of row) for (const across of column) both[at++] = down * across;
-  const matrix = constant(both, [VALUES ** 2, TAPS ** 2]);
-  const points = gemm(matrix, reshape(w, [out * c, TAPS ** 2]), null, { transB: true }); // [36, out c]
+  const points = gemm(TAPS_TO_POINTS, reshape(w, [out * c, TAPS ** 2]), null, { transB: true }); // [36, out c]
   return reshape(points, [VALUES, 1, VALUES, out, c]);
+}
+
+/** Products of all rows' values with all others'. */
+function bothAxes(m: Matrix): Tensor {
+  const rows = m.flatMap((column) =>
+    m.map((row) => row.flatMap((down) => column.map((across) => down * across))),
+  );
+  return constant(Float32Array.from(rows.flat()), [rows.length, rows[0]!.length]);
 }
 
 function transposed(m: Matrix): Matrix {

@@ -1,9 +1,10 @@
 import { expect } from "chai";
 import { settled, writableInPlace } from "../../src/artifact/in-place.ts";
+import { reach } from "../../src/graph/model.ts";
 import { input, scalar, type Tensor } from "../../src/graph/tensor.ts";
-import { add, mul, neg, sub } from "../../src/ops/elementwise.ts";
+import { add, exp, mul, neg, sub } from "../../src/ops/elementwise.ts";
 import { matmul } from "../../src/ops/matmul.ts";
-import { reshape, transpose } from "../../src/ops/movement.ts";
+import { concat, reshape, transpose } from "../../src/ops/movement.ts";
 import { reduceSum } from "../../src/ops/reduce.ts";
 import { compile, floats } from "../support/run.ts";
 
@@ -65,6 +66,19 @@ describe("artifact/in-place", () => {
       expect(writable(grad, ...readers)).to.equal(false);
       expect(writable(settle(readers[0]!), ...readers)).to.equal(false);
       expect(writable(settle(...readers), ...readers)).to.equal(true);
+    });
+
+    it("waits for what is made of what is larger than the weights, which is not held for it", () => {
+      const wide = concat([weights, neg(weights)], 1); // [256, 512]
+      const others = [matmul(rows, wide), exp(matmul(rows, wide))]; // [n, 512] each
+      const waits = settle(...others);
+      expect(writable(waits, ...others)).to.equal(true);
+      const shapes = reach([waits]).nodes.filter(({ op }) => op.type === "Shape");
+      const waitedFor = shapes.map(({ inputs }) => inputs[0]!);
+      expect(waitedFor).to.include(others[0]);
+      expect(waitedFor).to.not.include(wide);
+      const put = concat([weights, weights], 1); // [256, 512]
+      expect(writable(settle(put), put)).to.equal(true);
     });
 
     it("changes no value", async () => {

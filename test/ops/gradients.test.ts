@@ -339,6 +339,18 @@ describe("gradient rules agree with central differences", () => {
     const transposes = reach(gradients(loss, [x])).nodes.filter(({ op }) => op.type === "Transpose");
     expect(transposes.length).to.equal(3); // two of the forward pass
   });
+  it("what several passes made alike, of parameters, is made again once for all", async () => {
+    const pass = (w: Tensor) =>
+      m.reshape(
+        transient(() => e.exp(m.reshape(w, [3, 2]))),
+        [2, 3],
+      );
+    const build = (w: Tensor) => e.mul(e.square(pass(w)), pass(w));
+    await checkGradient({ shapes: [[2, 3]], build }, 0);
+    const w = input("w", "float32", [2, 3]);
+    const made = reach(gradients(r.reduceSum(build(w)), [w])).nodes.filter(({ op }) => op.type === "Exp");
+    expect(made).to.have.length(2); // one of the forward pass
+  });
   it("by kernels wait until their piece has gone on to where the batch meets, and lose nothing", async () => {
     const [c, side] = [6, 4];
     const [w1, w2] = [1, 2].map((i) => input(`w${i}`, "float32", [c, c, 3, 3])) as [Tensor, Tensor];
