@@ -1,5 +1,5 @@
 /** Reverse-mode differentiation: one walk from the loss back, appending each operator's rule as ordinary nodes. */
-import { sameShape, showShape } from "../graph/dims.ts";
+import { elements, sameShape, showShape } from "../graph/dims.ts";
 import { reach } from "../graph/model.ts";
 import { once } from "../graph/once.ts";
 import { apply, inScope, type Node, scalar, type Tensor } from "../graph/tensor.ts";
@@ -30,9 +30,13 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
       throw new Error(`gradient ${showShape(whole.shape)} for a tensor ${showShape(input.shape)}`);
     }
     const before = found.get(input);
-    found.set(input, before ? sum(before, whole) : whole);
+    if (before && apart.has(input)) once(others, input, () => []).push(whole);
+    else found.set(input, before ? sum(before, whole) : whole);
     return whole;
   };
+  const ofParameters = madeOfParameters(nodes);
+  const apart = summedOnceSmall(ofParameters, by);
+  const others = new Map<Tensor, Tensor[]>();
   const again = remaker();
   const shared = new Map<string, Tensor>();
 
@@ -69,7 +73,6 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
 
   const meetings = meetingsOf(nodes, wanted);
   const waiting = new Map<Node, Node[]>();
-  const ofParameters = madeOfParameters(nodes);
   for (const node of nodes.toReversed()) {
     if (ofParameters.has(node)) continue;
     const meeting = meetings.get(node);
@@ -78,7 +81,15 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
     const first = parts.findLast(({ shape }) => shape.length > 0);
     for (const before of waiting.get(node) ?? []) visit(before, isShared, first);
   }
-  for (const node of nodes.toReversed()) if (ofParameters.has(node)) visit(node, () => true);
+  for (const node of nodes.toReversed()) {
+    if (!ofParameters.has(node)) continue;
+    visit(node, () => true);
+    for (const y of node.outputs)
+      for (const part of others.get(y) ?? []) {
+        found.set(y, part);
+        visit(node, () => true);
+      }
+  }
   return by.map((t) => found.get(t) ?? zerosLike(t));
 }
 
@@ -91,6 +102,25 @@ function madeOfParameters(nodes: readonly Node[]): ReadonlySet<Node> {
     if (node.inputs.every(from)) made.add(node);
   }
   return made;
+}
+
+/** Of so many values, 16 MB, a gradient is large. */
+const LARGE = 2 ** 22;
+
+/**
+ * What is large and made of a parameter that is smaller, as a kernel at points is. Of its gradients each goes on to the
+ * parameter before they are summed, so that one of them is held at a time.
+ */
+function summedOnceSmall(ofParameters: ReadonlySet<Node>, by: readonly Tensor[]): ReadonlySet<Tensor> {
+  const apart = new Set<Tensor>();
+  for (const { op, inputs, outputs } of ofParameters) {
+    const [y] = outputs;
+    const values = elements(y!.shape) as number;
+    if (outputs.length > 1 || values < LARGE || by.includes(y!)) continue;
+    const grows = inputs.every((t) => !t || (elements(t.shape) as number) < values);
+    if (grows || (op.type === "Reshape" && apart.has(inputs[0]!))) apart.add(y!);
+  }
+  return apart;
 }
 
 /** a + b; if both are transposed alike, as many pieces' gradients of a kernel are, they are summed before. */

@@ -351,6 +351,21 @@ describe("gradient rules agree with central differences", () => {
     const made = reach(gradients(r.reduceSum(build(w)), [w])).nodes.filter(({ op }) => op.type === "Exp");
     expect(made).to.have.length(2); // one of the forward pass
   });
+  it("by what is larger than the parameter that it is made of go on to the parameter, then are summed", async () => {
+    const w = input("w", "float32", [1, 2 ** 16]);
+    const rows = constant(
+      Float32Array.from({ length: 64 }, (_, i) => i),
+      [64, 1],
+    );
+    const large = m.reshape(matmul(rows, w), [2 ** 16, 64]);
+    const loss = [2, 3, 5].map((k) => r.reduceSum(e.mul(large, k))).reduce((a, b) => e.add(a, b)); // []
+    const grads = gradients(loss, [w]);
+    const sums = reach(grads).nodes.filter(({ op }) => op.type === "Add");
+    expect(sums.map(({ outputs: [y] }) => y!.shape)).to.deep.equal([w.shape, w.shape]);
+    const { dw, dLarge } = await (await compile({ dw: grads[0]!, dLarge: gradients(loss, [large])[0]! }))({});
+    expect(new Set(dLarge!.data as Float32Array)).to.deep.equal(new Set([10]));
+    expect(new Set(dw!.data as Float32Array)).to.deep.equal(new Set([10 * (63 * 32)]));
+  });
   it("by kernels wait until their piece has gone on to where the batch meets, and lose nothing", async () => {
     const [c, side] = [6, 4];
     const [w1, w2] = [1, 2].map((i) => input(`w${i}`, "float32", [c, c, 3, 3])) as [Tensor, Tensor];
