@@ -7,8 +7,9 @@ import { constant, type RuleContext, type Tensor } from "../graph/tensor.ts";
 import type { Dim } from "../spec.ts";
 import { add, mul } from "./elementwise.ts";
 import { gather } from "./indexing.ts";
-import { matmul } from "./matmul.ts";
+import { matmul, swap } from "./matmul.ts";
 import { cast, chunk, concat, expand, pad, reshape, slice, transpose } from "./movement.ts";
+import { reduceSum } from "./reduce.ts";
 import { indicesAlong } from "./shape.ts";
 import { subsample } from "./subsample.ts";
 
@@ -50,49 +51,34 @@ const FEW = 4;
 /** Maps up to this wide, and strides, are taken with the batch as last axis, in long runs; other rows are long. */
 const NARROW = 16;
 
-/** dy times all patches of x. */
+/** dy times all patches of x, an image at a time: a thread reads what it made, and nothing is transposed. */
 function patchProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
-  const { stride } = window;
   const [n, out, outHeight, outWidth] = dy.shape as [Dim, number, number, number];
   const [, c, height] = x.shape as [Dim, number, number];
   const [kh, kw] = w.shape.slice(2) as [number, number];
   const offsets = Array.from({ length: kw }, (_, s) => offsetOf(s, window));
-  const columns = columnsAt(transpose(x, [1, 0, 2, 3]), offsets, outWidth, stride); // [kw, c, n h, w']
-  const maps = reshape(columns, [multiplyDims(n, kw * c), height, outWidth]); // [kw c n, h, w']
+  const columns = columnsAt(x, offsets, outWidth, window.stride); // [n, kw, c h, w']
   const rows = rowTaps(kh, outHeight, height, window); // [kh][h']
-  const places = once(`patches ${showShape(maps.shape)} ${rows}`, () => {
-    const first = mul(cast(indicesAlong(maps, 0), "int32"), int32([height])); // [kw c n]
-    return placesOf(reshape(first, [1, maps.shape[0]!, 1]), rows, [kh, 1, outHeight]); // [kh, kw c n, h']
-  });
-  const lines = reshape(maps, [multiplyDims(n, kw * c * height), outWidth]); // [kw c n h, w']
-  const patches = reshape(linesAt(lines, places), [kh * kw * c, multiplyDims(n, outHeight * outWidth)]);
-  const product = matmul(byChannel(dy), transpose(patches)); // [out, kh kw c]
+  const patches = reshape(rowsAt(columns, kw * c, rows, once), [n, kh * kw * c, outHeight * outWidth]);
+  const each = matmul(reshape(dy, [n, out, outHeight * outWidth]), swap(patches)); // [n, out, kh kw c]
+  const product = reduceSum(each, { axes: [0] }); // [out, kh kw c]
   return transpose(reshape(product, [out, kh, kw, c]), [0, 3, 1, 2]); // [out, c, kh, kw]
 }
 
 /**
  * Tap (r, s) pairs dy at (i, j) with x at (i + r, j + s): shift x by rows, and dy by columns, once for each r and each s;
- * the product of all column shifts of dy, one upon the other, with all row shifts of x holds every tap.
+ * the product of all column shifts of dy, one upon the other, with all row shifts of x holds every tap. An image at a
+ * time, as above.
  */
 function shiftedProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
   const [n, out, outHeight] = dy.shape as [Dim, number, number];
   const [, c, height, width] = x.shape as [Dim, number, number, number];
   const [kh, kw] = w.shape.slice(2) as [number, number];
-  const positions = multiplyDims(n, outHeight * width);
   const shifts = Array.from({ length: kw }, (_, s) => -offsetOf(s, window));
-  const left = columnsAt(transpose(dy, [1, 0, 2, 3]), shifts, width); // [kw, out, n h', w]
+  const left = reshape(columnsAt(dy, shifts, width), [n, kw * out, outHeight * width]);
   const rows = rowTaps(kh, outHeight, height, window); // [kh][h']
-  const places = once(`rows ${showShape(x.shape)} ${rows}`, () => {
-    const image = mul(cast(indicesAlong(x, 0), "int32"), int32([c * height])); // [n]
-    const first = add(reshape(image, [1, 1, n, 1]), multiples(c, height, [1, c, 1, 1])); // [1, c, n, 1]
-    return placesOf(first, rows, [kh, 1, 1, outHeight]); // [kh, c, n, h']
-  });
-  const lines = reshape(x, [multiplyDims(n, c * height), width]); // [n c h, w]
-  const right = linesAt(lines, places); // [kh, c, n, h', w]
-  const product = matmul(
-    reshape(left, [kw * out, positions]),
-    transpose(reshape(right, [kh * c, positions])),
-  ); // [kw out, kh c]
+  const right = reshape(rowsAt(x, c, rows, once), [n, kh * c, outHeight * width]);
+  const product = reduceSum(matmul(left, swap(right)), { axes: [0] }); // [kw out, kh c]
   return transpose(reshape(product, [kw, out, kh, c]), [1, 3, 2, 0]); // [out, c, kh, kw]
 }
 
@@ -191,13 +177,27 @@ function withZeros(lines: Tensor): Tensor {
   return concat([zeros, lines], 0); // [1 + count, m]
 }
 
-/** To the places of each, [...] -> [..., m]: one pass that shifts, stacks and transposes. */
-const linesAt = (lines: Tensor, places: Tensor): Tensor => gather(withZeros(lines), places);
+/**
+ * The rows that each tap sees of so many maps an image, [n, ..., w] -> [n, taps, maps, h', w]: one pass that shifts and
+ * stacks.
+ */
+function rowsAt(x: Tensor, maps: number, rows: readonly (readonly number[])[], once: Once): Tensor {
+  const n = x.shape[0]!;
+  const width = x.shape.at(-1)!;
+  const count = elements(x.shape.slice(1, -1)) as number; // rows of an image
+  const [taps, outHeight] = [rows.length, rows[0]!.length];
+  const places = once(`rows ${showShape(x.shape)} ${maps} ${rows}`, () => {
+    const image = mul(cast(indicesAlong(x, 0), "int32"), int32([count])); // [n]
+    const first = add(reshape(image, [n, 1, 1, 1]), multiples(maps, count / maps, [1, 1, maps, 1])); // [n, 1, maps, 1]
+    return placesOf(first, rows, [1, taps, 1, outHeight]); // [n, taps, maps, h']
+  });
+  return gather(withZeros(reshape(x, [multiplyDims(n, count), width])), places);
+}
 
-/** Columns stride j + offset of maps [c, n, h, w], zeros from outside: [offsets, c, n h, columns]. */
+/** Columns stride j + offset of maps [n, c, h, w], zeros from outside: [n, offsets, c h, columns]. */
 function columnsAt(maps: Tensor, offsets: readonly number[], columns: number, stride = 1): Tensor {
-  const [c, n, height, width] = maps.shape as [number, Dim, number, number];
-  const lines = reshape(maps, [1, c, multiplyDims(n, height), width]);
+  const [n, c, height, width] = maps.shape as [Dim, number, number, number];
+  const lines = reshape(maps, [n, 1, c * height, width]);
   return matmul(lines, columnMatrices(offsets, width, columns, stride));
 }
 
@@ -212,7 +212,7 @@ function inOrder(parts: readonly Tensor[], places: readonly number[]): Tensor {
 }
 
 /**
- * Matrices [offsets, 1, width, columns] that take columns stride j + offset of rows, zeros from outside: faster than to copy
+ * Matrices [offsets, width, columns] that take columns stride j + offset of rows, zeros from outside: faster than to copy
  * parts of rows.
  */
 function columnMatrices(offsets: readonly number[], width: number, columns: number, stride = 1): Tensor {
@@ -223,7 +223,7 @@ function columnMatrices(offsets: readonly number[], width: number, columns: numb
       if (from >= 0 && from < width) data[(k * width + from) * columns + j] = 1;
     }
   });
-  return constant(data, [offsets.length, 1, width, columns]);
+  return constant(data, [offsets.length, width, columns]);
 }
 
 /** Each tap is the product of dy, [out, n h' w'], with the values that it saw, [n h' w', c]: slices of x. */

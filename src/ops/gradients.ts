@@ -4,7 +4,7 @@ import { reach } from "../graph/model.ts";
 import { once } from "../graph/once.ts";
 import { apply, inScope, type Node, scalar, type Tensor } from "../graph/tensor.ts";
 import { add } from "./elementwise.ts";
-import { transpose, zerosLike } from "./movement.ts";
+import { zerosLike } from "./movement.ts";
 import { sumTo } from "./reduce.ts";
 import { isShared, meetingsOf, onceMade } from "./waits.ts";
 
@@ -123,19 +123,25 @@ function summedOnceSmall(ofParameters: ReadonlySet<Node>, by: readonly Tensor[])
   return apart;
 }
 
-/** a + b; if both are transposed alike, as many pieces' gradients of a kernel are, they are summed before. */
+/** a + b; what was transposed alike, as pieces' gradients of a kernel are, or summed image by image, is added before that. */
 function sum(a: Tensor, b: Tensor): Tensor {
   const [p, q] = [a.source, b.source];
-  const alike =
-    p.kind === "node" &&
-    q.kind === "node" &&
-    p.op.type === "Transpose" &&
-    q.op.type === "Transpose" &&
-    `${p.attributes.perm}` === `${q.attributes.perm}`;
-  return alike
-    ? transpose(add(p.inputs[0]!, q.inputs[0]!), p.attributes.perm as readonly number[])
-    : add(a, b);
+  if (p.kind !== "node" || q.kind !== "node" || !addsBefore(p) || !addsBefore(q) || !isAlike(p, q))
+    return add(a, b);
+  const [x, ...settings] = p.inputs;
+  return apply(p.op, [add(x!, q.inputs[0]!), ...settings], p.attributes)[0]!;
 }
+
+const addsBefore = ({ op, inputs: [x] }: Node): boolean =>
+  op.type === "Transpose" ||
+  (op.type === "ReduceSum" && x!.source.kind === "node" && x!.source.op.type === "ReduceSum");
+
+/** Of one operator with the same settings, and shapes. */
+const isAlike = (p: Node, q: Node): boolean =>
+  p.op === q.op &&
+  sameShape(p.inputs[0]!.shape, q.inputs[0]!.shape) &&
+  JSON.stringify(p.attributes) === JSON.stringify(q.attributes) &&
+  `${p.inputs.slice(1).map(identityOf)}` === `${q.inputs.slice(1).map(identityOf)}`;
 
 /**
  * From a transient tensor to another of the same value, the same one each time, and the same one for all that are made

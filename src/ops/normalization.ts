@@ -76,30 +76,28 @@ const statisticsOp = operator({
 const rowsOf = (both: Tensor): readonly Tensor[] =>
   chunk(both, 0, 2).map((row) => reshape(row, [both.shape[1]!]));
 
-/** Mean and biased variance per channel [c] over all axes but the second, and 1 / m [] for m values of a channel. */
+/**
+ * Mean and biased variance per channel [c] over all axes but the second, and 1 / m [] for m values of a channel. Image by
+ * image first, then as of the whole (Chan, Golub and LeVeque 1979): nothing large is subtracted.
+ */
 function batchStatistics(x: Tensor): { mean: Tensor; variance: Tensor; share: Tensor } {
   const axes = channelAxes(x);
   const pieces = piecesOf(x);
   // The number of values is read off x here, where x is at hand: x would be held for it until the end of the step.
   const share = mul(divideByCount(scalar(1), pieces[0]!, axes), 1 / pieces.length); // []
-  const parts = pieces.map((piece) => {
-    const mean = reduceMean(piece, { axes, keep: true }); // [1, c, 1...]
-    return { mean: reshape(mean, [1, x.shape[1]!]), squares: reduceSum(square(sub(piece, mean)), { axes }) }; // [1, c], [c]
-  });
-  // Of pieces of one size as of the whole (Chan, Golub and LeVeque 1979): nothing large is subtracted.
-  const means = concat(
-    parts.map((part) => part.mean),
-    0,
-  ); // [pieces, c]
+  const inner = axes.filter((axis) => axis > 1);
+  const together = (parts: readonly Tensor[]) => reshape(concat(parts, 0), [x.shape[0]!, x.shape[1]!]); // [n, c]
+  const ofImages = pieces.map((piece) => reduceMean(piece, { axes: inner, keep: true })); // [n / pieces, c, 1...] each
+  const means = together(ofImages); // [n, c]
   const mean = reduceMean(means, { axes: [0] }); // [c]
   const between = reduceMean(square(sub(means, mean)), { axes: [0] }); // [c]
-  const variance = add(
-    mul(
-      parts.map((part) => part.squares).reduce((a, b) => add(a, b)),
-      share,
-    ),
-    between,
-  ); // [c]
+  const within = () => {
+    const squares = pieces.map((piece, i) =>
+      reduceSum(square(sub(piece, ofImages[i]!)), { axes: inner, keep: true }),
+    ); // [n / pieces, c, 1...] each
+    return mul(reduceSum(together(squares), { axes: [0] }), share); // [c]
+  };
+  const variance = inner.length > 0 ? add(within(), between) : between; // [c]
   const row = (t: Tensor) => reshape(t, [1, x.shape[1]!]); // [1, c]
   const [both] = statisticsOp([concat([row(mean), row(variance)], 0), share, ...pieces]);
   const [m, v] = rowsOf(both!);

@@ -7,7 +7,7 @@ import { gradients } from "../../src/ops/gradients.ts";
 import * as indexing from "../../src/ops/indexing.ts";
 import { gemm, matmul } from "../../src/ops/matmul.ts";
 import * as m from "../../src/ops/movement.ts";
-import { batchNorm, batchNormTraining, layerNorm } from "../../src/ops/normalization.ts";
+import { affine, batchNorm, batchNormTraining, layerNorm } from "../../src/ops/normalization.ts";
 import { byPieces, cut, inFewer, inPieces } from "../../src/ops/pieces.ts";
 import { averagePool, globalAveragePool, maxPool } from "../../src/ops/pool.ts";
 import * as r from "../../src/ops/reduce.ts";
@@ -338,6 +338,16 @@ describe("gradient rules agree with central differences", () => {
     const loss = r.reduceSum(build(x));
     const transposes = reach(gradients(loss, [x])).nodes.filter(({ op }) => op.type === "Transpose");
     expect(transposes.length).to.equal(3); // two of the forward pass
+  });
+  it("sums of pieces go image by image, and are added before the last sum", async () => {
+    const build = (x: Tensor, scale: Tensor) => byPieces([cut(x, 2)], (piece) => affine(piece, scale)); // as x
+    await checkGradient({ shapes: [[4, 3, 2, 2], [3]], build }, 0);
+    const [x, scale] = [input("x", "float32", ["2*n", 3, 2, 2]), input("scale", "float32", [3])];
+    const loss = r.reduceSum(build(x, scale));
+    const sums = reach(gradients(loss, [scale])).nodes.filter(
+      ({ op, scope }) => op.type === "ReduceSum" && scope.startsWith("gradient"),
+    );
+    expect(sums.map(({ outputs: [y] }) => y!.shape)).to.deep.equal([["n", 3], ["n", 3], [3]]);
   });
   it("what several passes made alike, of parameters, is made again once for all", async () => {
     const pass = (w: Tensor) =>

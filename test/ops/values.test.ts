@@ -280,6 +280,7 @@ describe("operators compute what they say", () => {
             mean: r.reduceMean(t, { axes: [0, -1], keep: true }),
             max: r.reduceMax(t, { axes: [1, 2] }),
             min: r.reduceMin(t, { axes: [-1], keep: true }),
+            apart: r.reduceSum(m.reshape(t, ["n", 3, 2, 2]), { axes: [-1, 1] }),
             all: r.reduceSum(t),
             average: r.reduceMean(t),
           }),
@@ -301,6 +302,10 @@ describe("operators compute what they say", () => {
           lines.map((v) => Math.min(...v)),
           [n, 3, 1],
         );
+        const pairs = naive
+          .rowsOf(dataOf(x), 12)
+          .flatMap((v) => [0, 2].map((i) => [0, 1, 4, 5, 8, 9].map((k) => v[i + k]!)));
+        expectClose(found.apart!, pairs.map(sum), [n, 2]);
         expectClose(found.all!, [sum(lines.flat())], []);
         expectClose(found.average!, [naive.mean(lines.flat())], []);
       }
