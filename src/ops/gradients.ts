@@ -126,8 +126,7 @@ function summedOnceSmall(ofParameters: ReadonlySet<Node>, by: readonly Tensor[])
 /** a + b; what was transposed alike, as pieces' gradients of a kernel are, or summed image by image, is added before that. */
 function sum(a: Tensor, b: Tensor): Tensor {
   const [p, q] = [a.source, b.source];
-  if (p.kind !== "node" || q.kind !== "node" || !addsBefore(p) || !addsBefore(q) || !isAlike(p, q))
-    return add(a, b);
+  if (p.kind !== "node" || q.kind !== "node" || !addsBefore(p) || !isAlike(p, q)) return add(a, b);
   const [x, ...settings] = p.inputs;
   return apply(p.op, [add(x!, q.inputs[0]!), ...settings], p.attributes)[0]!;
 }
