@@ -67,40 +67,38 @@ export function winogradPays(
 
 /** x [n, c, h, w], whole or in pieces, with w [out, c, 3, 3] -> [n, out, h, w]: `conv` with pad 1. */
 export function winogradConv(x: Tensor, w: Tensor): Tensor {
-  const kernel = transient(() => kernelAtPoints(w)); // [6, 1, 6, out, c]
+  const kernel = transient(() => kernelAtPoints(w)); // [6, 6, out, c]
   return byPieces([x], (piece) => atPoints(piece, kernel));
 }
 
-/** x [n, c, h, w] with a kernel at the points [6, 1, 6, out, c] -> [n, out, h, w]. */
+/** x [n, c, h, w] with a kernel at the points [6, 6, out, c] -> [n, out, h, w]. */
 function atPoints(x: Tensor, kernel: Tensor): Tensor {
   const [n, c, height, width] = x.shape as [Dim, number, number, number];
   const out = kernel.shape.at(-2) as number;
   const [down, across] = [axisMatrices(height), axisMatrices(width)];
-  const values = VALUES * across.tiles;
-  const rows = multiplyDims(down.tiles, n);
-  const ofAll = (channels: number) => multiplyDims(n, channels);
-  const ofLines = (channels: number) => multiplyDims(n, channels * height);
+  const columns = (channels: number) => multiplyDims(n, across.tiles * channels); // tw n c
+  const lines = (channels: number) => multiplyDims(n, channels * height); // n c h
 
   const left = transient(() => {
-    const lines = gemm(across.to, reshape(x, [ofLines(c), width], x), null, { transB: true }); // [6 tw, n c h]
-    const maps = reshape(lines, [values, ofAll(c), height], x); // [6 tw, n c, h]
-    const points = matmul(down.to, swap(maps)); // [6 tw, 6 th, n c]
-    return reshape(points, [VALUES, across.tiles, VALUES, rows, c], x); // [6, tw, 6, th n, c]
+    const rows = gemm(across.to, reshape(x, [lines(c), width], x), null, { transB: true }); // [6 tw, n c h]
+    const maps = reshape(rows, [VALUES, columns(c), height], x); // [6, tw n c, h]
+    const points = matmul(down.to, swap(maps)); // [6, 6 th, tw n c]
+    return reshape(points, [VALUES, VALUES, multiplyDims(n, down.tiles * across.tiles), c], x); // [6, 6, th tw n, c]
   });
   // Swapped here, once for each piece: gradients of the kernel then sum as it lies, and need no transposing.
-  const right = transient(() => swap(kernel)); // [6, 1, 6, c, out]
-  const product = matmul(left, right); // [6, tw, 6, th n, out]
-  const back = reshape(product, [values, VALUES * down.tiles, ofAll(out)], x); // [6 tw, 6 th, n out]
-  const columns = reshape(matmul(swap(back), down.from), [values, ofLines(out)], x); // [6 tw, n out h]
-  const y = gemm(columns, across.from, null, { transA: true }); // [n out h, w]
+  const right = transient(() => swap(kernel)); // [6, 6, c, out]
+  const product = matmul(left, right); // [6, 6, th tw n, out]
+  const back = reshape(product, [VALUES, VALUES * down.tiles, columns(out)], x); // [6, 6 th, tw n out]
+  const rows = reshape(matmul(swap(back), down.from), [VALUES * across.tiles, lines(out)], x); // [6 tw, n out h]
+  const y = gemm(rows, across.from, null, { transA: true }); // [n out h, w]
   return reshape(y, [n, out, height, width], x);
 }
 
-/** [out, c, 3, 3] -> [6, 1, 6, out, c], columns first. */
+/** [out, c, 3, 3] -> [6, 6, out, c], columns first. */
 function kernelAtPoints(w: Tensor): Tensor {
   const [out, c] = w.shape as [number, number];
   const points = gemm(TAPS_TO_POINTS, reshape(w, [out * c, TAPS ** 2]), null, { transB: true }); // [36, out c]
-  return reshape(points, [VALUES, 1, VALUES, out, c]);
+  return reshape(points, [VALUES, VALUES, out, c]);
 }
 
 /** Products of all rows' values with all others'. */
