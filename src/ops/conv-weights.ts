@@ -59,7 +59,7 @@ function patchProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: On
   const offsets = Array.from({ length: kw }, (_, s) => offsetOf(s, window));
   const columns = columnsAt(x, offsets, outWidth, window.stride); // [n, kw, c h, w']
   const rows = rowTaps(kh, outHeight, height, window); // [kh][h']
-  const patches = reshape(rowsAt(columns, kw * c, rows, once), [n, kh * kw * c, outHeight * outWidth]);
+  const patches = reshape(rowsAt(columns, kw * c, rows, once), [n, kh * kw * c, outHeight * outWidth]); // [n, kh kw c, h' w']
   const each = matmul(reshape(dy, [n, out, outHeight * outWidth]), swap(patches)); // [n, out, kh kw c]
   const product = reduceSum(each, { axes: [0] }); // [out, kh kw c]
   return transpose(reshape(product, [out, kh, kw, c]), [0, 3, 1, 2]); // [out, c, kh, kw]
@@ -75,9 +75,9 @@ function shiftedProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: 
   const [, c, height, width] = x.shape as [Dim, number, number, number];
   const [kh, kw] = w.shape.slice(2) as [number, number];
   const shifts = Array.from({ length: kw }, (_, s) => -offsetOf(s, window));
-  const left = reshape(columnsAt(dy, shifts, width), [n, kw * out, outHeight * width]);
+  const left = reshape(columnsAt(dy, shifts, width), [n, kw * out, outHeight * width]); // [n, kw out, h' w]
   const rows = rowTaps(kh, outHeight, height, window); // [kh][h']
-  const right = reshape(rowsAt(x, c, rows, once), [n, kh * c, outHeight * width]);
+  const right = reshape(rowsAt(x, c, rows, once), [n, kh * c, outHeight * width]); // [n, kh c, h' w]
   const product = reduceSum(matmul(left, swap(right)), { axes: [0] }); // [kw out, kh c]
   return transpose(reshape(product, [kw, out, kh, c]), [1, 3, 2, 0]); // [out, c, kh, kw]
 }

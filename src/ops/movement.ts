@@ -143,12 +143,12 @@ const sliceOp = operator({
   },
 });
 
-/** Puts `step - 1` zeros between neighbours along an axis, and fewer than `step` behind the last, to be of that length. */
-export function spread(x: Tensor, axis: number, step: number, length?: number): Tensor {
+/** Puts `step - 1` zeros between neighbours along an axis. */
+export function spread(x: Tensor, axis: number, step: number): Tensor {
   if (step === 1) return x;
   const size = fixed(x.shape[axis], "size");
-  const end = length ?? (size - 1) * step + 1;
-  if (axis === x.shape.length - 1) return spreadLast(x, size, step, end);
+  const end = (size - 1) * step + 1;
+  if (axis === x.shape.length - 1) return spreadLast(x, step, end);
   const rows = [...x.shape.slice(0, axis + 1), 1, ...x.shape.slice(axis + 1)]; // [..., size, 1, ...]
   const after = rows.map((_, i) => (i === axis + 1 ? step - 1 : 0));
   const wide = pad(
@@ -157,15 +157,18 @@ export function spread(x: Tensor, axis: number, step: number, length?: number): 
     after,
   ); // [..., size, step, ...]
   const merged = [...x.shape.slice(0, axis), size * step, ...x.shape.slice(axis + 1)];
-  const whole = reshape(wide, merged, x); // [..., size step, ...]
-  return end === size * step ? whole : slice(whole, { [axis]: [0, end] });
+  return slice(reshape(wide, merged, x), { [axis]: [0, end] });
 }
 
-/** The last axis by a matrix of zeros and ones: copying single values one by one takes far longer. */
-function spreadLast(x: Tensor, size: number, step: number, end: number): Tensor {
-  const ones = new Float32Array(size * end);
-  for (let i = 0; i < size; i++) ones[i * end + i * step] = 1;
-  return spreadProduct([x, constant(ones, [size, end])])[0]!;
+/**
+ * The same along the last axis, with zeros behind up to a length, by a matrix of zeros and ones: copying single values one
+ * by one takes far longer.
+ */
+export function spreadLast(x: Tensor, step: number, length: number): Tensor {
+  const size = fixed(x.shape.at(-1), "size");
+  const ones = new Float32Array(size * length);
+  for (let i = 0; i < size; i++) ones[i * length + i * step] = 1;
+  return spreadProduct([x, constant(ones, [size, length])])[0]!;
 }
 const spreadProduct = operator({
   type: "MatMul",

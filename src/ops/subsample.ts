@@ -1,7 +1,7 @@
 /** Every stride-th row and column of maps, without a sum. */
 import { fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
 import type { Dim } from "../spec.ts";
-import { reshape, slice, spread } from "./movement.ts";
+import { reshape, slice, spreadLast } from "./movement.ts";
 
 // An average of one value each: up to three times as fast as a Slice, which copies value by value.
 const subsampleOp = operator({
@@ -18,7 +18,7 @@ const subsampleOp = operator({
     const [stride] = attributes.strides as readonly [number];
     const [n, c, height, width] = x!.shape as [Dim, number, number, number];
     const rows = grad.shape[2] as number;
-    const wide = spread(grad, 3, stride, stride * width); // [n, c, h', stride w]: after each row rows of zeros
+    const wide = spreadLast(grad, stride, stride * width); // [n, c, h', stride w]: after each row rows of zeros
     return [slice(reshape(wide, [n, c, rows * stride, width]), { 2: [0, height] })];
   },
 });

@@ -342,6 +342,9 @@ describe("gradient rules agree with central differences", () => {
   it("sums of pieces go image by image, and are added before the last sum", async () => {
     const build = (x: Tensor, scale: Tensor) => byPieces([cut(x, 2)], (piece) => affine(piece, scale)); // as x
     await checkGradient({ shapes: [[4, 3, 2, 2], [3]], build }, 0);
+    // Of another number of images, as other views are: these cannot be added before.
+    const ofTwo = (x: Tensor, y: Tensor, scale: Tensor) => m.concat([build(x, scale), affine(y, scale)], 0);
+    await checkGradient({ shapes: [[4, 3, 2, 2], [1, 3, 2, 2], [3]], build: ofTwo }, 1);
     const [x, scale] = [input("x", "float32", ["2*n", 3, 2, 2]), input("scale", "float32", [3])];
     const loss = r.reduceSum(build(x, scale));
     const sums = reach(gradients(loss, [scale])).nodes.filter(
