@@ -8,8 +8,8 @@ import {
   TensorProtoSchema,
   ValueInfoProtoSchema,
 } from "onnx-buf";
-import type { Dim, Shape } from "../spec.ts";
-import { attributesFrom, opsetOf, valueInfo } from "./model.ts";
+import type { Shape } from "../spec.ts";
+import { attributesFrom, opsetOf, shapeFrom, valueInfo } from "./model.ts";
 import { once } from "./once.ts";
 import type { Attributes } from "./tensor.ts";
 
@@ -265,17 +265,11 @@ class Reading {
       else if (number === VALUE.type) type = this.text.toString("latin1", at, this.reader.pos);
     }
     // Thousands of values are of a few types.
-    return { name, ...once(this.types, type, () => ({ shape: shapeOf(Buffer.from(type, "latin1")) })) };
+    return {
+      name,
+      ...once(this.types, type, () => ({
+        shape: shapeFrom(fromBinary(ValueInfoProtoSchema, Buffer.from(type, "latin1"))),
+      })),
+    };
   }
-}
-
-/** Of a value without its name. */
-function shapeOf(value: Uint8Array): Shape | undefined {
-  const { type } = fromBinary(ValueInfoProtoSchema, value);
-  const dims = type?.value.case === "tensorType" ? type.value.value.shape?.dim : undefined;
-  const sizes = dims?.flatMap(({ value }): Dim[] => {
-    if (value.case === undefined) return [];
-    return [value.case === "dimValue" ? Number(value.value) : value.value];
-  });
-  return sizes?.length === dims?.length ? sizes : undefined;
 }

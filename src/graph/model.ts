@@ -16,7 +16,7 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from "onnx-buf";
-import type { DType, Shape } from "../spec.ts";
+import type { Dim, DType, Shape } from "../spec.ts";
 import { once } from "./once.ts";
 import {
   type Attribute,
@@ -53,7 +53,7 @@ export interface BuildOptions {
    * Whether the runtime learns the sizes of reshaped values only as it makes them. Of values whose sizes it knows in part
    * it compares each with all before it when it plans a graph: 25 s for 13,000 of them, 1 s without. And it keeps buffers
    * from one value to the next of the same size: those of kernels at points, from the forward to the backward pass.
-   * A graph of few nodes opens as fast with its sizes. @default false
+   * A graph of few nodes opens as fast with its sizes, and tells them all. @default false
    */
   readonly late?: boolean;
 }
@@ -99,7 +99,7 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
     }
   }
   const declared = new Set<Tensor>([...inputs, ...Object.values(outputs)]);
-  const inner = [...shownIn(reached.nodes)].filter((t) => !declared.has(t));
+  const inner = options.late ? [...shownIn(reached.nodes)] : reached.nodes.flatMap(({ outputs }) => outputs);
   return create(ModelProtoSchema, {
     irVersion: BigInt(IR_VERSION),
     producerName: "ort-pretrain",
@@ -111,7 +111,7 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
       initializer: constants.protos,
       input: [...inputs].map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
       output: Object.entries(outputs).map(([name, t]) => valueInfo(name, t.dtype, t.shape)),
-      valueInfo: inner.map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
+      valueInfo: inner.filter((t) => !declared.has(t)).map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
     },
   });
 }
@@ -120,7 +120,7 @@ export const opsetOf = (domain: string, version: number): OperatorSetIdProto =>
   create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) });
 
 /**
- * Inner values whose sizes are told, for what runs a graph chooses by them: kernels that nodes make, and maps normalised
+ * Inner values whose sizes are told all the same, for what runs a graph chooses by them: kernels that nodes make, and maps normalised
  * by numbers that do not vary.
  */
 const shownIn = (nodes: readonly Node[]): ReadonlySet<Tensor> =>
@@ -295,4 +295,14 @@ export function valueInfo(name: string, dtype: DType, shape: Shape): ValueInfoPr
       },
     },
   });
+}
+
+/** The other way round: undefined unless all sizes are told, if only by a symbol. */
+export function shapeFrom({ type }: ValueInfoProto): Shape | undefined {
+  const dims = type?.value.case === "tensorType" ? type.value.value.shape?.dim : undefined;
+  const sizes = dims?.flatMap(({ value }): Dim[] => {
+    if (value.case === undefined) return [];
+    return [value.case === "dimValue" ? Number(value.value) : value.value];
+  });
+  return sizes?.length === dims?.length ? sizes : undefined;
 }

@@ -15,6 +15,8 @@ export interface SessionOptions {
   readonly threads?: number | undefined;
   /** Spares a graph the rewritings that are not for training steps, see `rewritings.ts`. @default false */
   readonly asWritten?: boolean | undefined;
+  /** Whether what is made of constants alone is made once and held, rather than in each run. @default true */
+  readonly folded?: boolean | undefined;
   /** Where the runtime's own profile goes when the session is closed: a path that its time and ".json" are added to. */
   readonly profile?: string | undefined;
 }
@@ -39,8 +41,13 @@ export function providerNamed(name: string): Provider {
  * A session's settings by the runtime's own keys. Threads that wait for work spin for a second or more by default, on cores
  * that decoding could use; nodes of a graph follow each other much sooner.
  */
-export const entriesOf = ({ provider = "cpu", asWritten }: SessionOptions): Record<string, string> => ({
+export const entriesOf = ({
+  provider = "cpu",
+  asWritten,
+  folded = true,
+}: SessionOptions): Record<string, string> => ({
   "session.intra_op.spin_duration_us": "100",
+  ...(!folded && { "optimization.disable_specified_optimizers": "ConstantFolding" }),
   ...(asWritten && { "optimization.disable_specified_optimizers": sparedOn(provider) }),
 });
 

@@ -1,6 +1,13 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
-import { buildModel, decodeModel, encodeModel, type ModelProto, OPSET } from "../../src/graph/model.ts";
+import {
+  buildModel,
+  decodeModel,
+  encodeModel,
+  type ModelProto,
+  OPSET,
+  shapeFrom,
+} from "../../src/graph/model.ts";
 import { constant, input, inScope, scalar } from "../../src/graph/tensor.ts";
 import { add, mul, neg, relu } from "../../src/ops/elementwise.ts";
 import { gradients } from "../../src/ops/gradients.ts";
@@ -145,6 +152,8 @@ describe("models", () => {
       const held = new Set(graph!.initializer.map(({ name }) => name));
       return graph!.node.filter((n) => n.opType === "Reshape").map(({ input }) => held.has(input[1]!));
     });
+    const told = models.map(({ graph }) => graph!.valueInfo.map((info) => shapeFrom(info)));
+    expect(told).to.deep.equal([[], [["n", 2, 2], ["n", 1], ["n"], [4]]]);
     expect(targets).to.deep.equal([
       [false, false, false],
       [true, true, true],
