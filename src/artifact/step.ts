@@ -128,6 +128,6 @@ export const encodeParts = (parts: Record<Exclude<StepGraph, "step">, Part>, nam
   Object.fromEntries(
     Object.entries(parts).map(([part, { outputs, options }]) => [
       part,
-      encodeModel(buildModel(outputs, { ...options, name: `${name}-${part}` })),
+      encodeModel(buildModel(outputs, { ...options, name: `${name}-${part}`, late: true })),
     ]),
   ) as Record<Exclude<StepGraph, "step">, Uint8Array>;
