@@ -53,7 +53,7 @@ export interface BuildOptions {
    * Whether the runtime learns the sizes of reshaped values only as it makes them. Of values whose sizes it knows in part
    * it compares each with all before it when it plans a graph: 25 s for 13,000 of them, 1 s without. And it keeps buffers
    * from one value to the next of the same size: those of kernels at points, from the forward to the backward pass.
-   * A graph of few nodes opens as fast with its sizes, and tells them all. @default false
+   * A graph of few nodes opens as fast with its sizes. @default false
    */
   readonly late?: boolean;
 }
@@ -99,7 +99,7 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
     }
   }
   const declared = new Set<Tensor>([...inputs, ...Object.values(outputs)]);
-  const inner = options.late ? [...shownIn(reached.nodes)] : reached.nodes.flatMap(({ outputs }) => outputs);
+  const inner = [...shownIn(reached.nodes, options.late)].filter((t) => !declared.has(t));
   return create(ModelProtoSchema, {
     irVersion: BigInt(IR_VERSION),
     producerName: "ort-pretrain",
@@ -111,7 +111,7 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
       initializer: constants.protos,
       input: [...inputs].map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
       output: Object.entries(outputs).map(([name, t]) => valueInfo(name, t.dtype, t.shape)),
-      valueInfo: inner.filter((t) => !declared.has(t)).map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
+      valueInfo: inner.map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
     },
   });
 }
@@ -120,15 +120,18 @@ export const opsetOf = (domain: string, version: number): OperatorSetIdProto =>
   create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) });
 
 /**
- * Inner values whose sizes are told all the same, for what runs a graph chooses by them: kernels that nodes make, and maps normalised
- * by numbers that do not vary.
+ * Inner values whose sizes are told, for what runs a graph chooses by them: maps that convolutions read, kernels that nodes make,
+ * and maps normalised by numbers that do not vary. Told of all, the runtime keeps buffers for each size: views of 224 px
+ * would take half as long again. `late` leaves the maps of convolutions out: a step has thousands.
  */
-const shownIn = (nodes: readonly Node[]): ReadonlySet<Tensor> =>
+const shownIn = (nodes: readonly Node[], late = false): ReadonlySet<Tensor> =>
   new Set(
-    nodes.flatMap(({ op: { type }, inputs: [, w, , mean], outputs: [y] }) => {
-      if (type === "Conv") return w!.source.kind === "node" ? [w!] : [];
-      return type === "BatchNormalization" && mean!.source.kind === "constant" ? [y!] : [];
-    }),
+    nodes
+      .flatMap(({ op: { type }, inputs: [x, w, , mean], outputs: [y] }) => {
+        if (type === "Conv") return late ? [w!] : [x!, w!];
+        return type === "BatchNormalization" && mean!.source.kind === "constant" ? [y!] : [];
+      })
+      .filter(({ source }) => source.kind === "node"),
   );
 
 export const encodeModel = (model: ModelProto): Uint8Array => toBinary(ModelProtoSchema, model);
