@@ -10,6 +10,7 @@ import { forMany, MANY } from "../export/for-many.ts";
 import { type EncoderMetadata, readEncoderMetadata } from "../export/metadata.ts";
 import { readWhole, writeFileAtomic } from "../files/atomic.ts";
 import type { Features } from "../probe/features.ts";
+import { free } from "../runtime/free.ts";
 import { openSession, type Session, type SessionOptions } from "../runtime/session.ts";
 import { duration, openProgress, recentRate } from "../train/progress.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
@@ -50,8 +51,11 @@ export async function openEncoder(path: string, options: SessionOptions = {}): P
   let many: Promise<Session> | undefined;
   const openMany = async () => {
     const graph = (options.provider ?? "cpu") === "cpu" ? forMany(bytes) : undefined;
+    if (!graph) return few;
     // Kernels at their points would take four times the memory of the encoder, and are made in a twentieth of a run.
-    return graph ? openSession(graph, file, { ...options, folded: false }) : few;
+    const session = await openSession(graph, file, { ...options, folded: false });
+    free([graph]);
+    return session;
   };
   const sessionFor = async (n: number) => {
     if (n < MANY) return few;

@@ -1,7 +1,9 @@
 /** A frozen encoder as it runs fastest on many images at once. The file keeps to plain convolutions. */
 import { isDeepStrictEqual } from "node:util";
-import type { GraphProto, NodeProto } from "onnx-buf";
-import { attributesFrom, buildModel, decodeModel, encodeModel, shapeFrom } from "../graph/model.ts";
+import { toBinary } from "@bufbuild/protobuf";
+import { type GraphProto, type NodeProto, NodeProtoSchema, type TensorProto } from "onnx-buf";
+import { changeNodes, type EncodedNode, type NewNode } from "../graph/edit.ts";
+import { buildModel } from "../graph/model.ts";
 import { type Attributes, input, type Tensor } from "../graph/tensor.ts";
 import { add } from "../ops/elementwise.ts";
 import { reshape } from "../ops/movement.ts";
@@ -32,33 +34,28 @@ const pays = (channels: number, size: number) => channels >= Math.max(128, 4 * s
  * Undefined if it has none that gain, or does not tell the sizes of its maps.
  */
 export function forMany(encoder: Uint8Array): Uint8Array | undefined {
-  const model = decodeModel(encoder);
-  const { graph } = model;
-  if (!graph) return undefined;
-  const shapes = new Map<string, Shape | undefined>([
-    ...graph.valueInfo.map((info) => [info.name, shapeFrom(info)] as const),
-    ...graph.initializer.map((tensor) => [tensor.name, sizesOf(tensor)] as const),
-  ]);
-  let changed = false;
-  graph.node = graph.node.flatMap((node) => {
-    const filtered = byFiltering(node, shapes);
-    if (!filtered) return [node];
-    changed = true;
-    graph.initializer.push(...filtered.initializer);
-    return filtered.node;
+  const constants: TensorProto[] = [];
+  const changed = changeNodes(encoder, ({ nodes, initializers, shapes, attributesOf }) => {
+    const kernels = new Map(initializers.map((tensor) => [tensor.name, sizesOf(tensor)]));
+    const byFiltering = (node: EncodedNode): readonly (EncodedNode | NewNode)[] => {
+      const { opType, domain, input: from } = node;
+      const fits = opType === "Conv" && domain === "" && isDeepStrictEqual(attributesOf(node), PLAIN);
+      const filtered = fits && filteredConv(node, shapes.get(from[0]!), kernels.get(from[1]!));
+      if (!filtered) return [node];
+      constants.push(...filtered.initializer);
+      return filtered.node.map(encoded);
+    };
+    return { nodes: nodes.flatMap(byFiltering), initializers: constants, shapes: new Map() };
   });
-  return changed ? encodeModel(model) : undefined;
+  return constants.length > 0 ? changed : undefined;
 }
 
-/** What takes the place of a convolution, where that pays: nodes, and their constants. */
-function byFiltering(
-  node: NodeProto,
-  shapes: ReadonlyMap<string, Shape | undefined>,
+/** What takes the place of a convolution of x by w, where that pays: nodes, and their constants. */
+function filteredConv(
+  { input: from, output: [to] }: EncodedNode,
+  xShape: Shape | undefined,
+  wShape: Shape | undefined,
 ): GraphProto | undefined {
-  const { opType, domain, attribute, input: from, output } = node;
-  if (opType !== "Conv" || domain !== "" || !isDeepStrictEqual(attributesFrom(attribute), PLAIN))
-    return undefined;
-  const [xShape, wShape] = from.map((name) => shapes.get(name));
   const [, c, height, width] = xShape ?? [];
   const [out] = wShape ?? [];
   if (![c, height, width, out].every((size) => typeof size === "number")) return undefined;
@@ -68,19 +65,21 @@ function byFiltering(
   const [x, w, b] = [xShape, wShape, [out]].map((shape, i) => input("xwb"[i]!, "float32", shape as Shape));
   const plain = winogradConv(x!, w!); // [n, out, h, w]
   const y: Tensor = from[2] ? add(plain, reshape(b!, [1, out as number, 1, 1])) : plain; // [n, out, h, w]
-  const { graph } = buildModel({ y }, { name: output[0]! });
-  const given: Readonly<Record<string, string>> = {
-    x: from[0]!,
-    w: from[1]!,
-    b: from[2] ?? "",
-    y: output[0]!,
-  };
-  const named = (value: string) => given[value] ?? `${output[0]}/${value}`;
-  for (const made of graph!.node) {
+  const graph = buildModel({ y }, { name: to! }).graph!;
+  const given: Readonly<Record<string, string>> = { x: from[0]!, w: from[1]!, b: from[2] ?? "", y: to! };
+  const named = (value: string) => given[value] ?? `${to}/${value}`;
+  for (const made of graph.node) {
     made.name = named(made.name);
     made.input = made.input.map(named);
     made.output = made.output.map(named);
   }
-  for (const tensor of graph!.initializer) tensor.name = named(tensor.name);
+  for (const tensor of graph.initializer) tensor.name = named(tensor.name);
   return graph;
 }
+
+const encoded = (node: NodeProto): NewNode => ({
+  name: node.name,
+  input: node.input,
+  output: node.output,
+  rest: toBinary(NodeProtoSchema, { ...node, name: "", input: [], output: [] }),
+});

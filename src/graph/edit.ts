@@ -66,9 +66,8 @@ export interface Change {
   readonly initializers: Iterable<TensorProto>;
   /** Inner values, float32, whose sizes the runtime learns beforehand. It learns no others: see `late` of `buildModel`. */
   readonly shapes: ReadonlyMap<string, Shape>;
-  /** A domain of operators that the nodes need. */
-  readonly domain: string;
-  readonly version: number;
+  /** Operators that the nodes need besides. */
+  readonly operators?: { readonly domain: string; readonly version: number };
 }
 
 /**
@@ -87,7 +86,7 @@ export function changeNodes(bytes: Uint8Array, change: (known: Known) => Change)
     ...[GRAPH.input, GRAPH.valueInfo].flatMap(of).map((field) => read.value(field)),
     ...outputs,
   ];
-  const { nodes, initializers, shapes, domain, version } = change({
+  const { nodes, initializers, shapes, operators } = change({
     nodes: of(GRAPH.node).map((field) => read.node(field)),
     initializers: of(GRAPH.initializer).map((field) => fromBinary(TensorProtoSchema, read.content(field))),
     outputs: outputs.map(({ name }) => name),
@@ -96,7 +95,10 @@ export function changeNodes(bytes: Uint8Array, change: (known: Known) => Change)
   });
   const write = new Writing(bytes);
   for (const field of model) if (field !== graph) write.copy(field);
-  write.message(MODEL.opsetImport, toBinary(OperatorSetIdProtoSchema, opsetOf(domain, version)));
+  if (operators) {
+    const { domain, version } = operators;
+    write.message(MODEL.opsetImport, toBinary(OperatorSetIdProtoSchema, opsetOf(domain, version)));
+  }
   write.open(MODEL.graph);
   for (const field of fields) {
     if (field.number !== GRAPH.node && field.number !== GRAPH.valueInfo) write.copy(field);

@@ -24,6 +24,11 @@ export function inBlocks(bytes: Uint8Array, block: number): Uint8Array {
     for (const node of known.nodes) {
       if (!writers.some((writer) => writer.takes(node))) draft.nodes.push(node);
     }
-    return { nodes: draft.nodes, initializers: draft.constants.values(), shapes: draft.shapes, ...OPERATORS };
+    return {
+      nodes: draft.nodes,
+      initializers: draft.constants.values(),
+      shapes: draft.shapes,
+      operators: OPERATORS,
+    };
   });
 }
