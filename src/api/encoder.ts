@@ -76,7 +76,8 @@ export async function openEncoder(path: string, options: SessionOptions = {}): P
     encode,
     embed: (sources, surroundings = {}) => embed(sources, metadata, encode, surroundings),
     async close() {
-      for (const session of new Set([few, await (many ?? few)])) await session.close();
+      const other = await many?.catch(() => few); // who asked was told
+      for (const session of new Set([few, other ?? few])) await session.close();
     },
   };
 }
