@@ -27,7 +27,7 @@ const PLAIN: Attributes = {
  * Whether minimal filtering of a map is faster, measured: more depth is wanted than in training, whose gradients gain as
  * well, for a bias, a sum and ReLU are done within the runtime's convolution and are passes of their own after this.
  */
-const pays = (channels: number, size: number) => channels >= Math.max(128, 4 * size);
+const pays = (channels: number, size: number) => size <= 32 && channels >= Math.max(128, 4 * size);
 
 /**
  * The bytes of a frozen encoder with its deep convolutions by minimal filtering: the same features but for rounding.

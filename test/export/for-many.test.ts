@@ -3,7 +3,7 @@ import * as ort from "onnxruntime-node";
 import { forMany } from "../../src/export/for-many.ts";
 import { freezeEncoder } from "../../src/export/freeze.ts";
 import { compareFeatures } from "../../src/export/verify.ts";
-import { buildModel, decodeModel, encodeModel } from "../../src/graph/model.ts";
+import { buildModel, decodeModel, encodeModel, valueInfo } from "../../src/graph/model.ts";
 import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
 import { type ConvOptions, conv } from "../../src/ops/conv.ts";
 import { add } from "../../src/ops/elementwise.ts";
@@ -67,10 +67,16 @@ describe("export/for-many", () => {
     expect(forMany(one({ ...plain, kernel: 1, pad: 0 }))).to.equal(undefined);
   });
 
-  it("wants sizes of maps and of kernels that are known", () => {
+  it("wants sizes of maps and of kernels that are known, and small", () => {
     const told = decodeModel(one({ out: 128, c: 128, pad: 1 }));
     told.graph!.valueInfo = [];
     expect(forMany(encodeModel(told))).to.equal(undefined);
+    const large = decodeModel(one({ out: 128, c: 128, pad: 1 }));
+    const [map] = large.graph!.valueInfo.filter(
+      ({ name }) => name === convolutionsIn(encodeModel(large))[0]!.input[0],
+    );
+    map!.type = valueInfo("", "float32", ["n", 2 ** 40, 2 ** 30, 2 ** 30]).type!;
+    expect(forMany(encodeModel(large))).to.equal(undefined);
     const w = input("w", "float32", [128, 128, 3, 3]);
     const images = input("images", "float32", ["n", 128, 8, 8]);
     expect(forMany(model(images, conv(images, w, { pad: 1 })))).to.equal(undefined);
