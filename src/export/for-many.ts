@@ -57,8 +57,8 @@ function filteredConv(
   wShape: Shape | undefined,
 ): GraphProto | undefined {
   const [, c, height, width] = xShape ?? [];
-  const [out] = wShape ?? [];
-  if (![c, height, width, out].every((size) => typeof size === "number")) return undefined;
+  const [out, depth] = wShape ?? [];
+  if (c !== depth || ![c, height, width, out].every((size) => typeof size === "number")) return undefined;
   if (!pays(Math.min(c as number, out as number), Math.max(height as number, width as number)))
     return undefined;
 
