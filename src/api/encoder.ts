@@ -65,9 +65,7 @@ export async function openEncoder(path: string, options: SessionOptions = {}): P
 
   const encode: OpenedEncoder["encode"] = async (images, shape) => {
     const session = await sessionFor(shape[0]);
-    const { features } = await session.run({
-      images: new ort.Tensor("uint8", images, [...shape]),
-    });
+    const { features } = await session.run({ images: new ort.Tensor("uint8", images, [...shape]) });
     return features!.data as Float32Array;
   };
   return {

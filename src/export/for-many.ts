@@ -7,7 +7,7 @@ import { buildModel } from "../graph/model.ts";
 import { type Attributes, input, type Tensor } from "../graph/tensor.ts";
 import { add } from "../ops/elementwise.ts";
 import { reshape } from "../ops/movement.ts";
-import { winogradConv } from "../ops/winograd.ts";
+import { winogradConv, winogradPays } from "../ops/winograd.ts";
 import type { Shape } from "../spec.ts";
 import { sizesOf } from "./constants.ts";
 
@@ -24,10 +24,10 @@ const PLAIN: Attributes = {
 };
 
 /**
- * Whether minimal filtering of a map is faster, measured: more depth is wanted than in training, whose gradients gain as
- * well, for a bias, a sum and ReLU are done within the runtime's convolution and are passes of their own after this.
+ * Whether a map is deep enough, measured: more so than in training, whose gradients gain as well, for a bias, a sum and
+ * ReLU are done within the runtime's convolution and are passes of their own after minimal filtering.
  */
-const pays = (channels: number, size: number) => size <= 32 && channels >= Math.max(128, 4 * size);
+const isDeep = (channels: number, size: number) => channels >= Math.max(128, 4 * size);
 
 /**
  * The bytes of a frozen encoder with its deep convolutions by minimal filtering: the same features but for rounding.
@@ -59,10 +59,11 @@ function filteredConv(
   const [, c, height, width] = xShape ?? [];
   const [out, depth] = wShape ?? [];
   if (c !== depth || ![c, height, width, out].every((size) => typeof size === "number")) return undefined;
-  if (!pays(Math.min(c as number, out as number), Math.max(height as number, width as number)))
+  if (!isDeep(Math.min(c as number, out as number), Math.max(height as number, width as number)))
     return undefined;
-
   const [x, w, b] = [xShape, wShape, [out]].map((shape, i) => input("xwb"[i]!, "float32", shape as Shape));
+  if (!winogradPays(x!, w!, { pad: 1 })) return undefined;
+
   const plain = winogradConv(x!, w!); // [n, out, h, w]
   const y: Tensor = from[2] ? add(plain, reshape(b!, [1, out as number, 1, 1])) : plain; // [n, out, h, w]
   const graph = buildModel({ y }, { name: to! }).graph!;

@@ -1,4 +1,4 @@
-/** The rewritings of ONNX Runtime 1.30 that a training step is spared, by the runtime's names; it ignores others. */
+/** The rewritings of ONNX Runtime 1.30 that a graph may be spared, by the runtime's names; it ignores others. */
 
 /** What is made again for the backward pass, to hold less in memory, is not to be made once and held. */
 const HARMFUL = ["CommonSubexpressionElimination"];
@@ -64,6 +64,8 @@ const USELESS = [
   "WhereDummyDq",
 ];
 
-/** For a session's settings. */
-export const sparedOn = (provider: string): string =>
-  [...HARMFUL, ...(provider === "cpu" ? USELESS : [])].join(";");
+/** What a graph is spared that is to run as it is written, or whose constants are not to be folded. */
+export const sparedOn = (provider: string, asWritten: boolean, folded: boolean): readonly string[] => [
+  ...(asWritten ? [...HARMFUL, ...(provider === "cpu" ? USELESS : [])] : []),
+  ...(folded ? [] : ["ConstantFolding"]),
+];

@@ -43,12 +43,11 @@ export function providerNamed(name: string): Provider {
  */
 export const entriesOf = ({
   provider = "cpu",
-  asWritten,
+  asWritten = false,
   folded = true,
 }: SessionOptions): Record<string, string> => ({
   "session.intra_op.spin_duration_us": "100",
-  ...(!folded && { "optimization.disable_specified_optimizers": "ConstantFolding" }),
-  ...(asWritten && { "optimization.disable_specified_optimizers": sparedOn(provider) }),
+  "optimization.disable_specified_optimizers": sparedOn(provider, asWritten, folded).join(";"),
 });
 
 /** @throws UserError if the provider cannot run here or the graph is damaged; `what` names the graph. */
