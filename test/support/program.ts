@@ -2,11 +2,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect } from "chai";
-
-const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
-const TSX = import.meta.resolve("tsx");
+import { MAIN } from "./built.ts";
 
 export interface Ended {
   readonly code: number | null;
@@ -19,7 +16,7 @@ export function start(
   args: readonly string[],
   options: { cwd?: string; uid?: number } = {},
 ): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(process.execPath, ["--import", TSX, MAIN, ...args], options);
+  const child = spawn(process.execPath, [MAIN, ...args], options);
   const [out, err]: [string[], string[]] = [[], []];
   child.stdout.setEncoding("utf8").on("data", (text: string) => out.push(text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => err.push(text));
