@@ -3,8 +3,10 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { type ArtifactSpec, piecesFor } from "../artifact/compile.ts";
 import { type Artifact, readArtifact } from "../artifact/files.ts";
+import { typicalSide } from "../data/sizes.ts";
 import { findImages, findLabelledImages, fingerprint, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
+import { memoryBytes } from "../machine.ts";
 import type { Provider } from "../runtime/session.ts";
 import type { JsonObject, Manifest } from "../spec.ts";
 import { type RunConfig, runFiles } from "../train/run-folder.ts";
@@ -22,7 +24,7 @@ export interface TrainOptions {
   readonly method?: string | undefined;
   /** @default "resnet18" */
   readonly encoder?: string | undefined;
-  /** Height and width of the views, pixels. @default 32 */
+  /** Height and width of the views, pixels. @default that of `IMAGE_SIZES` which is next to the images' own */
   readonly imageSize?: number | undefined;
   /** Settings of the method. */
   readonly config?: JsonObject | undefined;
@@ -34,7 +36,7 @@ export interface TrainOptions {
   readonly epochs?: number | undefined;
   /** In place of epochs; 0 exports the encoder as initialised. */
   readonly steps?: number | undefined;
-  /** Images a step. @default 256, or all if there are fewer */
+  /** Images a step. @default 256, or 64 where views are larger than 64 pixels; or all if there are fewer */
   readonly batch?: number | undefined;
   /** Images at a time, for a batch larger than memory; the loss stays that of the whole batch. @default all */
   readonly microBatch?: number | undefined;
@@ -48,7 +50,7 @@ export interface TrainOptions {
   readonly limit?: number | undefined;
   /** Steps between two checkpoints. @default an epoch's */
   readonly checkpointEvery?: number | undefined;
-  /** Memory for decoded images, MB. @default 2048 */
+  /** Memory for decoded images, MB. @default 2048, or a quarter of all memory if that is less */
   readonly cacheMb?: number | undefined;
   /** @default "cpu" */
   readonly provider?: Provider | undefined;
@@ -68,6 +70,8 @@ export interface Opened {
   readonly sources: Sources;
   /** When the artifact lies in the run's folder. */
   readonly written: Promise<void>;
+  /** What was chosen for the user, and why: lines to be shown. */
+  readonly chosen: readonly string[];
 }
 
 /** A new run's folder, with its artifact and configuration. */
@@ -75,21 +79,26 @@ export async function create(given: TrainOptions): Promise<Opened> {
   const recipe = given.recipe === undefined ? undefined : recipeNamed(given.recipe);
   const own = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const settings = { ...recipe?.config, ...given.config };
-  const options = { ...recipe, ...(own as Partial<TrainOptions>), out: given.out, config: settings };
-  const { data, out, seed = 0, limit, graph, steps, epochs = 100 } = options;
+  const told = { ...recipe, ...(own as Partial<TrainOptions>), out: given.out, config: settings };
+  const { data, out, seed = 0, limit, graph, steps, epochs = 100 } = told;
   if (data === undefined) throw expected("train", "--data DIR", "none");
   if (existsSync(runFiles(out).config)) {
     throw expected(out, "a folder without a run", "one", "give another --out, or go on with --resume");
   }
   const sources = await findImages(data, limit === undefined ? { seed } : { limit, seed });
-  if (options.knnData !== undefined) await findLabelledImages(options.knnData);
+  if (told.knnData !== undefined) await findLabelledImages(told.knnData);
+  const { size, chosen } =
+    told.imageSize === undefined && graph === undefined
+      ? await sizeFor(sources)
+      : { size: told.imageSize, chosen: [] };
+  const options = { ...told, imageSize: size };
   const provide = async () => {
     if (graph !== undefined) return copyArtifact(await readArtifact(graph), out);
     const spec = specOf(options);
     const inParts = options.microBatch !== undefined;
     // A GPU gains nothing from pieces, which are for a processor's cache; parts of a batch are small already.
     const whole = inParts || (options.provider ?? "cpu") !== "cpu";
-    const usual = options.batch ?? Math.min(DEFAULT_BATCH, sources.files.length);
+    const usual = options.batch ?? Math.min(usualBatch(spec.imageSize), sources.files.length);
     return provideArtifact({ ...spec, pieces: whole ? 1 : piecesFor(spec, usual) }, out, { inParts });
   };
   const { artifact, written } = await provide();
@@ -113,20 +122,37 @@ export async function create(given: TrainOptions): Promise<Opened> {
     // Small images are kept at up to twice the views' size, so that small crops stay sharp; photos as is customary.
     shorterSide: imageSize <= 64 ? 2 * imageSize : Math.round((imageSize * 8) / 7),
     checkpointEvery: options.checkpointEvery ?? Math.max(1, stepsPerEpoch),
-    cacheMb: options.cacheMb ?? 2048,
+    cacheMb: options.cacheMb ?? Math.min(2048, Math.floor(memoryBytes() / 2 ** 22)),
     provider: options.provider ?? "cpu",
     threads: options.threads ?? null,
     knn:
       options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
   };
-  return { config, artifact, sources, written };
+  return { config, artifact, sources, written, chosen };
 }
 
-const DEFAULT_BATCH = 256;
+/** Sizes of views to choose from, pixels: those that benchmarks are made with. */
+const IMAGE_SIZES = [32, 64, 96, 128, 224] as const;
 
-/** 256, or all images if they are fewer, unless told. */
-function batchOf({ name, batchMultiple: unit }: Manifest, given: number | undefined, images: number): number {
-  const batch = given ?? Math.min(DEFAULT_BATCH, Math.floor(images / unit) * unit);
+/** The size next to the images' own, by ratio: larger views show no more of them, smaller ones lose what tells them apart. */
+async function sizeFor(sources: Sources): Promise<{ size: number; chosen: readonly string[] }> {
+  const side = (await typicalSide(sources)) ?? IMAGE_SIZES[0];
+  const off = (size: number) => Math.abs(Math.log(size / side));
+  const size = IMAGE_SIZES.reduce((best, next) => (off(next) < off(best) ? next : best));
+  const why = `the images have ${side} px on their shorter side (median)`;
+  return { size, chosen: [`views of ${size} px, for ${why}; --image-size takes another`] };
+}
+
+/** Images of up to 64 px fit by the hundred into memory, photographs by the dozen. */
+const usualBatch = (imageSize: number): number => (imageSize <= 64 ? 256 : 64);
+
+/** The usual batch, or all images if they are fewer, unless told. */
+function batchOf(
+  { name, batchMultiple: unit, encoder }: Manifest,
+  given: number | undefined,
+  images: number,
+): number {
+  const batch = given ?? Math.min(usualBatch(encoder.imageSize), Math.floor(images / unit) * unit);
   if (batch % unit !== 0) throw expected(`batch for ${name}`, `a multiple of ${unit}`, `${batch}`);
   if (batch === 0) throw expected(`images for ${name}`, `${unit} or more`, `${images}`);
   return batch;

@@ -28,7 +28,7 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
   if (fingerprint(sources) !== config.fingerprint) {
     throw expected(config.data, "the images that the run began with", "others", "their names have changed");
   }
-  return { config, artifact, sources, written: Promise.resolve() };
+  return { config, artifact, sources, written: Promise.resolve(), chosen: [] };
 }
 
 /** Options may be said again, but not otherwise. */

@@ -6,6 +6,8 @@ export interface Surroundings {
   readonly output?: Output;
   /** Stops the run after the step at hand, with a checkpoint. */
   readonly signal?: AbortSignal;
+  /** Asked after each training step: true has a checkpoint written, and training go on. */
+  readonly checkpointAsked?: () => boolean;
 }
 
 export const QUIET: Output = { stream: process.stderr, quiet: true };

@@ -1,6 +1,7 @@
 /** Trains an encoder: from a folder of images to a run folder with encoder.onnx. */
 import { resolve } from "node:path";
 import { type Loader, openLoader } from "../data/loader.ts";
+import { findLabelledImages } from "../data/sources.ts";
 import { UserError } from "../errors.ts";
 import { initialState, type StateMap } from "../runtime/state.ts";
 import { openTrainer, type Trainer } from "../runtime/trainer.ts";
@@ -12,7 +13,7 @@ import { type MetricsLog, openMetrics, type RunConfig, runFiles, writeConfig } f
 import { runSchedules } from "../train/schedules.ts";
 import { create, type TrainOptions } from "./create.ts";
 import { exportEncoder } from "./export.ts";
-import { openKnn } from "./knn-during-training.ts";
+import { type KnnDuringTraining, openKnn } from "./knn-during-training.ts";
 import { reopen } from "./resume.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
@@ -35,12 +36,12 @@ export interface TrainResult {
 /** @throws UserError on wrong options or input, and (exit code 1) if training collapsed. */
 export async function train(
   options: TrainOptions,
-  { output = QUIET, signal }: Surroundings = {},
+  { output = QUIET, signal, checkpointAsked }: Surroundings = {},
 ): Promise<TrainResult> {
   const started = performance.now();
   const progress = openProgress(output);
   const warn = (line: string) => progress.note(`warning: ${line}`);
-  const { config, artifact, sources, written } = options.resume
+  const { config, artifact, sources, written, chosen } = options.resume
     ? await reopen(options)
     : await create(options);
   const { manifest } = artifact;
@@ -57,22 +58,30 @@ export async function train(
     microBatch: config.microBatch ?? undefined,
   });
   let loader: Loader | undefined;
+  let knn: KnnDuringTraining | undefined;
   let metrics: MetricsLog | undefined;
   try {
     const { seed } = config;
+    const cacheBytes = config.cacheMb * 2 ** 20;
+    // Images of kNN are asked for as often as those to train on, once an epoch, so they get their share.
+    const labelled = config.knn && (await findLabelledImages(config.knn.data, { seed }));
+    const knnImages = labelled?.files.length ?? 0;
+    const knnCache = (cacheBytes * knnImages) / (knnImages + images);
     loader = openLoader(sources, {
       batch: config.batch,
       seed,
       shorterSide: config.shorterSide,
-      cacheBytes: config.cacheMb * 2 ** 20,
+      cacheBytes: cacheBytes - knnCache,
       startStep: from,
       steps: config.steps,
       warn,
     });
     const { stepsPerEpoch } = loader;
     const trainer = await opening;
-    const knn =
-      config.knn && (await openKnn(config.knn, manifest, trainer, { seed, threads: session.threads, warn }));
+    if (labelled) {
+      const { threads } = session;
+      knn = openKnn(labelled, manifest, trainer, { threads, cacheBytes: knnCache, warn, progress, signal });
+    }
     // Only now: what cannot start leaves no run behind.
     await written;
     await writeConfig(options.out, config);
@@ -81,6 +90,7 @@ export async function train(
     progress.end(
       from > 0 ? `going on at step ${from} of ${config.steps}: ${plan}` : `${manifest.name}: ${plan}`,
     );
+    for (const line of chosen) progress.end(line);
     const result = await runLoop({
       manifest,
       trainer,
@@ -93,10 +103,16 @@ export async function train(
       batch: config.batch,
       checkpointEvery: config.checkpointEvery,
       checkpoint: (step) => save(files.checkpoints, step, trainer),
-      log: metrics.write,
-      ...(knn && { epochEnd: knn }),
+      log: metrics,
+      evaluation: knn && {
+        every: config.knn!.every,
+        missing:
+          (from / stepsPerEpoch) % config.knn!.every === 0 && metrics.last?.knn === undefined && from > 0,
+        run: knn.run,
+      },
       progress,
       signal,
+      checkpointAsked,
     });
     const encoder = result.interrupted
       ? null
@@ -106,6 +122,7 @@ export async function train(
     progress.end();
     metrics?.close();
     await loader?.close();
+    await knn?.close();
     await opening.then(
       (trainer) => trainer.close(),
       () => {}, // thrown above

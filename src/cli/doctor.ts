@@ -1,10 +1,10 @@
 import { createRequire } from "node:module";
-import { availableParallelism, totalmem } from "node:os";
 import { Command } from "commander";
 import * as ort from "onnxruntime-node";
 import { messageOf } from "../errors.ts";
 import { buildModel, encodeModel } from "../graph/model.ts";
 import { input } from "../graph/tensor.ts";
+import { cores, memoryBytes } from "../machine.ts";
 import { add } from "../ops/elementwise.ts";
 import { nativeRuntime } from "../runtime/c-api.ts";
 import { openSession, PROVIDERS, type Provider } from "../runtime/session.ts";
@@ -49,8 +49,8 @@ export const doctorCommand = () =>
       };
       const machine = {
         platform: `${process.platform} ${process.arch}`,
-        threads: availableParallelism(),
-        memoryGb: totalmem() / 2 ** 30,
+        threads: cores(),
+        memoryGb: memoryBytes() / 2 ** 30,
         stateInPlace: nativeRuntime() !== undefined,
       };
       const providers = [];

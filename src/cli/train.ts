@@ -14,6 +14,7 @@ import {
   threadCount,
   wholeNumber,
 } from "./options.ts";
+import { listenToSignals } from "./signals.ts";
 
 interface Flags extends Omit<TrainOptions, "config" | "knnData"> {
   readonly set?: TrainOptions["config"];
@@ -32,13 +33,17 @@ export const trainCommand = () =>
     .option("--recipe <name>", "published settings by name (see graphs list); other options go before them")
     .option("--method <name>", "training method (default: simclr)")
     .option("--encoder <name>", "encoder (default: resnet18)")
-    .option("--image-size <px>", "height and width of the views (default: 32)", positiveInteger)
+    .option(
+      "--image-size <px>",
+      "height and width of the views (default: next to the images')",
+      positiveInteger,
+    )
     .option("--set <key=value>", "a setting of the method; may be given several times", setting)
     .option("--optimizer <name>", "sgd, lars or adamw (default: the encoder's or the method's)")
     .option("--graph <dir>", "train this artifact instead of naming method and encoder")
     .option("--epochs <n>", "(default: 100)", positive)
     .option("--steps <n>", "in place of epochs; 0 exports the encoder as initialised", wholeNumber)
-    .option("--batch <n>", "images a step (default: 256)", positiveInteger)
+    .option("--batch <n>", "images a step (default: 256, or 64 of more than 64 px)", positiveInteger)
     .option("--micro-batch <n>", "images at a time, for a batch larger than memory", positiveInteger)
     .option("--lr <f>", "peak learning rate (default: the artifact's, grown with the batch)", positive)
     .option("--weight-decay <f>", "(default: the artifact's)", nonNegative)
@@ -46,7 +51,7 @@ export const trainCommand = () =>
     .option("--seed <n>", "(default: 0)", integer)
     .option("--limit <n>", "train on a fixed, balanced sample of this many images", positiveInteger)
     .option("--checkpoint-every <n>", "steps between two checkpoints (default: an epoch)", positiveInteger)
-    .option("--cache-mb <n>", "memory for decoded images (default: 2048)", nonNegative)
+    .option("--cache-mb <n>", "memory for decoded images (default: 2048, or a quarter of all)", nonNegative)
     .option("--provider <name>", `${PROVIDERS.join(", ")} (default: cpu)`, providerNamed)
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--knn <dir>", "labelled folder for kNN while training")
@@ -54,11 +59,8 @@ export const trainCommand = () =>
     .option("--resume", "go on with the run in --out")
     .option("--json", "end with one JSON object on standard output")
     .action(async ({ set, knn, json, ...flags }: Flags) => {
-      const stop = new AbortController();
-      const onInterrupt = () => stop.abort();
-      process.once("SIGINT", onInterrupt).once("SIGTERM", onInterrupt);
       const options = { ...flags, ...(set && { config: set }), ...(knn && { knnData: knn }) };
-      const result = await train(options, { output: outputOf(), signal: stop.signal });
+      const result = await train(options, { output: outputOf(), ...listenToSignals() });
       const { steps, epochs, loss, imagesPerSecond, seconds, run, encoder } = result;
       report(json, result, [
         `${steps} steps (${epochs.toFixed(1)} epochs) in ${duration(seconds)}, ${imagesPerSecond.toFixed(0)} images/s, ` +

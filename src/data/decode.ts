@@ -8,7 +8,7 @@ import { decodeSmallJpeg } from "./small-jpeg.ts";
 let loading: ReturnType<typeof load> | undefined;
 
 /** sharp, loaded when it is needed: commands that decode nothing start sooner, others work while it loads. */
-function loadSharp() {
+export function loadSharp() {
   loading ??= load();
   return loading;
 }

@@ -1,20 +1,19 @@
-/** The decoded images of a run: kept in memory as far as it goes, decoded again beyond that. */
+/** The decoded images of a folder: kept in memory as far as it goes, decoded again beyond that. */
 import { join } from "node:path";
 import PQueue from "p-queue";
 import { messageOf } from "../errors.ts";
 import type { Source } from "./canvas.ts";
-import { decodeSource } from "./decode.ts";
 import type { Sources } from "./sources.ts";
 
 export interface ImagesOptions {
-  /** See `decodeSource`; pixels. */
-  readonly shorterSide: number;
+  /** Such as `decodeSource`. */
+  readonly decode: (path: string) => Promise<Source>;
   /** Decoded images are kept up to this many bytes. */
   readonly cacheBytes: number;
   /** Images handed to sharp at a time. */
   readonly concurrency: number;
-  /** Takes one line, with its path, for each image that cannot be decoded. */
-  readonly warn: (line: string) => void;
+  /** Takes the reason, with its path, for each image that cannot be decoded. */
+  readonly broken: (reason: string) => void;
 }
 
 export interface Images {
@@ -47,7 +46,7 @@ export function openImages(sources: Sources, options: ImagesOptions): Images {
     if (closed) throw new Error("the loader is closed");
     const path = join(sources.root, sources.files[index]!);
     try {
-      const image = await decodeSource(path, options.shorterSide);
+      const image = await options.decode(path);
       // First come, first kept: each is used once an epoch, so none deserves another's place.
       if (image.pixels.byteLength <= room) {
         room -= image.pixels.byteLength;
@@ -56,7 +55,7 @@ export function openImages(sources: Sources, options: ImagesOptions): Images {
       return image;
     } catch (error) {
       broken.set(index, path);
-      options.warn(`${messageOf(error)}; another image takes its place`);
+      options.broken(messageOf(error));
       return undefined;
     }
   }

@@ -2,6 +2,7 @@
 import { expected } from "../errors.ts";
 import { randomFor } from "../random.ts";
 import { assemble, type Canvas } from "./canvas.ts";
+import { decodeSource } from "./decode.ts";
 import { openImages } from "./images.ts";
 import type { Sources } from "./sources.ts";
 
@@ -65,7 +66,12 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
     throw expected("batch", wanted, `${batch}`, "use a smaller batch or more images");
   }
   const stepsPerEpoch = Math.floor(count / batch);
-  const images = openImages(sources, { shorterSide, cacheBytes, concurrency, warn });
+  const images = openImages(sources, {
+    decode: (path) => decodeSource(path, shorterSide),
+    cacheBytes,
+    concurrency,
+    broken: (reason) => warn(`${reason}; another image takes its place`),
+  });
   const orderOf = epochOrders(count, seed);
 
   async function prepare(step: number): Promise<Batch> {

@@ -2,6 +2,7 @@
 import * as ort from "onnxruntime-node";
 import { expected, messageOf, UserError } from "../errors.ts";
 import type { TensorData } from "../files/safetensors.ts";
+import { coreLimit } from "../machine.ts";
 
 /** Greatest distance of a feature vector, as a share of its length. */
 const TOLERANCE = 1e-3;
@@ -105,8 +106,9 @@ async function featuresOf(
 async function run(
   model: Uint8Array,
   feeds: Readonly<Record<string, ort.Tensor>>,
-  threads: number | undefined,
+  given: number | undefined,
 ) {
+  const threads = given ?? coreLimit();
   const session = await ort.InferenceSession.create(model, {
     enableMemPattern: false, // a third more memory at the same speed
     logSeverityLevel: 3,

@@ -20,6 +20,8 @@ export interface KnnOptions {
   readonly temperature?: number | undefined;
   /** @default one for each core */
   readonly threads?: number | undefined;
+  /** Aborted to stop between two blocks of test images. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface KnnResult {
@@ -42,7 +44,7 @@ export async function knn(train: Features, test: Features, options: KnnOptions =
 
 /** The class that wins each test image's vote, as a place in the classes of `train` [test.n]. */
 export async function knnPredict(train: Features, test: Features, options: KnnOptions) {
-  const { k: wanted = 200, temperature = 0.1, threads } = options;
+  const { k: wanted = 200, temperature = 0.1, threads, signal } = options;
   if (!Number.isInteger(wanted) || wanted < 1)
     throw expected("kNN, k", "a whole number of 1 or more", `${wanted}`);
   if (!(temperature > 0)) throw expected("kNN, temperature", "a number above 0", `${temperature}`);
@@ -60,6 +62,7 @@ export async function knnPredict(train: Features, test: Features, options: KnnOp
   const bankTensor = new ort.Tensor("float32", bank, [train.n, d]);
   const predicted = new Int32Array(test.n);
   for (const [from, to] of blocks(test.n, 4 * Math.max(train.n, d))) {
+    signal?.throwIfAborted();
     const found = await nearest.run({ rows: rowsTensor(test, from, to), bank: bankTensor });
     const similarities = found.similarities!.data as Float32Array; // [n, k]
     const neighbours = found.neighbours!.data as BigInt64Array; // [n, k]

@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import * as ort from "onnxruntime-node";
 import type { DType } from "../spec.ts";
-import { entriesOf, type SessionOptions } from "./session.ts";
+import { entriesOf, type SessionOptions, threadsOf } from "./session.ts";
 
 const require = createRequire(import.meta.url);
 type Koffi = typeof import("koffi")["default"];
@@ -98,7 +98,8 @@ function load(): Open {
   const env = made((out) => api.call("CreateEnv", FATAL, "ort-pretrain", out));
   const memory = made((out) => api.call("CreateCpuMemoryInfo", DEVICE, DEFAULT_MEMORY, out));
 
-  return async (graph, { threads, profile, ...settings }) => {
+  return async (graph, { profile, ...settings }) => {
+    const threads = threadsOf(settings);
     const options = made((out) => api.call("CreateSessionOptions", out));
     try {
       api.call("DisableMemPattern", options); // see `openSession`

@@ -1,6 +1,7 @@
 /** An ONNX Runtime session on the provider asked for. */
 import * as ort from "onnxruntime-node";
 import { messageOf, UserError, unknownName } from "../errors.ts";
+import { coreLimit } from "../machine.ts";
 import { sparedOn } from "./rewritings.ts";
 
 ort.env.logLevel = "fatal"; // errors are thrown as well
@@ -50,13 +51,17 @@ export const entriesOf = ({
   "optimization.disable_specified_optimizers": sparedOn(provider, asWritten, folded).join(";"),
 });
 
+/** As asked for, or as a container allows; undefined for one a core, which the runtime counts itself. */
+export const threadsOf = ({ threads }: SessionOptions): number | undefined => threads ?? coreLimit();
+
 /** @throws UserError if the provider cannot run here or the graph is damaged; `what` names the graph. */
 export async function openSession(
   graph: Uint8Array,
   what: string,
   options: SessionOptions = {},
 ): Promise<Session> {
-  const { provider = "cpu", threads, profile } = options;
+  const { provider = "cpu", profile } = options;
+  const threads = threadsOf(options);
   let session: ort.InferenceSession;
   try {
     session = await ort.InferenceSession.create(graph, {

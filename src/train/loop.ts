@@ -4,7 +4,8 @@ import { UserError } from "../errors.ts";
 import type { StepOutput, Trainer } from "../runtime/trainer.ts";
 import type { Manifest, Schedule } from "../spec.ts";
 import { drawStep } from "./draws.ts";
-import { duration, type Progress, recentRate } from "./progress.ts";
+import { duration, type Progress, recentRate, speedOf, timeToGo } from "./progress.ts";
+import type { MetricsLog } from "./run-folder.ts";
 import { scheduleValue } from "./schedules.ts";
 import { collapseGuard, signsOf } from "./signs.ts";
 
@@ -26,20 +27,23 @@ export interface LoopOptions {
   readonly checkpointEvery: number;
   /** Saves the state after `step` steps. */
   readonly checkpoint: (step: number) => Promise<void>;
-  readonly log: (record: StepRecord) => void;
-  /** Called at the end of each epoch, counted from 1; what it gives is logged with the step. */
-  readonly epochEnd?: (epoch: number) => Promise<Readonly<Record<string, number>>>;
+  readonly log: Pick<MetricsLog, "write" | "amend">;
+  readonly evaluation?: Evaluation | undefined;
   readonly progress: Progress;
   /** Aborted to stop after the step that is running. */
   readonly signal?: AbortSignal | undefined;
+  /** Asked after each step; true has a checkpoint written. */
+  readonly checkpointAsked?: (() => boolean) | undefined;
 }
 
-/** A line of metrics.jsonl. */
-export interface StepRecord {
-  /** Counted from 1. */
-  readonly step: number;
-  readonly epoch: number;
-  readonly [metric: string]: number;
+/** What is measured at the end of an epoch, after its checkpoint: it may take long, and be interrupted. */
+export interface Evaluation {
+  /** Epochs between two. */
+  readonly every: number;
+  /** Whether that of the epoch that ends at `from` is missing, for the run was stopped during it. */
+  readonly missing: boolean;
+  /** What it gives is added to the line of the epoch's last step. Rejects once the loop's signal is aborted. */
+  readonly run: () => Promise<Readonly<Record<string, number>>>;
 }
 
 export interface LoopResult {
@@ -59,7 +63,7 @@ const FAILED = 1;
 
 /** @throws UserError (exit code 1) if the loss is not finite or the representation has collapsed. */
 export async function runLoop(options: LoopOptions): Promise<LoopResult> {
-  const { manifest, trainer, loader, steps, batch, progress, signal } = options;
+  const { manifest, trainer, loader, steps, batch, progress, signal, evaluation } = options;
   const { stepsPerEpoch } = loader;
   const guard = collapseGuard();
   const rate = recentRate();
@@ -81,7 +85,20 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     asked.batch.then(settled, settled); // a fault is told to the step that it is for
     return asked;
   };
+  const evaluate = async (epoch: number) => {
+    if (!evaluation || signal?.aborted) return;
+    try {
+      const found = await evaluation.run();
+      options.log.amend(found);
+      const shown = Object.entries(found).map(([name, value]) => `${name} ${value.toFixed(2)}`);
+      progress.end(`epoch ${epoch}: ${shown.join(", ")}`);
+    } catch (error) {
+      if (!signal?.aborted) throw error; // measured when the run goes on
+    }
+  };
+  const speed = speedOf(batch, options.from);
   let coming = step < steps ? askForBatch() : undefined;
+  if (evaluation?.missing) await evaluate(step / stepsPerEpoch);
 
   while (coming && !signal?.aborted) {
     const before = performance.now();
@@ -105,8 +122,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
       ...output.metrics,
       ...(await look(output, step, guard, scalars)),
     };
-    if (step % stepsPerEpoch === 0 && options.epochEnd) Object.assign(record, await options.epochEnd(epoch));
-    options.log({
+    options.log.write({
       step,
       epoch,
       ...record,
@@ -119,11 +135,17 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
         `${rate.perSecond.toFixed(0)} images/s  ${duration(((steps - step) * batch) / rate.perSecond)} left  ` +
         `waiting ${(100 * waitShare()).toFixed(1)} %`,
     );
+    const measured = speed.after(step);
+    if (measured) progress.end(timeToGo(steps - step, batch, measured));
+    const evaluated = step % stepsPerEpoch === 0 && evaluation && epoch % evaluation.every === 0;
+    const asked = options.checkpointAsked?.();
     const due = step % options.checkpointEvery === 0 || performance.now() - saved > CHECKPOINT_SECONDS * 1000;
-    if (due || step === steps || signal?.aborted) {
+    if (due || asked || evaluated || step === steps || signal?.aborted) {
       await options.checkpoint(step);
       saved = performance.now();
+      if (asked) progress.end(`checkpoint written after step ${step}`);
     }
+    if (evaluated) await evaluate(epoch);
   }
   const imagesPerSecond = ((step - options.from) * batch) / elapsed();
   return { step, loss, imagesPerSecond, waitShare: waitShare(), interrupted: step < steps };

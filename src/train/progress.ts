@@ -13,7 +13,7 @@ export interface Progress {
   show(line: string): void;
   /** A line that stays. */
   note(line: string): void;
-  /** Ends the line that is rewritten. */
+  /** Ends the line that is rewritten, with another one that stays unless output is quiet. */
   end(line?: string): void;
 }
 
@@ -45,13 +45,44 @@ export function openProgress({ stream, quiet }: Output): Progress {
   };
 }
 
-/** 42 s, 12 min, 3 h 05 min */
+/** 42 s, 12 min, 3 h 05 min, 4.2 days */
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds)) return "?";
   if (seconds < 100) return `${Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);
   if (minutes < 100) return `${minutes} min`;
-  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+  return `${(minutes / (24 * 60)).toFixed(1)} days`;
+}
+
+/** Steps that a run's speed is first measured over, after one that touches all memory for the first time. */
+const MEASURED_STEPS = 3;
+/** A run of fewer steps is over as soon as its length is known. */
+const WORTH_SAYING = 20;
+const LONG_SECONDS = 24 * 3600;
+
+/** The speed of a run's first steps, once they are done: images a second. */
+export function speedOf(batch: number, from: number): { after(step: number): number | undefined } {
+  let began = 0;
+  return {
+    after(step) {
+      if (step === from + 1) began = performance.now();
+      if (step !== from + 1 + MEASURED_STEPS) return undefined;
+      return (1000 * MEASURED_STEPS * batch) / (performance.now() - began);
+    },
+  };
+}
+
+/** How long the rest of a run takes and, where that is days, what would shorten it; undefined of a short run. */
+export function timeToGo(steps: number, batch: number, imagesPerSecond: number): string | undefined {
+  if (steps < WORTH_SAYING) return undefined;
+  const seconds = (steps * batch) / imagesPerSecond;
+  const count = steps.toLocaleString("en");
+  const rate = imagesPerSecond.toFixed(imagesPerSecond < 10 ? 1 : 0);
+  const said = `about ${duration(seconds)} to go: ${count} steps of ${batch} images at ${rate} images/s`;
+  return seconds < LONG_SECONDS
+    ? said
+    : `${said}; fewer --epochs, a smaller --image-size or --encoder, a sample of the images (--limit) or a GPU (--provider cuda) would shorten it`;
 }
 
 /** Per second over the last steps, so that time left follows the speed of now. */

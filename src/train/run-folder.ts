@@ -2,13 +2,12 @@
  * A run's folder: the artifact it trains (manifest.json, step.onnx, encode.onnx), config.json with everything needed
  * to repeat it, metrics.jsonl, checkpoints/ and, at the end, encoder.onnx.
  */
-import { appendFileSync, closeSync, existsSync, ftruncateSync, openSync, readFileSync } from "node:fs";
+import { closeSync, constants, existsSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import { expected, UserError } from "../errors.ts";
 import { readWhole, writeFailed, writeFileAtomic } from "../files/atomic.ts";
 import { parseJson } from "../files/safetensors.ts";
-import type { StepRecord } from "./loop.ts";
 
 export const runFiles = (run: string) => ({
   config: join(run, "config.json"),
@@ -68,35 +67,58 @@ export async function readConfig(run: string): Promise<RunConfig> {
   throw new UserError(`${path}: ${issue!.path.join(".") || "configuration"}: ${issue!.message}`);
 }
 
+/** A line of metrics.jsonl. */
+export interface StepRecord {
+  /** Counted from 1. */
+  readonly step: number;
+  readonly epoch: number;
+  readonly [metric: string]: number;
+}
+
 export interface MetricsLog {
+  /** The last line, that of the step that a run goes on from. */
+  readonly last: StepRecord | undefined;
   write(record: StepRecord): void;
+  /** Adds to the last line what was measured after it was written. */
+  amend(more: Readonly<Record<string, number>>): void;
   close(): void;
 }
 
 /** Opens metrics.jsonl to append; lines after `step`, left by a run that was cut off, are dropped. */
 export function openMetrics(run: string, step: number): MetricsLog {
   const path = runFiles(run).metrics;
-  const file = openToAppend(path, step);
+  const { file, lines } = openUpTo(path, step);
+  let end = lines.length;
+  let lastAt = lines.lastIndexOf(10, end - 2) + 1;
+  let last = end === 0 ? undefined : (JSON.parse(lines.toString("utf8", lastAt)) as StepRecord);
+  // Synchronous, for asynchronous writes would queue behind hundreds of images to be decoded.
+  const writeAt = (record: StepRecord, at: number) => {
+    const line = Buffer.from(`${JSON.stringify(record)}\n`);
+    try {
+      writeSync(file, line, 0, line.length, at);
+    } catch (error) {
+      throw writeFailed(path, error, line.length, "go on with --resume");
+    }
+    [last, lastAt, end] = [record, at, at + line.length];
+  };
   return {
-    // Synchronous, for asynchronous writes would queue behind hundreds of images to be decoded.
-    write(record) {
-      const line = `${JSON.stringify(record)}\n`;
-      try {
-        appendFileSync(file, line);
-      } catch (error) {
-        throw writeFailed(path, error, line.length, "go on with --resume");
-      }
+    get last() {
+      return last;
     },
+    write: (record) => writeAt(record, end),
+    amend: (more) => writeAt({ ...last!, ...more }, lastAt), // longer than what it is written over
     close: () => closeSync(file),
   };
 }
 
-function openToAppend(path: string, step: number): number {
+function openUpTo(path: string, step: number): { file: number; lines: Buffer } {
   let file: number | undefined;
   try {
-    file = openSync(path, "a+");
-    ftruncateSync(file, bytesUpTo(readFileSync(path), step));
-    return file;
+    file = openSync(path, constants.O_RDWR | constants.O_CREAT);
+    const bytes = readFileSync(file);
+    const lines = bytes.subarray(0, bytesUpTo(bytes, step));
+    ftruncateSync(file, lines.length);
+    return { file, lines };
   } catch (error) {
     if (file !== undefined) closeSync(file);
     throw writeFailed(path, error);
@@ -109,8 +131,17 @@ function bytesUpTo(bytes: Buffer, step: number): number {
   for (;;) {
     const next = bytes.indexOf(10, end) + 1;
     if (next === 0) return end;
-    const found = /^\{"step":(\d+),/.exec(bytes.toString("utf8", end, Math.min(next, end + 40)));
-    if (!found || Number(found[1]) > step) return end;
+    const found = /^\{"step":(\d+),[^\n]*\}\n$/.exec(bytes.toString("utf8", end, next));
+    if (!found || Number(found[1]) > step || !isJson(found[0])) return end;
     end = next;
+  }
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
   }
 }

@@ -10,7 +10,7 @@ import { train } from "../../src/api/train.ts";
 import { readArtifact } from "../../src/artifact/files.ts";
 import { UserError } from "../../src/errors.ts";
 import { failure, temporaryFolder } from "../data/folder.ts";
-import { labelled, pictures, tinyArtifact } from "../support/pictures.ts";
+import { labelled, picture, pictures, tinyArtifact } from "../support/pictures.ts";
 
 describe("api/train", () => {
   const folder = temporaryFolder();
@@ -125,6 +125,24 @@ describe("api/train", () => {
     expect(await failure(train({ ...options, out: at("none"), recipe: "moco-cifar" }))).to.match(
       /^unknown recipe "moco-cifar": did you mean "moco-cifar10"/,
     );
+  });
+
+  it("takes views as large as the images, by the median of their shorter sides, unless told", async () => {
+    for (const [i, [width, height]] of [
+      [90, 70],
+      [30, 300],
+      [240, 210],
+    ].entries())
+      await picture(at(`sized/${i}.png`), 0, width, height);
+    const options = { data: at("sized"), steps: 0, threads: 1, encoder: "resnet20", batch: 2 } as const;
+    const stream = new PassThrough().setEncoding("utf8");
+    await train({ ...options, out: at("sized-run") }, { output: { stream, quiet: false } });
+    expect(String(stream.read())).to.contain(
+      "views of 64 px, for the images have 70 px on their shorter side (median); --image-size takes another\n",
+    );
+    expect((await readArtifact(at("sized-run"))).manifest.encoder.imageSize).to.equal(64);
+    await train({ ...options, out: at("told-run"), imageSize: 32 });
+    expect((await readArtifact(at("told-run"))).manifest.encoder.imageSize).to.equal(32);
   });
 
   it("takes batches of whole parts where the method splits them", async () => {

@@ -42,7 +42,11 @@ export async function json(args: readonly string[], cwd?: string): Promise<Recor
 export const errorsIn = ({ stderr }: Ended): string[] =>
   stderr
     .split("\n")
-    .filter((line) => line && !/^(warning: |epoch \d|features of |going on |.*: \d+ images, )/.test(line));
+    .filter(
+      (line) =>
+        line &&
+        !/^(warning: |epoch \d|features of |going on |about |views of |kNN: |.*: \d+ images, )/.test(line),
+    );
 
 /** The one line that a refusal says; nothing on standard output, no trace of a stack. */
 export function refusal(ended: Ended, code = 2): string {

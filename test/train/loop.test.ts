@@ -6,7 +6,8 @@ import { UserError } from "../../src/errors.ts";
 import { randomFor } from "../../src/random.ts";
 import type { StepInput, StepOutput, Trainer } from "../../src/runtime/trainer.ts";
 import { type Manifest, type Schedule, VIEW_COLUMNS } from "../../src/spec.ts";
-import { type LoopOptions, type LoopResult, runLoop, type StepRecord } from "../../src/train/loop.ts";
+import { type LoopOptions, type LoopResult, runLoop } from "../../src/train/loop.ts";
+import type { StepRecord } from "../../src/train/run-folder.ts";
 import { scheduleValue } from "../../src/train/schedules.ts";
 
 const { manifest } = compile({ method: "simclr", encoder: "resnet20", imageSize: 16 });
@@ -74,7 +75,10 @@ async function looped(
     batch: BATCH,
     checkpointEvery: 1000,
     checkpoint: async (step) => void saved.push(step),
-    log: (record) => void records.push(record),
+    log: {
+      write: (record) => void records.push(record),
+      amend: (more) => void records.push({ ...records.pop()!, ...more }),
+    },
     progress: { show: () => {}, note: () => {}, end: () => {} },
     ...change,
   };
@@ -149,28 +153,73 @@ describe("train/loop", () => {
     expect(result).to.include({ step: 0, interrupted: false });
   });
 
-  it("logs each step before its checkpoint, signs every ten, and what the end of an epoch gives", async () => {
+  it("logs each step, then saves, then evaluates at the end of an epoch", async () => {
     const order: string[] = [];
     const { records } = await looped({
       checkpointEvery: 4,
       checkpoint: async (step) => void order.push(`save ${step}`),
-      epochEnd: async (epoch) => {
-        order.push(`epoch ${epoch}`);
-        return { knn: 10 * epoch };
+      evaluation: {
+        every: 2,
+        missing: false,
+        run: async () => ({ knn: order.push("knn") }),
       },
     });
+    expect(order).to.deep.equal([
+      "save 4",
+      "save 8",
+      "save 10",
+      "knn",
+      "save 12",
+      "save 16",
+      "save 20",
+      "knn",
+    ]);
     expect(records.map(({ step }) => step)).to.deep.equal(Array.from({ length: 20 }, (_, i) => i + 1));
     expect(records.filter(({ knn }) => knn).map(({ step, epoch, knn }) => [step, epoch, knn])).to.deep.equal([
-      [5, 1, 10],
-      [10, 2, 20],
-      [15, 3, 30],
-      [20, 4, 40],
+      [10, 2, 4],
+      [20, 4, 8],
     ]);
     expect(records.filter((record) => "effectiveRank" in record).map(({ step }) => step)).to.deep.equal([
       10, 20,
     ]);
     expect(records[0]).to.include({ step: 1, epoch: 1, loss: 1, accuracy: 0.5, lr: 0.08 });
-    expect(order.slice(-2)).to.deep.equal(["epoch 4", "save 20"]);
+  });
+
+  it("stops during an evaluation, which comes first when the run goes on", async () => {
+    const stop = new AbortController();
+    const run = async () => {
+      stop.abort();
+      stop.signal.throwIfAborted();
+      return { knn: 1 };
+    };
+    const evaluation = { every: 1, missing: false, run };
+    const stopped = await looped({ signal: stop.signal, evaluation });
+    expect(stopped.result).to.include({ step: 5, interrupted: true });
+    expect(stopped.saved).to.deep.equal([5]);
+    expect(stopped.records).to.have.length(5);
+    expect(stopped.records.at(-1)).not.to.have.property("knn");
+
+    const order: string[] = [];
+    const trained = {
+      evaluation: { every: 1, missing: true, run: async () => ({ knn: order.push("knn") }) },
+    };
+    const log = { write: () => void order.push("step"), amend: () => {} };
+    await looped({ ...trained, log, from: 5, steps: 6, loader: fakeLoader(5) });
+    expect(order).to.deep.equal(["knn", "step"]);
+  });
+
+  it("passes on a fault of an evaluation that was not asked to stop", async () => {
+    const run = () => Promise.reject(new UserError("no features"));
+    const { result, saved } = await looped({ evaluation: { every: 1, missing: false, run } });
+    expect(result).to.be.instanceOf(UserError).and.include({ message: "no features" });
+    expect(saved).to.deep.equal([5]);
+  });
+
+  it("saves when it is asked to, and goes on", async () => {
+    let step = 0;
+    const { saved, result } = await looped({ checkpointAsked: () => ++step === 7 });
+    expect(saved).to.deep.equal([7, 20]);
+    expect(result).to.include({ step: 20, interrupted: false });
   });
 
   it("reports the share of time that steps waited for data", async () => {

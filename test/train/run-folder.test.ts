@@ -74,6 +74,27 @@ describe("train/run-folder", () => {
     expect(await metrics(dir)).to.equal(lines(1));
   });
 
+  it("adds to the last line what was measured after it, also when the run goes on there", async () => {
+    const { dir, log } = await opened("amended", "", 0);
+    log.write(record(1));
+    log.write(record(2));
+    log.amend({ knn: 41.5 });
+    log.write(record(3));
+    log.close();
+    const amended = `${JSON.stringify({ ...record(2), knn: 41.5 })}\n`;
+    expect(await metrics(dir)).to.equal(`${lines(1)}${amended}${lines(3)}`);
+    const again = openMetrics(dir, 3);
+    expect(again.last).to.deep.equal(record(3));
+    again.amend({ knn: 43 });
+    again.close();
+    expect(await metrics(dir)).to.equal(
+      `${lines(1)}${amended}${JSON.stringify({ ...record(3), knn: 43 })}\n`,
+    );
+    const none = openMetrics(dir, 0);
+    expect(none.last).to.equal(undefined);
+    none.close();
+  });
+
   it("drops everything for step 0, and from what is no line of ours", async () => {
     (await opened("zero", lines(1, 2), 0)).log.close();
     expect(await metrics(join(folder.path, "zero"))).to.equal("");
