@@ -11,7 +11,10 @@ import type { Surroundings } from "../api/surroundings.ts";
 export function listenToSignals(): Required<Pick<Surroundings, "signal" | "checkpointAsked">> {
   const stop = new AbortController();
   let asked = false;
-  const end = () => stop.abort();
+  const end = () => {
+    process.stderr.write("\nstopping after this step, with a checkpoint; once more ends it at once\n");
+    stop.abort();
+  };
   const save = () => {
     asked = true;
   };
