@@ -1,4 +1,4 @@
-/** Changes to the nodes of a model in its bytes: what is left alone is not decoded, which takes longer than the change. */
+/** Edits the nodes of an encoded model. What stays is copied as bytes: decoding it would take longer than the edit. */
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import {
@@ -13,13 +13,13 @@ import { attributesFrom, opsetOf, shapeFrom, valueInfo } from "./model.ts";
 import { once } from "./once.ts";
 import type { Attributes } from "./tensor.ts";
 
-/** Numbers of fields that onnx.proto gives a model, a graph, a node and a value. */
+/** Field numbers of a model, a graph, a node and a value in onnx.proto. */
 const MODEL = { graph: 7, opsetImport: 8 };
 const GRAPH = { node: 1, initializer: 5, input: 11, output: 12, valueInfo: 13 };
 const NODE = { input: 1, output: 2, name: 3, opType: 4, attribute: 5, domain: 7 };
 const VALUE = { name: 1, type: 2 };
 
-/** Where a field lies: from its tag, and from its content, to its end. */
+/** A field's byte offsets: its tag, the start of its content, and its end. */
 interface Field {
   readonly number: number;
   readonly tag: number;
@@ -27,46 +27,46 @@ interface Field {
   readonly end: number;
 }
 
-/** What is a node's own. */
+/** What differs from node to node. */
 interface Names {
   readonly name: string;
   readonly input: readonly string[];
   readonly output: readonly string[];
 }
 
-/** A node as it lies in a model's bytes. */
+/** A node of an encoded model. */
 export interface EncodedNode extends Names {
   readonly opType: string;
   readonly domain: string;
   readonly field: Field;
-  /** Where its attributes lie; from behind to before where it has none. */
+  /** Byte range of its attributes; empty, with the start behind the end, where it has none. */
   readonly attributesStart: number;
   readonly attributesEnd: number;
 }
 
-/** A node to be written, with the bytes of all that it shares with others. */
+/** A node to be written. `rest` holds its other fields, encoded: many nodes share them. */
 export interface NewNode extends Names {
   readonly rest: Uint8Array;
 }
 
-/** What a change goes by. */
+/** What a change can look at. */
 export interface Known {
   readonly nodes: readonly EncodedNode[];
   readonly initializers: readonly TensorProto[];
-  /** Names of what the graph puts out. */
+  /** Names of the graph's outputs. */
   readonly outputs: readonly string[];
-  /** Of values whose sizes the graph tells. */
+  /** Of values whose shape the graph states. */
   readonly shapes: ReadonlyMap<string, Shape>;
   attributesOf(node: EncodedNode): Attributes;
 }
 
 export interface Change {
   readonly nodes: Iterable<EncodedNode | NewNode>;
-  /** Besides those that are there. */
+  /** Added to those of the model. */
   readonly initializers: Iterable<TensorProto>;
-  /** Inner values, float32, whose sizes the runtime learns beforehand. It learns no others: see `late` of `buildModel`. */
+  /** Inner values, float32, whose shape the new model states. It states no others: see `late` of `buildModel`. */
   readonly shapes: ReadonlyMap<string, Shape>;
-  /** Operators that the nodes need besides. */
+  /** A further operator set that the nodes need. */
   readonly operators?: { readonly domain: string; readonly version: number };
 }
 
@@ -113,12 +113,12 @@ export function changeNodes(bytes: Uint8Array, change: (known: Known) => Change)
   return write.finish();
 }
 
-/** A model's bytes, made of those of another; what lies side by side in it is copied together. */
+/** Writes a model from the bytes of another. Adjacent fields are copied together. */
 class Writing {
   private readonly from: Uint8Array;
   private readonly writer = new BinaryWriter();
   private readonly types = new Map<string, Uint8Array>();
-  /** What is to be copied. */
+  /** The range that is still to be copied. */
   private start = 0;
   private end = 0;
 
@@ -179,12 +179,12 @@ class Writing {
   }
 }
 
-/** A model's bytes, read without a view and an object for each string. */
+/** Reads a model's bytes without creating a view and an object for each string. */
 class Reading {
   private readonly bytes: Uint8Array;
   private readonly text: Buffer;
   private readonly reader: BinaryReader;
-  /** Where the content of the field read last begins. */
+  /** Start of the content of the field that was read last. */
   private start = 0;
   private readonly types = new Map<string, { shape: Shape | undefined }>();
   private readonly known = new Map<string, Attributes>();
@@ -199,7 +199,7 @@ class Reading {
     return this.bytes.subarray(start, end);
   }
 
-  /** Those of a message that lies from `start` to `end`; the content of a field without a length is its value. */
+  /** The fields of a message in [start, end). The content of a field without a length is its value. */
   fields(start: number, end: number): Field[] {
     const fields: Field[] = [];
     for (let at = start; at < end; at = this.reader.pos) {
@@ -209,7 +209,7 @@ class Reading {
     return fields;
   }
 
-  /** Goes through the field at a place, its content from `start` to the reader's place; its number. */
+  /** Steps over the field at an offset and returns its number. Its content is then [this.start, this.reader.pos). */
   private field(at: number, end: number): number {
     const { reader } = this;
     reader.pos = at;
@@ -250,7 +250,7 @@ class Reading {
     return { name, opType, domain, input, output, field, attributesStart, attributesEnd };
   }
 
-  /** Many nodes have the same ones. */
+  /** Decoded once for all nodes that have the same attributes. */
   attributes({ attributesStart: start, attributesEnd: end }: EncodedNode): Attributes {
     if (start >= end) return {};
     return once(this.known, this.text.toString("latin1", start, end), () =>
@@ -258,7 +258,7 @@ class Reading {
     );
   }
 
-  /** A value's name, and its sizes where all are known, if only by a symbol. */
+  /** A value's name, and its shape if each size is stated, as a number or a symbol. */
   value(field: Field): { name: string; shape: Shape | undefined } {
     let [name, type] = ["", ""];
     for (let at = field.start; at < field.end; at = this.reader.pos) {
@@ -266,7 +266,7 @@ class Reading {
       if (number === VALUE.name) name = this.string();
       else if (number === VALUE.type) type = this.text.toString("latin1", at, this.reader.pos);
     }
-    // Thousands of values are of a few types.
+    // Thousands of values share a few types.
     return {
       name,
       ...once(this.types, type, () => ({

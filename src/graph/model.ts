@@ -33,7 +33,7 @@ export type { ModelProto } from "onnx-buf";
 export const OPSET = 17;
 export const IR_VERSION = 8;
 
-/** ONNX's codes of our types. */
+/** ONNX's codes for our types. */
 export const DATA_TYPES: Readonly<Record<DType, TensorProto_DataType>> = {
   float32: TensorProto_DataType.FLOAT,
   uint8: TensorProto_DataType.UINT8,
@@ -50,15 +50,15 @@ export interface BuildOptions {
   readonly given?: ReadonlyMap<Tensor, string>;
   readonly metadata?: Readonly<Record<string, string>>;
   /**
-   * Whether the runtime learns the sizes of reshaped values only as it makes them. Of values whose sizes it knows in part
-   * it compares each with all before it when it plans a graph: 25 s for 13,000 of them, 1 s without. And it keeps buffers
-   * from one value to the next of the same size: those of kernels at points, from the forward to the backward pass.
-   * A graph of few nodes opens as fast with its sizes. @default false
+   * Whether the runtime learns the sizes of reshaped values only when it runs the graph. When it plans a graph it
+   * compares each value whose size it knows in part with all values before it: 25 s for 13,000 of them, 1 s without.
+   * It also keeps a buffer from one value to the next of the same size, such as that of a kernel in the Winograd
+   * domain from the forward to the backward pass. A graph of few nodes opens as fast with its sizes. @default false
    */
   readonly late?: boolean;
 }
 
-/** The model with the named outputs: only what they reach, in order of creation, named by scope. */
+/** The model with the named outputs: only the nodes that they depend on, in order of creation, named by scope. */
 export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: BuildOptions): ModelProto {
   const given = options.given ?? new Map<Tensor, string>();
   const reached = reach(Object.values(outputs), given);
@@ -77,7 +77,8 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
     const index = counts.get(prefix + node.op.name) ?? 0;
     counts.set(prefix + node.op.name, index + 1);
     const label = `${prefix}${node.op.name}${index ? `_${index}` : ""}`;
-    // Short: each is written where it is made and wherever it is read, which nearly doubled a graph.
+    // Short: a name is written where its value is produced and wherever it is read. Long names nearly doubled a
+    // graph.
     for (const out of node.outputs) if (!names.has(out)) names.set(out, `_${values++}`);
     const used = takenBy(node).map((t) => {
       if (t === null) return "";
@@ -88,7 +89,7 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
   });
   const batch = [...inputs].find(isSymbolic);
   if (options.late && batch) nodes.unshift(...tellLate(reached.nodes, nodes, names.get(batch)!, constants));
-  // An output that has another name already (an input, or a value put out twice) gets it by an Identity.
+  // An output that already has another name (an input, or a value that is two outputs) gets its own by an Identity.
   for (const [name, tensor] of Object.entries(outputs)) {
     const from =
       tensor.source.kind === "constant"
@@ -99,7 +100,7 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
     }
   }
   const declared = new Set<Tensor>([...inputs, ...Object.values(outputs)]);
-  const inner = [...shownIn(reached.nodes, options.late)].filter((t) => !declared.has(t));
+  const inner = [...valuesWithShapes(reached.nodes, options.late)].filter((t) => !declared.has(t));
   return create(ModelProtoSchema, {
     irVersion: BigInt(IR_VERSION),
     producerName: "ort-pretrain",
@@ -120,11 +121,12 @@ export const opsetOf = (domain: string, version: number): OperatorSetIdProto =>
   create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) });
 
 /**
- * Inner values whose sizes are told, for what runs a graph chooses by them: maps that convolutions read, kernels that nodes make,
- * and maps normalised by numbers that do not vary. Told of all, the runtime keeps buffers for each size: views of 224 px
- * would take half as long again. `late` leaves the maps of convolutions out: a step has thousands.
+ * Inner values whose shape is stated, for the code that later replaces nodes by faster ones: inputs of convolutions,
+ * kernels that nodes compute, and outputs of BatchNormalization with constant statistics. If all shapes were stated
+ * the runtime would keep a buffer for each size: views of 224 px would take half as long again. `late` leaves out the
+ * inputs of convolutions: a step has thousands.
  */
-const shownIn = (nodes: readonly Node[], late = false): ReadonlySet<Tensor> =>
+const valuesWithShapes = (nodes: readonly Node[], late = false): ReadonlySet<Tensor> =>
   new Set(
     nodes
       .flatMap(({ op: { type }, inputs: [x, w, , mean], outputs: [y] }) => {
@@ -169,13 +171,14 @@ export function nodeProto(
 
 const isSymbolic = ({ shape }: Tensor): boolean => shape.some((size) => typeof size === "string");
 
-/** More than any target of ours has sizes. */
+/** More axes than any tensor of ours has. */
 const MOST_AXES = 16;
 
 /**
- * Gives reshapes their targets by way of slices, whose lengths the runtime cannot tell beforehand: each is cut where the
- * sizes of `batch` say, which is behind its end. What a target is made of once a vector is goes through a reshape
- * besides, for then not even the number of its axes can be told. Those are the nodes returned, to go first.
+ * Passes the targets of reshapes through slices whose length the runtime cannot tell when it plans: a slice ends at a
+ * number that is computed from the sizes of `batch` and lies beyond the target's end. A vector from which a target is
+ * computed goes through a reshape as well: then not even the number of its axes is known. Returns the nodes for this,
+ * which go first.
  */
 function tellLate(
   nodes: readonly Node[],
@@ -208,11 +211,14 @@ function tellLate(
   return made;
 }
 
-/** What the runtime's operator takes. */
+/** The inputs that the ONNX operator takes. */
 export const takenBy = ({ op, inputs }: Node) =>
   op.taken === undefined ? inputs : inputs.slice(0, op.taken);
 
-/** Nodes and leaves that the outputs reach, in order of creation; what is given is not looked behind. */
+/**
+ * Nodes and leaves that the outputs depend on, in order of creation. The walk stops at the tensors in `given`, which
+ * are left out.
+ */
 export function reach(
   outputs: readonly Tensor[],
   given: ReadonlyMap<Tensor, string> = new Map(),
@@ -236,7 +242,7 @@ export function reach(
   };
 }
 
-/** Initializers, one for all constants of the same shape and bytes. */
+/** Initializers, one for each distinct constant. */
 class ConstantPool {
   readonly protos: TensorProto[] = [];
   private readonly names = new Map<string, string>();
@@ -265,7 +271,7 @@ function attributeProto(name: string, value: Attribute): AttributeProto {
   return create(AttributeProtoSchema, { name, type: Type.INTS, ints: value.map(BigInt) });
 }
 
-/** The other way round. @throws Error on kinds of attributes that nodes of ours do not have */
+/** The inverse of `attributeProto`. @throws Error on kinds of attributes that our nodes do not have */
 export const attributesFrom = (protos: readonly AttributeProto[]): Attributes =>
   Object.fromEntries(protos.map((proto) => [proto.name, attributeFrom(proto)]));
 
@@ -300,7 +306,7 @@ export function valueInfo(name: string, dtype: DType, shape: Shape): ValueInfoPr
   });
 }
 
-/** The other way round: undefined unless all sizes are told, if only by a symbol. */
+/** The shape in a `valueInfo`: undefined unless each size is stated, as a number or a symbol. */
 export function shapeFrom({ type }: ValueInfoProto): Shape | undefined {
   const dims = type?.value.case === "tensorType" ? type.value.value.shape?.dim : undefined;
   const sizes = dims?.flatMap(({ value }): Dim[] => {

@@ -1,4 +1,4 @@
-/** What is known by a key; made, and known from then on, where it is not. */
+/** The value stored under a key; made and stored on first use. */
 export function once<K, V>(known: Map<K, V>, key: K, make: () => V): V {
   let value = known.get(key);
   if (value === undefined) {

@@ -1,6 +1,6 @@
 /**
- * Tensors and the operators that make them. A graph is no object of its own: a tensor knows the node that made
- * it, and `build` (model.ts) keeps what its outputs reach.
+ * Tensors and the operators that compute them. A graph is no object of its own: a tensor knows the node that computes
+ * it, and `buildModel` (model.ts) keeps the nodes that its outputs depend on.
  */
 import type { Dim, DType, Shape } from "../spec.ts";
 import { showShape } from "./dims.ts";
@@ -27,44 +27,50 @@ export interface Node {
   readonly outputs: readonly Tensor[];
   /** The name scope it was made in, such as "encoder.layer1.0.conv2". */
   readonly scope: string;
-  /** Whether a gradient rule that reads its outputs makes them again; see `transient`. */
+  /** Whether its outputs are recomputed where a gradient rule reads them; see `transient`. */
   readonly transient: boolean;
 }
 
 export type Attribute = number | string | readonly number[] | { readonly float: number };
 export type Attributes = Readonly<Record<string, Attribute>>;
 
-/** What a gradient rule sees: the node's values and the gradient of the loss by each output (null: none reached it). */
+/**
+ * What a gradient rule sees: the node's values and the gradients of the loss with respect to its outputs (null: none
+ * reached it).
+ */
 export interface RuleContext {
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];
   readonly grads: readonly (Tensor | null)[];
-  /** That of the first output. */
+  /** With respect to the first output. */
   readonly grad: Tensor;
   readonly attributes: Attributes;
-  /** Whether the gradient by input i is wanted; a rule may skip what is not. */
+  /** Whether the gradient with respect to input i is needed; a rule may skip the others. */
   wants(i: number): boolean;
-  /** What rules of one walk share: made where the first asks for it. */
+  /** A tensor that the rules of one backward pass share: built by the first that asks for it. */
   once(key: string, make: () => Tensor): Tensor;
 }
 
-/** Gradients by the inputs, in their order (null: none). They may have the broadcast shape; the walk sums them. */
+/**
+ * Gradients with respect to the inputs, in their order (null: none). They may have the broadcast shape; `gradients`
+ * sums them.
+ */
 export type GradientRule = (context: RuleContext) => readonly (Tensor | null)[];
 
 export interface Operator {
   /** ONNX operator type. */
   readonly type: string;
-  /** Our name, the type unless one type serves two ends (stop-gradient is an Identity). */
+  /** Our name: the type, unless one type serves two purposes (stop-gradient is an Identity). */
   readonly name: string;
   /** The types of the outputs; throws `ShapeError` on inputs that do not fit. */
   readonly infer: (inputs: readonly Tensor[], attributes: Attributes) => readonly TensorType[];
-  /** How many inputs the runtime's operator takes, the first; the others are for the rule alone. @default all */
+  /** How many inputs the ONNX operator takes; further ones are for the gradient rule alone. @default all */
   readonly taken?: number;
   /** The rule, or why there is none. */
   readonly gradient: GradientRule | { readonly none: string };
 }
 
-/** Inputs that do not fit an operator; `apply` adds where. */
+/** Inputs that do not fit an operator; `apply` adds the name scope. */
 export class ShapeError extends Error {
   override readonly name = "ShapeError";
 }
@@ -98,23 +104,23 @@ export function inScope<T>(name: string, body: () => T): T {
   }
 }
 
-let forgets = false;
+let recomputed = false;
 
 /**
- * What `body` makes is made again where the backward pass reads it, rather than held in memory until then
- * (Chen et al. 2016, arXiv 1604.06174): for what is large and takes little to compute.
+ * What `body` computes is recomputed for the backward pass rather than held in memory until then (activation
+ * checkpointing, Chen et al. 2016, arXiv 1604.06174): for what is large and takes little to compute.
  */
 export function transient<T>(body: () => T): T {
-  const outer = forgets;
-  forgets = true;
+  const outer = recomputed;
+  recomputed = true;
   try {
     return body();
   } finally {
-    forgets = outer;
+    recomputed = outer;
   }
 }
 
-/** The present name scope. */
+/** The current name scope. */
 export const currentScope = (): string => path.join(".");
 
 /** The outputs of a new node. */
@@ -134,7 +140,7 @@ export function apply(
   }
   const outputs: Tensor[] = [];
   const scope = currentScope();
-  const node: Node = { kind: "node", op, inputs, attributes, outputs, scope, transient: forgets };
+  const node: Node = { kind: "node", op, inputs, attributes, outputs, scope, transient: recomputed };
   for (const type of types)
     outputs.push({ id: nextId++, dtype: type.dtype, shape: type.shape, source: node });
   return outputs;
@@ -154,7 +160,7 @@ export function constant(data: TensorData, shape: readonly number[]): Tensor {
   return { id: nextId++, dtype: dtypeOf(data), shape, source: { kind: "constant", data } };
 }
 
-/** A float32 constant without axes. */
+/** A float32 scalar constant. */
 export const scalar = (value: number): Tensor => constant(new Float32Array([value]), []);
 
 /** An int64 constant vector. */
