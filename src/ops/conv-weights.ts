@@ -1,6 +1,6 @@
 /**
- * The gradient of a convolution by its weights, in the form that its shape runs fastest in: each is a product of rows of
- * the outputs' gradient with rows of what their taps saw.
+ * The gradient of a convolution with respect to its weights, in the form that is fastest for its shape. Each is a
+ * matrix product of dy, the gradient with respect to the outputs, with the inputs that a tap of the kernel sees.
  */
 import { elements, multiplyDims, showShape } from "../graph/dims.ts";
 import { constant, type RuleContext, type Tensor } from "../graph/tensor.ts";
@@ -13,7 +13,7 @@ import { reduceSum } from "./reduce.ts";
 import { indicesAlong } from "./shape.ts";
 import { subsample } from "./subsample.ts";
 
-/** How a kernel goes over maps; alike in both directions. */
+/** How a kernel moves over a feature map, the same in both directions. */
 export interface Window {
   readonly kernel: readonly [number, number];
   readonly stride: number;
@@ -42,16 +42,19 @@ function byChannel(x: Tensor): Tensor {
   return reshape(transpose(x, [1, 0, 2, 3]), [c, multiplyDims(n, height * width)]);
 }
 
-/** Of a 1x1 convolution with x as its outputs lie: [out, c, 1, 1]. */
+/** Of a 1x1 convolution, where x has the height and width of the outputs: [out, c, 1, 1]. */
 const pointProduct = (dy: Tensor, x: Tensor, w: Tensor): Tensor =>
   reshape(matmul(byChannel(dy), transpose(byChannel(x))), w.shape);
 
-/** With up to this many input channels, as images have, each tap of x is a part of one matrix. */
+/** Up to this many input channels, as images have, all patches of x are one matrix. */
 const FEW = 4;
-/** Maps up to this wide, and strides, are taken with the batch as last axis, in long runs; other rows are long. */
+/**
+ * Feature maps up to this wide, and strided ones, are taken with the batch as last axis, so that long runs are
+ * copied. Rows of wider ones are long enough.
+ */
 const NARROW = 16;
 
-/** dy times all patches of x, an image at a time: a thread reads what it made, and nothing is transposed. */
+/** dy times all patches of x, image by image: a thread reads what it wrote, and nothing is transposed. */
 function patchProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
   const [n, out, outHeight, outWidth] = dy.shape as [Dim, number, number, number];
   const [, c, height] = x.shape as [Dim, number, number];
@@ -66,9 +69,9 @@ function patchProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: On
 }
 
 /**
- * Tap (r, s) pairs dy at (i, j) with x at (i + r, j + s): shift x by rows, and dy by columns, once for each r and each s;
- * the product of all column shifts of dy, one upon the other, with all row shifts of x holds every tap. An image at a
- * time, as above.
+ * Tap (r, s) pairs dy at (i, j) with x at (i + r, j + s). x is shifted by rows, once for each r, and dy by columns,
+ * once for each s. The product of all shifted copies of dy with all shifted copies of x holds every tap. Image by
+ * image, as above.
  */
 function shiftedProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
   const [n, out, outHeight] = dy.shape as [Dim, number, number];
@@ -82,7 +85,10 @@ function shiftedProduct(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: 
   return transpose(reshape(product, [kw, out, kh, c]), [1, 3, 2, 0]); // [out, c, kh, kw]
 }
 
-/** The same with the batch as last axis. With a stride, columns of x from each remainder are a product of their own. */
+/**
+ * The same with the batch as last axis. With a stride, the columns of x are grouped by their remainder, with a
+ * product for each group.
+ */
 function batchLastProducts(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
   const { stride } = window;
   const [n, out, outHeight, outWidth] = dy.shape as [Dim, number, number, number];
@@ -98,8 +104,8 @@ function batchLastProducts(dy: Tensor, x: Tensor, w: Tensor, window: Window, onc
   const rows = rowTaps(kh, outHeight, height, window).map((line) =>
     line.map((i) => (i === OUTSIDE ? i : i * width)),
   );
-  const products: Tensor[] = []; // [taps, out, kh, c] each, for columns of one remainder
-  const places: number[] = []; // of those columns
+  const products: Tensor[] = []; // [taps, out, kh, c] each, for the columns of one remainder
+  const places: number[] = []; // which columns of the kernel those taps are
   for (let b = 0; b < stride; b++) {
     const mine = Array.from({ length: kw }, (_, s) => s).filter((s) => tapAt(s, window).remainder === b);
     if (mine.length === 0) continue;
@@ -124,10 +130,10 @@ function batchLastProducts(dy: Tensor, x: Tensor, w: Tensor, window: Window, onc
   return transpose(columnwise, [1, 3, 2, 0]); // [out, c, kh, kw]
 }
 
-/** Where a tap's rows or columns begin in x, which may be before its first. */
+/** The first row or column of x that a tap sees; negative in the padding. */
 const offsetOf = (at: number, { dilation, pad: p }: Window): number => at * dilation - p;
 
-/** The same as stride * shift + remainder. */
+/** The same number as stride * shift + remainder. */
 function tapAt(at: number, window: Window): { shift: number; remainder: number } {
   const offset = offsetOf(at, window);
   const shift = Math.floor(offset / window.stride);
@@ -153,8 +159,9 @@ const multiples = (count: number, step: number, shape: readonly number[]): Tenso
   );
 
 /**
- * Places of lines that follow one of zeros: line `at` of the block whose first is line `first`, or the one of zeros where
- * that is OUTSIDE; both broadcast. Made when the graph runs, for they are many.
+ * Indices of lines that come after a line of zeros (`withZeros`): of line `at` in the block that begins with line
+ * `first`, or of the line of zeros where `at` is OUTSIDE. Both broadcast. Computed when the graph runs, because they
+ * are many.
  */
 function placesOf(first: Tensor, at: readonly (readonly number[])[], shape: readonly number[]): Tensor {
   const flat = at.flat();
@@ -171,15 +178,15 @@ function placesOf(first: Tensor, at: readonly (readonly number[])[], shape: read
   );
 }
 
-/** Lines [count, m] after one of zeros. */
+/** Lines [count, m] with a line of zeros before them. */
 function withZeros(lines: Tensor): Tensor {
   const zeros = expand(constant(new Float32Array(1), [1, 1]), [1, lines.shape[1]!], lines); // [1, m]
   return concat([zeros, lines], 0); // [1 + count, m]
 }
 
 /**
- * The rows that each tap sees of so many maps an image, [n, ..., w] -> [n, taps, maps, h', w]: one pass that shifts and
- * stacks.
+ * The rows that each tap sees, of x [n, ..., w] with so many feature maps an image -> [n, taps, maps, h', w]. One
+ * pass shifts and stacks them.
  */
 function rowsAt(x: Tensor, maps: number, rows: readonly (readonly number[])[], once: Once): Tensor {
   const n = x.shape[0]!;
@@ -194,14 +201,14 @@ function rowsAt(x: Tensor, maps: number, rows: readonly (readonly number[])[], o
   return gather(withZeros(reshape(x, [multiplyDims(n, count), width])), places);
 }
 
-/** Columns stride j + offset of maps [n, c, h, w], zeros from outside: [n, offsets, c h, columns]. */
+/** Columns stride j + offset of maps [n, c, h, w], zeros outside: [n, offsets, c h, columns]. */
 function columnsAt(maps: Tensor, offsets: readonly number[], columns: number, stride = 1): Tensor {
   const [n, c, height, width] = maps.shape as [Dim, number, number, number];
   const lines = reshape(maps, [n, 1, c * height, width]);
   return matmul(lines, columnMatrices(offsets, width, columns, stride));
 }
 
-/** Rows of parts, one after the other, put where `places` says that each belongs. */
+/** The rows of all parts, in the order of `places`. */
 function inOrder(parts: readonly Tensor[], places: readonly number[]): Tensor {
   if (parts.length === 1) return parts[0]!;
   const single = parts.flatMap((part) => chunk(part, 0, part.shape[0] as number));
@@ -212,8 +219,8 @@ function inOrder(parts: readonly Tensor[], places: readonly number[]): Tensor {
 }
 
 /**
- * Matrices [offsets, width, columns] that take columns stride j + offset of rows, zeros from outside: faster than to copy
- * parts of rows.
+ * Matrices of zeros and ones [offsets, width, columns] that take columns stride j + offset of rows, zeros outside:
+ * faster than copying parts of rows.
  */
 function columnMatrices(offsets: readonly number[], width: number, columns: number, stride = 1): Tensor {
   const data = new Float32Array(offsets.length * width * columns);
@@ -226,7 +233,7 @@ function columnMatrices(offsets: readonly number[], width: number, columns: numb
   return constant(data, [offsets.length, width, columns]);
 }
 
-/** Each tap is the product of dy, [out, n h' w'], with the values that it saw, [n h' w', c]: slices of x. */
+/** Each tap is the product of dy, [out, n h' w'], with the values that it sees, [n h' w', c]: slices of x. */
 function tapProducts(
   dy: Tensor,
   x: Tensor,

@@ -1,4 +1,7 @@
-/** Convolution [n, c, h, w] and its two gradients, each in the form that its shape runs fastest in. */
+/**
+ * Convolution [n, c, h, w] and its gradients with respect to input and weights, each in the form that is fastest for
+ * its shape.
+ */
 import { type Attributes, constant, fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
 import type { Dim } from "../spec.ts";
 import { type Once, type Window, weightGradient } from "./conv-weights.ts";
@@ -71,21 +74,24 @@ function windowOf(attributes: Attributes): Window {
 }
 
 /**
- * Stride 1: a convolution with the turned kernel, its channel axes swapped, once for all pieces of a batch. Else a
- * transposed convolution.
+ * With stride 1, a convolution with the kernel rotated by 180 degrees and its channel axes swapped; that kernel is
+ * shared by all chunks of a batch. Else a transposed convolution.
  */
 function inputGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
   const { kernel, stride, pad: p, groups, dilation } = window;
   const reach = dilation * (kernel[0] - 1) - p;
   if (stride === 1 && groups === 1 && kernel[0] === kernel[1] && reach >= 0) {
-    const back = once(`back ${w.id}`, () => transpose(turned(w), [1, 0, 2, 3])); // [c, out, kh, kw]
+    const back = once(`back ${w.id}`, () => transpose(rotated(w), [1, 0, 2, 3])); // [c, out, kh, kw]
     return conv(dy, back, { pad: reach, dilation }); // [n, c, h, w]
   }
   return transposedConv(dy, w, window, x);
 }
 
-/** The kernel turned by half a circle, by a matrix of zeros and ones: copying value by value takes far longer. */
-function turned(w: Tensor): Tensor {
+/**
+ * The kernel rotated by 180 degrees, as a product with a matrix of zeros and ones: copying single values takes far
+ * longer.
+ */
+function rotated(w: Tensor): Tensor {
   const [out, c, kh, kw] = w.shape as [number, number, number, number];
   const taps = kh * kw;
   if (taps === 1) return w;
@@ -106,7 +112,7 @@ const transposedOp = operator({
   gradient: { none: "made only by the rules of Conv and AveragePool" },
 });
 
-/** What conv(x, w) takes from, given what it gave: dy [n, out, h', w'] -> [n, c, h, w] as x has it. */
+/** The gradient of conv(x, w) with respect to x: dy [n, out, h', w'] -> [n, c, h, w], the shape of x. */
 export function transposedConv(dy: Tensor, w: Tensor, window: Window, x: Tensor): Tensor {
   const { kernel, stride, pad: p, dilation } = window;
   const extra = [0, 1].map((i) => {

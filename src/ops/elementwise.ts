@@ -1,4 +1,4 @@
-/** Operators on each element, with broadcasting. A rule may give the broadcast shape: the walk sums it. */
+/** Element-wise operators, with broadcasting. A rule may return the broadcast shape: `gradients` sums it. */
 import {
   constant,
   type GradientRule,
@@ -46,8 +46,8 @@ function binary(type: string, gradient: GradientRule | { none: string }, dtype?:
 }
 
 /**
- * A number beside [..., 1], such as the weights of a 1x1 convolution, as [1, ..., 1]: the runtime's loop goes along the
- * last axis that either has, and would take value by value.
+ * A scalar that is combined with [..., 1], such as the weights of a 1x1 convolution, as [1, ..., 1]: the runtime's
+ * inner loop goes along the last axis that either has, and would take value by value.
  */
 function beside(x: Tensor, other: Operand): Tensor {
   if (x.shape.length > 0 || typeof other === "number" || other.shape.at(-1) !== 1) return x;
@@ -123,9 +123,9 @@ const hardSigmoidOp = operator({
   infer: ([x]) => [x!],
   gradient: comparison,
 });
-/** Times the least normal number above 0 more than 1. */
+/** So steep that every normal float32 above 0 saturates at 1. */
 const STEEP = 2 ** 127;
-/** 1 where x > 0, else 0, in one pass. To compare and cast takes two, of which the runtime makes one on a single thread. */
+/** 1 where x > 0, else 0, in one pass. A comparison and a cast take two passes, one of them on a single thread. */
 export const isPositive: Unary = (x) =>
   hardSigmoidOp([x], { alpha: { float: STEEP }, beta: { float: 0 } })[0]!;
 
@@ -137,7 +137,7 @@ const clipOp = operator({
     return [mul(g, inside), null, null];
   },
 });
-/** x held in [low, high]; no gradient outside. */
+/** x limited to [low, high]; no gradient outside. */
 export const clip = (x: Tensor, low: number, high: number): Tensor =>
   clipOp([x, scalar(low), scalar(high)])[0]!;
 

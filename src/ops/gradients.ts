@@ -1,4 +1,4 @@
-/** Reverse-mode differentiation: one walk from the loss back, appending each operator's rule as ordinary nodes. */
+/** Reverse-mode differentiation: one walk from the loss back, which appends the nodes of each operator's gradient rule. */
 import { elements, sameShape, showShape } from "../graph/dims.ts";
 import { reach } from "../graph/model.ts";
 import { once } from "../graph/once.ts";
@@ -6,14 +6,15 @@ import { apply, inScope, type Node, scalar, type Tensor } from "../graph/tensor.
 import { add } from "./elementwise.ts";
 import { zerosLike } from "./movement.ts";
 import { sumTo } from "./reduce.ts";
-import { isShared, meetingsOf, onceMade } from "./waits.ts";
+import { computedAfter, isShared, nextSumsOf } from "./waits.ts";
 
 /** Name scope of the nodes that the walk appends. */
 export const GRADIENT_SCOPE = "gradient";
 
 /**
- * Gradients of a loss (float32, no axes) by tensors, in their order; zeros where it does not depend on one.
- * `seed` is the gradient by the loss itself, 1 by default; with a seed of its shape the loss may have axes.
+ * Gradients of a loss (float32, no axes) with respect to the tensors `by`, in their order; zeros where the loss does
+ * not depend on one. `seed` is the gradient with respect to the loss itself, 1 by default; with a seed of its shape
+ * the loss may have axes.
  */
 export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = scalar(1)): readonly Tensor[] {
   if (!sameShape(loss.shape, seed.shape)) {
@@ -37,12 +38,12 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
   const ofParameters = madeOfParameters(nodes);
   const apart = summedOnceSmall(ofParameters, by);
   const others = new Map<Tensor, Tensor[]>();
-  const again = remaker();
+  const again = recomputer();
   const shared = new Map<string, Tensor>();
 
   /**
-   * Collects what a node's rule gives by some of its inputs, made once `first` is; returns the parts by what all of a
-   * batch share.
+   * Collects what a node's rule gives with respect to some of its inputs, computed after `first`. Returns the
+   * gradients with respect to inputs that the whole batch shares.
    */
   const visit = (node: Node, by: (input: Tensor) => boolean, first?: Tensor): Tensor[] => {
     const inputs = node.inputs as readonly Tensor[];
@@ -64,20 +65,20 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
         });
         return parts.flatMap((part, i) => {
           if (!part || !wants(i)) return [];
-          const whole = collect(inputs[i]!, first ? onceMade(first, part) : part);
+          const whole = collect(inputs[i]!, first ? computedAfter(first, part) : part);
           return isShared(inputs[i]!) ? [whole] : [];
         });
       }),
     );
   };
 
-  const meetings = meetingsOf(nodes, wanted);
+  const nextSums = nextSumsOf(nodes, wanted);
   const waiting = new Map<Node, Node[]>();
   for (const node of nodes.toReversed()) {
     if (ofParameters.has(node)) continue;
-    const meeting = meetings.get(node);
-    const parts = visit(node, (input) => !meeting || !isShared(input));
-    if (meeting) once(waiting, meeting, () => []).push(node);
+    const nextSum = nextSums.get(node);
+    const parts = visit(node, (input) => !nextSum || !isShared(input));
+    if (nextSum) once(waiting, nextSum, () => []).push(node);
     const first = parts.findLast(({ shape }) => shape.length > 0);
     for (const before of waiting.get(node) ?? []) visit(before, isShared, first);
   }
@@ -93,7 +94,7 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
   return by.map((t) => found.get(t) ?? zerosLike(t));
 }
 
-/** Nodes that no image goes through. They come last, once all that is made of them is known. */
+/** Nodes that depend on parameters alone. They come last, once all gradients with respect to their outputs are known. */
 function madeOfParameters(nodes: readonly Node[]): ReadonlySet<Node> {
   const made = new Set<Node>();
   for (const node of nodes) {
@@ -104,12 +105,12 @@ function madeOfParameters(nodes: readonly Node[]): ReadonlySet<Node> {
   return made;
 }
 
-/** Of so many values, 16 MB, a gradient is large. */
+/** From so many values (16 MB) on a gradient is large. */
 const LARGE = 2 ** 22;
 
 /**
- * What is large and made of a parameter that is smaller, as a kernel at points is. Of its gradients each goes on to the
- * parameter before they are summed, so that one of them is held at a time.
+ * Large tensors that are computed from a smaller parameter, such as kernels in the Winograd domain. Each of their
+ * gradients goes on to the parameter before they are summed, so that one of them is held at a time.
  */
 function summedOnceSmall(ofParameters: ReadonlySet<Node>, by: readonly Tensor[]): ReadonlySet<Tensor> {
   const apart = new Set<Tensor>();
@@ -123,7 +124,10 @@ function summedOnceSmall(ofParameters: ReadonlySet<Node>, by: readonly Tensor[])
   return apart;
 }
 
-/** a + b; what was transposed alike, as pieces' gradients of a kernel are, or summed image by image, is added before that. */
+/**
+ * a + b. Two gradients that were transposed alike, as those of a kernel from several chunks are, or summed image by
+ * image, are added before that.
+ */
 function sum(a: Tensor, b: Tensor): Tensor {
   const [p, q] = [a.source, b.source];
   if (p.kind !== "node" || q.kind !== "node" || !addsBefore(p) || !isAlike(p, q)) return add(a, b);
@@ -135,7 +139,7 @@ const addsBefore = ({ op, inputs: [x] }: Node): boolean =>
   op.type === "Transpose" ||
   (op.type === "ReduceSum" && x!.source.kind === "node" && x!.source.op.type === "ReduceSum");
 
-/** Of one operator with the same settings, and shapes. */
+/** Whether two nodes have the same operator, settings and shapes. */
 const isAlike = (p: Node, q: Node): boolean =>
   p.op === q.op &&
   sameShape(p.inputs[0]!.shape, q.inputs[0]!.shape) &&
@@ -143,15 +147,15 @@ const isAlike = (p: Node, q: Node): boolean =>
   `${p.inputs.slice(1).map(identityOf)}` === `${q.inputs.slice(1).map(identityOf)}`;
 
 /**
- * From a transient tensor to another of the same value, the same one each time, and the same one for all that are made
- * alike, as a kernel's form is for each pass through an encoder; any other tensor is its own.
+ * Gives the recomputed form of a transient tensor, the same one each time; any other tensor is returned as it is.
+ * Tensors that are computed alike share one, such as the transformed kernels of each pass through an encoder.
  */
-function remaker(): (t: Tensor) => Tensor {
+function recomputer(): (t: Tensor) => Tensor {
   const made = new Map<Tensor, Tensor>();
   const alike = new Map<string, readonly Tensor[]>();
   const isTransient = ({ source }: Tensor): boolean =>
     source.kind === "node" &&
-    // In another shape it would be held all the same.
+    // A reshape of it would keep it in memory as well.
     (source.transient || (source.op.type === "Reshape" && isTransient(source.inputs[0]!)));
   const again = (t: Tensor): Tensor => {
     const { source } = t;
@@ -170,7 +174,10 @@ function remaker(): (t: Tensor) => Tensor {
   return again;
 }
 
-/** The same for tensors that surely have the same value; of small constants, such as sizes, those are the equal ones. */
+/**
+ * A key, the same for tensors that surely have the same value: the values of a small constant, such as sizes, else
+ * the id.
+ */
 function identityOf(t: Tensor | null): string {
   if (!t) return "none";
   const { source, id } = t;
@@ -179,7 +186,7 @@ function identityOf(t: Tensor | null): string {
     : `${id}`;
 }
 
-/** Tensors on a path from one of `by`, through operators that have a rule. */
+/** Tensors that depend on one of `by` through operators with a gradient rule. */
 function leadingTo(nodes: readonly Node[], by: readonly Tensor[]): ReadonlySet<Tensor> {
   const leading = new Set<Tensor>(by);
   for (const node of nodes) {

@@ -1,4 +1,4 @@
-/** Operators that take and put rows and values by their places. */
+/** Operators that read and write rows and values by index. */
 import { axisOf, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
 import { cast, reshape, transpose, zerosLike } from "./movement.ts";
 
@@ -43,7 +43,7 @@ const scatterOp = operator({
   gradient: { none: "made by the rule of Gather, and for rows that take no gradient" },
 });
 
-/** Rows [n, ...] put at places int64 [n], each named once, in a tensor like them. */
+/** A tensor like `rows` [n, ...] whose row places[i] is row i; places int64 [n] name each row once. */
 export const putRows = (rows: Tensor, places: Tensor): Tensor =>
   scatterAdd(zerosLike(rows), reshape(places, [places.shape[0]!, 1]), rows);
 
@@ -57,7 +57,7 @@ const scatterElementsOp = operator({
   gradient: { none: "made only by the rule of MaxPool" },
 });
 
-/** Values of a flat vector put at their places in zeros with the shape of x; places named twice are summed. */
+/** Values of a flat vector added, at their flat indices, to zeros with the shape of x; values with one index are summed. */
 export function scatterFlat(x: Tensor, places: Tensor, values: Tensor): Tensor {
   const flat = reshape(zerosLike(x), [-1]);
   const sum = scatterElementsOp([flat, reshape(places, [-1]), reshape(values, [-1])], {

@@ -23,13 +23,19 @@ const matmulOp = operator({
   },
 });
 
-/** The gradient by b of a b; summed before it is swapped, for two swaps in a row are none. */
+/**
+ * The gradient of a b with respect to b. Where b is a transpose, the gradient is summed before it is transposed back:
+ * two transposes in a row cancel.
+ */
 const byRight = (a: Tensor, b: Tensor, grad: Tensor): Tensor =>
   isSwapped(b)
     ? swap(sumTo(matmul(swap(grad), a), [...b.shape.slice(0, -2), b.shape.at(-1)!, b.shape.at(-2)!]))
     : matmul(swap(a), grad);
 
-/** A factor that was transposed has its gradient transposed too: the two cancel, and a product reads its factors so. */
+/**
+ * Whether the last two axes of a factor were swapped. Its gradient is swapped back, and the two cancel: the runtime's
+ * product reads transposed factors.
+ */
 const isSwapped = ({ shape, source }: Tensor): boolean =>
   source.kind === "node" &&
   source.op.type === "Transpose" &&
@@ -47,7 +53,7 @@ export function swap(x: Tensor): Tensor {
 }
 const swappedAxis = (i: number, rank: number): number => (i < rank - 2 ? i : 2 * rank - 3 - i);
 
-/** All leading axes as one. */
+/** All leading axes flattened into one. */
 const rows = (x: Tensor): Tensor => reshape(x, [elements(x.shape.slice(0, -1)), x.shape.at(-1)!]);
 
 const gemmOp = operator({

@@ -20,13 +20,13 @@ const reshapeOp = operator({
 });
 
 /**
- * The same values in another shape. Symbolic sizes need nothing where the target keeps them in place or has
- * only one; else they are read off the tensors `from`, all but one that none of them has.
+ * The same values in another shape. Symbolic sizes need nothing where they stay in place, or where there is only one;
+ * else they are read from the tensors `from`, except for at most one that none of them has.
  */
 export function reshape(x: Tensor, shape: Shape, ...from: readonly Tensor[]): Tensor {
   if (sameShape(x.shape, shape)) return x;
   const { source } = x;
-  // Of what was reshaped already, one reshaping or none is left.
+  // Two reshapes in a row become one, or none.
   if (source.kind === "node" && source.op.type === "Reshape")
     return reshape(source.inputs[0]!, shape, ...from, x);
   const symbolic = shape.filter((size, i) => typeof size === "string" && size !== x.shape[i]);
@@ -36,7 +36,7 @@ export function reshape(x: Tensor, shape: Shape, ...from: readonly Tensor[]): Te
     return reshapeOp([x, sizes(rest, x, ...from)])[0]!;
   }
   const target = shape.map((size, i) => (typeof size === "number" ? size : size === x.shape[i] ? 0 : -1));
-  // A tensor is seen in the same shape again and again, where a vector goes to many pieces of a batch.
+  // Reused: a vector that goes to many chunks of a batch is reshaped alike for each of them.
   const known = seen.get(x) ?? new Map<string, Tensor>();
   seen.set(x, known);
   const key = showShape(shape);
@@ -46,19 +46,22 @@ export function reshape(x: Tensor, shape: Shape, ...from: readonly Tensor[]): Te
 }
 const seen = new WeakMap<Tensor, Map<string, Tensor>>();
 
-/** x, which the runtime makes only once it has made the others: their sizes, none of them, are part of its own. */
+/**
+ * x, which the runtime computes only after the others: the shape that x is given is read from tensors that depend on
+ * them.
+ */
 export function after(x: Tensor, others: readonly Tensor[]): Tensor {
   if (others.length === 0) return x;
   const joined = joinSizes([shapeOf(x), ...others.map(noSizesOf)]); // [rank]
-  // The runtime makes what the later of two nodes needs first: x before the others.
+  // Of two nodes the runtime first computes what the later one needs: x before the others.
   const y = reshapeOp([x, shapeOf(x)])[0]!; // as x
   return reshapeOp([y, joined])[0]!; // as x
 }
 
-/** x, which the runtime makes once it has made the other; both of known sizes, of which the other has one at least. */
+/** x, which the runtime computes after the other tensor. Both have known sizes; the other has one axis or more. */
 export function later(x: Tensor, other: Tensor): Tensor {
   const { source } = x;
-  // Two reshapings in a row are more than one, and more than the runtime's fusion of them can take.
+  // Not two reshapes in a row: they are a node more, and the runtime's fusion of reshapes cannot take this one.
   const from = source.kind === "node" && source.op.type === "Reshape" ? source.inputs[0]! : x;
   return reshapeOp([from, sizesOnce(x.shape as readonly number[], other)])[0]!; // as x
 }
@@ -77,7 +80,7 @@ const transposeOp = operator({
   },
 });
 
-/** Axes in another order; reversed by default. Of what was transposed already, one transposition or none is left. */
+/** Axes in another order; reversed by default. Two transposes in a row become one, or none. */
 export function transpose(x: Tensor, perm: readonly number[] = x.shape.map((_, i) => i).reverse()): Tensor {
   if (perm.every((axis, i) => axis === i)) return x;
   const { source } = x;
@@ -101,10 +104,10 @@ const expandOp = operator({
     });
     return [{ dtype: x!.dtype, shape: target }];
   },
-  gradient: ({ grad }) => [grad, null], // the walk sums what was broadcast
+  gradient: ({ grad }) => [grad, null], // `gradients` sums what was broadcast
 });
 
-/** Repeats axes of size 1; symbolic sizes are read off x and `from`. */
+/** Repeats axes of size 1; symbolic sizes are read from x and `from`. */
 export const expand = (x: Tensor, shape: Shape, ...from: readonly Tensor[]): Tensor =>
   sameShape(x.shape, shape) ? x : expandOp([x, sizes(shape, ...from, x)])[0]!;
 
@@ -114,7 +117,7 @@ const sliceOp = operator({
     const [from, to, at, by] = [starts!, ends!, axes!, steps!].map((t) => sizesIn(t) as number[]);
     const shape = [...x!.shape];
     at!.forEach((axis, i) => {
-      // A symbolic size has room for a slice that ends within the least it can be.
+      // A slice of a symbolic size fits if it ends within the least value that the size can have.
       const whole = shape[axis]!;
       const least = atLeast(whole);
       const size = to![i]! <= least ? least : fixed(whole, `size of axis ${axis}`);
@@ -161,8 +164,8 @@ export function spread(x: Tensor, axis: number, step: number): Tensor {
 }
 
 /**
- * The same along the last axis, with zeros behind up to a length, by a matrix of zeros and ones: copying single values one
- * by one takes far longer.
+ * The same along the last axis, with zeros behind up to a length, as a product with a matrix of zeros and ones:
+ * copying single values takes far longer.
  */
 export function spreadLast(x: Tensor, step: number, length: number): Tensor {
   const size = fixed(x.shape.at(-1), "size");
@@ -177,7 +180,7 @@ const spreadProduct = operator({
   gradient: { none: "made only by the rule of Slice" },
 });
 
-/** x[first:end:step] for the axes named, counted from the front. Their sizes are fixed, or surely reach `end`. */
+/** x[first:end:step] for the axes named, counted from the front. Their sizes are fixed, or at least `end`. */
 export function slice(
   x: Tensor,
   ranges: Readonly<Record<number, readonly [first: number, end: number, step?: number]>>,
@@ -240,7 +243,7 @@ const padOp = operator({
   },
 });
 
-/** `value` (0) put before and after along each axis; negative amounts cut off. */
+/** `value` (0) put before and after along each axis; negative amounts crop. */
 export function pad(x: Tensor, before: readonly number[], after: readonly number[], value = 0): Tensor {
   if ([...before, ...after].every((p) => p === 0)) return x;
   return padOp([x, integers([...before, ...after]), scalar(value)])[0]!;
@@ -288,7 +291,7 @@ const splitOp = operator({
   },
 });
 
-/** Parts along an axis, each as long as the tensor of `like` in its place. */
+/** Parts along an axis, each as long there as the tensor of `like` in its place. */
 export function split(x: Tensor, axis: number, like: readonly Tensor[]): readonly Tensor[] {
   if (like.length === 1) return [x];
   const at = axisOf(axis, x.shape.length);

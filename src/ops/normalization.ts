@@ -44,7 +44,7 @@ const affineOp = operator({
   },
 });
 
-/** a x + b per channel, a and b [c], in one pass: the operator's inference form with nothing to normalise. */
+/** a x + b per channel, a and b [c], in one pass: BatchNormalization's inference form with mean 0 and variance 1. */
 export const affine = (x: Tensor, a: Tensor, b = rowOf(x, 0)): Tensor =>
   affineOp([x, a, b, rowOf(x, 0), rowOf(x, 1)], { epsilon: { float: 0 } })[0]!;
 
@@ -54,15 +54,15 @@ function rowOf(x: Tensor, value: number): Tensor {
   return constant(new Float32Array(size).fill(value), [size]);
 }
 
-/** a x per channel: of vectors [n, c] by a product, for the operator goes from channel to channel. */
+/** a x per channel. Vectors [n, c] are multiplied element-wise, for BatchNormalization loops over the channels. */
 const scaled = (x: Tensor, a: Tensor): Tensor =>
   x.shape.length > 2 ? affine(x, a) : mul(x, perChannel(a, x));
 
-// The rule of mean and variance together: each x gets its share in one pass, b x + c per channel.
+// One gradient rule for mean and variance together: with respect to each x it is b x + c per channel, a single pass.
 const statisticsOp = operator({
   type: "Identity",
   name: "BatchStatistics",
-  // Computed already; the share of a value and the pieces of x are for the rule.
+  // The statistics are computed already; 1 / m and the chunks of x are for the gradient rule alone.
   taken: 1,
   infer: ([both]) => [both!],
   gradient: ({ inputs: [both, share, ...xs], grad }) => {
@@ -77,13 +77,14 @@ const rowsOf = (both: Tensor): readonly Tensor[] =>
   chunk(both, 0, 2).map((row) => reshape(row, [both.shape[1]!]));
 
 /**
- * Mean and biased variance per channel [c] over all axes but the second, and 1 / m [] for m values of a channel. Image by
- * image first, then as of the whole (Chan, Golub and LeVeque 1979): nothing large is subtracted.
+ * Mean and biased variance per channel [c] over all axes but the second, and 1 / m [] for m values of a channel.
+ * First of each image, then of all images (Chan, Golub and LeVeque 1979): no large numbers are subtracted.
  */
 function batchStatistics(x: Tensor): { mean: Tensor; variance: Tensor; share: Tensor } {
   const axes = channelAxes(x);
   const pieces = piecesOf(x);
-  // The number of values is read off x here, where x is at hand: x would be held for it until the end of the step.
+  // The number of values is read here, while x is in memory: a later node would keep x alive until the end of the
+  // step.
   const share = mul(divideByCount(scalar(1), pieces[0]!, axes), 1 / pieces.length); // []
   const inner = axes.filter((axis) => axis > 1);
   const together = (parts: readonly Tensor[]) => reshape(concat(parts, 0), [x.shape[0]!, x.shape[1]!]); // [n, c]
@@ -116,8 +117,8 @@ export interface BatchStatistics {
 
 /**
  * Normalises x [n, c, ...] over all axes but the second with this batch's mean and variance, then y = scale x + bias
- * (Ioffe and Szegedy 2015). Of reductions and the operator's inference form: that of training is missing on WebGPU. y
- * is transient, and in pieces where x is.
+ * (Ioffe and Szegedy 2015). Made of reductions and BatchNormalization's inference form, because WebGPU lacks its
+ * training form. y is transient, and in chunks where x is.
  */
 export function batchNormTraining(x: Tensor, scale: Tensor, bias: Tensor): BatchStatistics {
   channelsFit([x, scale]);
@@ -141,7 +142,7 @@ const frozenOp = operator({
   },
 });
 
-/** The same with a mean and a variance that are given [c], as constants to the gradient. */
+/** The same with a given mean and variance [c], which are constants to the gradient. */
 export const batchNorm = (x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor): Tensor =>
   frozenOp([x, scale, bias, mean, variance], { epsilon: { float: EPS } })[0]!;
 

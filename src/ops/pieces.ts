@@ -1,12 +1,13 @@
 /**
- * A batch in pieces: rows of a tensor as several tensors, so that what is made of one is read while it is still in the
- * processor's cache. A tensor in pieces is their concatenation, which never happens if all that reads it goes by pieces.
+ * A batch in chunks, called pieces: several tensors that hold some rows each, so that what is computed from one is
+ * read while it is still in the processor's cache. A tensor in pieces stands for their concatenation, which is never
+ * computed if all its readers go piece by piece.
  */
 import { addDims, divideDims, sameShape, showShape } from "../graph/dims.ts";
 import { operator, ShapeError, type Tensor } from "../graph/tensor.ts";
 import { chunk, concat, reshape } from "./movement.ts";
 
-/** Rows of parts of one shape, one after the other. */
+/** An operator that concatenates parts of one shape along the first axis. */
 function rows(name: string) {
   const op = operator({
     type: "Concat",
@@ -28,17 +29,17 @@ function rows(name: string) {
 export const inPieces = rows("Pieces");
 const whole = rows("Rows");
 
-/** The pieces of a tensor, itself if it has none. */
+/** The pieces of a tensor; itself if it has none. */
 export const piecesOf = (x: Tensor): readonly Tensor[] =>
   x.source.kind === "node" && x.source.op.name === "Pieces" ? (x.source.inputs as Tensor[]) : [x];
 
-/** x cut into so many pieces, which must divide its rows; of what is in pieces already there may remain more. */
+/** x cut into `count` pieces of equally many rows. A tensor that is in pieces already may keep more of them. */
 export function cut(x: Tensor, count: number): Tensor {
   const { length } = piecesOf(x);
   return length === 1 ? inPieces(equalRows(x, count)) : inFewer(x, Math.max(1, Math.floor(length / count)));
 }
 
-/** x in pieces up to `times` as large, as their number allows; they are put together for good. */
+/** x in fewer pieces, each of up to `times` of the present ones, as their number allows. These are concatenated. */
 export function inFewer(x: Tensor, times: number): Tensor {
   const pieces = piecesOf(x);
   let size = Math.min(times, pieces.length);
@@ -48,7 +49,7 @@ export function inFewer(x: Tensor, times: number): Tensor {
   );
 }
 
-/** `make` of each piece of tensors that have as many, in pieces again. */
+/** Applies `make` piece by piece to tensors that have equally many; the results, in pieces. */
 export function byPieces<T extends readonly Tensor[]>(xs: T, make: (...pieces: T) => Tensor): Tensor {
   const all = xs.map(piecesOf);
   const counts = new Set(all.map((pieces) => pieces.length));
@@ -56,7 +57,7 @@ export function byPieces<T extends readonly Tensor[]>(xs: T, make: (...pieces: T
   return inPieces(all[0]!.map((_, i) => make(...(all.map((pieces) => pieces[i]!) as unknown as T))));
 }
 
-/** Rows in `count` equal parts. No sizes are read off x, which would be held for them until they are. */
+/** Rows in `count` equal parts. No sizes are read from x, since a node that reads them later would keep x alive. */
 function equalRows(x: Tensor, count: number): readonly Tensor[] {
   if (count === 1) return [x];
   const [n, ...rest] = x.shape;
@@ -67,7 +68,7 @@ function equalRows(x: Tensor, count: number): readonly Tensor[] {
 }
 
 /**
- * Rows one after the other: what `split` took apart, if these are all of its parts in their order; in pieces, if they
+ * The rows of all parts, in order: the tensor that `split` cut, if these are all its parts; in pieces, if the parts
  * are; else concatenated.
  */
 export function unsplit(parts: readonly Tensor[]): Tensor {

@@ -48,7 +48,7 @@ const maxOp = operator({
     const y = pooled(x!, attributes);
     return [y, { dtype: "int64", shape: y.shape }];
   },
-  // The second output holds the place of each maximum in the flat input.
+  // The second output holds the index of each maximum in the flat input.
   gradient: ({ inputs: [x], outputs: [, places], grad }) => [scatterFlat(x!, places!, grad)],
 });
 

@@ -1,4 +1,4 @@
-/** Sums, means and extremes over axes, and what is made of them. */
+/** Sums, means and extremes over axes, and functions built from them. */
 import { axisOf, integers, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
 import type { Shape } from "../spec.ts";
 import { add, div, equal, exp, log, maximum, mul, sqrt, square, sub } from "./elementwise.ts";
@@ -18,13 +18,14 @@ const axesOf = (x: Tensor, axes?: readonly number[]): number[] =>
 const reducedShape = (shape: Shape, axes: readonly number[], keep: boolean): Shape =>
   keep ? shape.map((size, i) => (axes.includes(i) ? 1 : size)) : shape.filter((_, i) => !axes.includes(i));
 
-/** A tensor reduced over the axes, given their place back with size 1. */
+/** A reduced tensor with its reduced axes back, at size 1. */
 const unreduced = (t: Tensor, x: Tensor, axes: readonly number[]): Tensor =>
   reshape(t, reducedShape(x.shape, axes, true), x);
 
 /**
- * Over axes that lie apart, as those of a batch and of maps do, one run of them after the other, the last first: values
- * that lie together go to one thread, and it is the one that made them. Twice as fast, and more on cores that share no cache.
+ * Over axes that are not adjacent, such as the batch and height and width, one group of adjacent axes after the
+ * other, the last group first. Values that are adjacent in memory then go to one thread, the one that wrote them:
+ * twice as fast, and more on cores that share no cache.
  */
 function runByRun(reduce: (x: Tensor, axes: number[], keepdims: 0 | 1) => Tensor) {
   return (x: Tensor, { axes, keep = false }: ReduceOptions = {}): Tensor => {
@@ -78,7 +79,7 @@ export function divideByCount(t: Tensor, x: Tensor, axes: readonly number[]): Te
   );
 }
 
-/** The gradient of an extreme goes to the element that is it; ties share it. */
+/** The gradient of an extreme goes to the element that attains it; ties share it. */
 function extreme(type: string) {
   const op = operator({
     type,
@@ -98,7 +99,7 @@ function extreme(type: string) {
 export const reduceMax = extreme("ReduceMax");
 export const reduceMin = extreme("ReduceMin");
 
-/** Sums out what broadcasting from `shape` repeated. */
+/** Sums over the axes that broadcasting from `shape` repeated. */
 export function sumTo(x: Tensor, shape: Shape): Tensor {
   const extra = x.shape.length - shape.length;
   const axes = x.shape.flatMap((size, i) => (i < extra || (shape[i - extra] === 1 && size !== 1) ? [i] : []));

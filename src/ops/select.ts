@@ -18,7 +18,7 @@ const topKOp = operator({
   gradient: { none: "finds neighbours for a probe, which trains nothing" },
 });
 
-/** The k greatest values along an axis, greatest first, and their places (int64); of equal ones the lower place. */
+/** The k greatest values along an axis, greatest first, and their indices (int64); of equal values the lower index. */
 export function topK(x: Tensor, k: number, axis = -1): { readonly values: Tensor; readonly indices: Tensor } {
   const attributes = { axis: axisOf(axis, x.shape.length), largest: 1, sorted: 1 };
   const [values, indices] = topKOp([x, integers([k])], attributes);
@@ -28,9 +28,9 @@ export function topK(x: Tensor, k: number, axis = -1): { readonly values: Tensor
 const argMaxOp = operator({
   type: "ArgMax",
   infer: ([x], { axis }) => [{ dtype: "int64", shape: x!.shape.filter((_, i) => i !== axis) }],
-  gradient: { none: "a place is constant almost everywhere" },
+  gradient: { none: "an index is constant almost everywhere" },
 });
 
-/** The place of the greatest value along an axis, int64, without that axis; of equal ones the lower place. */
+/** The index of the greatest value along an axis, int64, without that axis; of equal values the lower index. */
 export const argMax = (x: Tensor, axis = -1): Tensor =>
   argMaxOp([x], { axis: axisOf(axis, x.shape.length), keepdims: 0, select_last_index: 0 })[0]!;

@@ -1,4 +1,4 @@
-/** Sizes as tensors: what a graph reads of its inputs' shapes when it runs, and what is known of that at build. */
+/** Sizes as tensors: what a graph reads of its inputs' shapes when it runs, and what of it is known when it is built. */
 import { addDims, divideDims, elements, showShape } from "../graph/dims.ts";
 import {
   axisOf,
@@ -41,7 +41,7 @@ export const shapeOf = (x: Tensor): Tensor =>
     ? integers(x.shape as number[])
     : shapeOp([x], { start: 0, end: x.shape.length })[0]!;
 
-/** None of its sizes, int64 [0]; it has to be made for that all the same. */
+/** None of its sizes, int64 [0]: a value for which the runtime has to compute x all the same. */
 export const noSizesOf = (x: Tensor): Tensor => {
   const rank = x.shape.length;
   return shapeOp([x], { start: rank, end: rank })[0]!;
@@ -50,7 +50,7 @@ export const noSizesOf = (x: Tensor): Tensor => {
 /** Vectors of sizes one after the other, int64 [total]. */
 export const joinSizes = (parts: readonly Tensor[]): Tensor => concatSizes(parts, { axis: 0 })[0]!;
 
-/** A shape as an int64 tensor; its symbolic sizes are read off the tensors `from`, which must have them. */
+/** A shape as an int64 tensor; its symbolic sizes are read from the tensors `from`, which must have them. */
 export function sizes(shape: Shape, ...from: readonly Tensor[]): Tensor {
   if (shape.every((size) => typeof size === "number")) return integers(shape as number[]);
   const parts = shape.map((size) => {
@@ -68,7 +68,10 @@ const sizesOnceOp = operator({
   gradient: { none: "a shape does not depend on the values" },
 });
 
-/** Sizes, int64 [rank], that are known once a tensor of known sizes is made: its first size, and what they are more. */
+/**
+ * Sizes, int64 [rank], that the runtime knows only once `made`, a tensor of known shape, is computed: its first size
+ * plus what they differ from it.
+ */
 export const sizesOnce = (sizes: readonly number[], made: Tensor): Tensor => {
   const first = fixed(made.shape[0], "first size");
   return sizesOnceOp([
@@ -77,7 +80,7 @@ export const sizesOnce = (sizes: readonly number[], made: Tensor): Tensor => {
   ])[0]!;
 };
 
-/** The sizes that an int64 vector holds, as far as the graph tells: constants, shapes, and both put together. */
+/** The sizes that an int64 vector holds, as far as the graph knows them: constants, shapes, and concatenations of both. */
 export function sizesIn(t: Tensor): Shape {
   const { source } = t;
   if (source.kind === "constant") return Array.from(source.data as BigInt64Array, Number);
@@ -116,7 +119,7 @@ const castSize = operator({
 });
 const FLOAT = 1;
 
-/** Number of elements along the axes as a float32 factor: [] if it is known, else [1]. */
+/** Number of elements along the axes: the product of the known sizes, and each symbolic size as float32 [1]. */
 export function countOf(x: Tensor, axes: readonly number[]): { known: number; symbolic: readonly Tensor[] } {
   let known = 1;
   const symbolic: Tensor[] = [];

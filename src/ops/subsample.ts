@@ -1,9 +1,9 @@
-/** Every stride-th row and column of maps, without a sum. */
+/** Every stride-th row and column of a feature map. */
 import { fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
 import type { Dim } from "../spec.ts";
 import { reshape, slice, spreadLast } from "./movement.ts";
 
-// An average of one value each: up to three times as fast as a Slice, which copies value by value.
+// A pool over one value each: up to three times as fast as a Slice, which copies value by value.
 const subsampleOp = operator({
   type: "AveragePool",
   name: "Subsample",

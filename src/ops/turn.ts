@@ -1,10 +1,10 @@
-/** Quarter turns by transposing and flipping: every pixel keeps its value. */
+/** Rotation by quarter turns, by transposing and flipping: every pixel keeps its value. */
 import type { Tensor } from "../graph/tensor.ts";
 import { equal, where } from "./elementwise.ts";
 import { swap } from "./matmul.ts";
 import { flip, reshape } from "./movement.ts";
 
-/** Squares [n, c, s, s] turned anticlockwise by a number of quarters. */
+/** Squares [n, c, s, s] rotated anticlockwise by a number of quarter turns. */
 export function turned(x: Tensor, quarters: number): Tensor {
   switch (((quarters % 4) + 4) % 4) {
     case 1:
@@ -18,7 +18,7 @@ export function turned(x: Tensor, quarters: number): Tensor {
   }
 }
 
-/** Each square [n, c, s, s] turned by its own number of quarters 0 to 3, float32 [n, 1, 1] or [n]. */
+/** Each square [n, c, s, s] rotated by its own number of quarter turns 0 to 3, float32 [n, 1, 1] or [n]. */
 export function turnBy(x: Tensor, quarters: Tensor): Tensor {
   const each = reshape(quarters, [x.shape[0]!, 1, 1, 1]); // [n, 1, 1, 1]
   const is = (k: number) => equal(each, k); // [n, 1, 1, 1]

@@ -1,16 +1,20 @@
 /**
- * Which gradients wait for others. The runtime goes back from each of a step's outputs, and so would make the gradients by
- * a layer's kernel of all pieces of a batch before it goes on with the first piece's map, by then out of the processor's
- * cache. Here they wait until their piece has gone on to where the batch is next summed.
+ * Which gradients wait for others. The runtime goes back from each output of a step, and so would compute the
+ * gradients with respect to a layer's kernel for all chunks of the batch before it goes on with the first chunk,
+ * which is no longer in the processor's cache by then. Here they wait until the backward pass of their chunk has
+ * reached the next gradient that is summed over the batch, such as that of a batch normalisation's scale.
  */
 import type { Node, Tensor } from "../graph/tensor.ts";
 import { later, transpose } from "./movement.ts";
 
-/** Whether all of a batch have it: what varies with the batch has a size that does. */
+/** Whether the whole batch shares it, such as a parameter: what differs between images has a symbolic size. */
 export const isShared = (t: Tensor): boolean => t.shape.every((size) => typeof size === "number");
 
-/** For nodes that take a kernel with one of several pieces: where their piece is next summed, a node before them. */
-export function meetingsOf(
+/**
+ * For each node that applies a kernel to one of several chunks: the node, before it in the forward pass, whose
+ * gradient is next summed over the batch.
+ */
+export function nextSumsOf(
   nodes: readonly Node[],
   wanted: ReadonlySet<Tensor>,
 ): ReadonlyMap<Node, Node | undefined> {
@@ -18,10 +22,10 @@ export function meetingsOf(
   const kernels = new Map(nodes.map((node) => [node, kernelOf(node)]));
   for (const kernel of kernels.values()) if (kernel) takers.set(kernel, (takers.get(kernel) ?? 0) + 1);
   const inPieces = nodes.filter((node) => takers.get(kernels.get(node)!)! > 1);
-  return new Map(inPieces.map((node) => [node, meetingOf(node, wanted)]));
+  return new Map(inPieces.map((node) => [node, nextSumOf(node, wanted)]));
 }
 
-/** What all of a batch share, before it was turned or reshaped for this piece. */
+/** The kernel that a convolution or a product applies, before it was transposed or reshaped for this chunk. */
 function kernelOf({ op, inputs: [, kernel] }: Node): Tensor | undefined {
   if (!kernel || !isShared(kernel) || (op.type !== "Conv" && op.type !== "MatMul")) return undefined;
   let origin = kernel;
@@ -30,7 +34,7 @@ function kernelOf({ op, inputs: [, kernel] }: Node): Tensor | undefined {
   return origin;
 }
 
-function meetingOf({ inputs: [x, kernel] }: Node, wanted: ReadonlySet<Tensor>): Node | undefined {
+function nextSumOf({ inputs: [x, kernel] }: Node, wanted: ReadonlySet<Tensor>): Node | undefined {
   if (!wanted.has(kernel!)) return undefined;
   const leading = (all: readonly (Tensor | null)[]) => all.filter((t) => t !== null && wanted.has(t));
   let next = leading([x!])[0];
@@ -42,8 +46,11 @@ function meetingOf({ inputs: [x, kernel] }: Node, wanted: ReadonlySet<Tensor>): 
   return undefined;
 }
 
-/** A part of a gradient, made once another is; what would be transposed after its sum still is. */
-export function onceMade(first: Tensor, part: Tensor): Tensor {
+/**
+ * A part of a gradient, computed after another tensor. A transpose stays outermost, so that parts can be summed
+ * before it.
+ */
+export function computedAfter(first: Tensor, part: Tensor): Tensor {
   const { source } = part;
   if (source.kind !== "node" || source.op.type !== "Transpose") return later(part, first);
   return transpose(later(source.inputs[0]!, first), source.attributes.perm as readonly number[]);

@@ -1,7 +1,8 @@
 /**
- * Minimal filtering (Winograd 1980; Lavin and Gray 2015, arXiv 1509.09308): a convolution of 3x3, stride 1, pad 1 with
- * a quarter of the multiplications, as matrix products. An axis has a matrix that cuts it into tiles and takes each to
- * values at six points, and one that comes back; the padding is in them, and so are tiles that reach over the edge.
+ * Winograd convolution F(4x4, 3x3) (Winograd 1980; Lavin and Gray 2015, arXiv 1509.09308): a convolution of 3x3,
+ * stride 1, pad 1 with a quarter of the multiplications, as matrix products. For each axis one matrix cuts it into
+ * tiles and transforms each to six values; another transforms back. They span the whole axis, so that padding and
+ * tiles that reach over the edge are part of them.
  */
 import { multiplyDims } from "../graph/dims.ts";
 import { constant, type Tensor, transient } from "../graph/tensor.ts";
@@ -11,28 +12,35 @@ import { gemm, matmul, swap } from "./matmul.ts";
 import { reshape } from "./movement.ts";
 import { byPieces } from "./pieces.ts";
 
-/** Outputs of a tile. */
+/** Outputs of a tile along an axis. */
 const TILE = 4;
 const TAPS = 3;
-/** Where polynomials are evaluated, beside infinity: small rounding errors, about twice those of a plain sum. */
+/** Interpolation points, beside infinity. With these rounding errors are small, about twice those of a plain sum. */
 const POINTS = [0, 0.75, -0.75, 1.5, -1.5];
+/** Values of a tile in the Winograd domain along an axis. */
 const VALUES = POINTS.length + 1;
 
 type Matrix = readonly (readonly number[])[];
 
-/** Powers 0 to count - 1 of each point: the values of a polynomial with so many coefficients. Infinity has the last. */
+/**
+ * For each point its powers 0 to count - 1, by which a polynomial with so many coefficients is evaluated there.
+ * Infinity takes the last coefficient.
+ */
 const powers = (count: number): Matrix => [
   ...POINTS.map((p) => Array.from({ length: count }, (_, k) => p ** k)),
   Array.from({ length: count }, (_, k) => (k === count - 1 ? 1 : 0)),
 ];
-/** A tile's inputs to their values at the points: the inverse of all powers, transposed. */
-const TO_POINTS = transposed(inverse(powers(VALUES)));
-/** Back, transposed: a row for each point, a column for each output. */
-const FROM_POINTS = powers(TILE);
-/** Of both axes, columns first: a row for each pair of points, a column for each tap. */
-const TAPS_TO_POINTS = bothAxes(powers(TAPS)); // [36, 9]
+/** From a tile's inputs to the Winograd domain: the inverse of all powers, transposed. */
+const INPUT_TRANSFORM = transposed(inverse(powers(VALUES)));
+/** From the Winograd domain to a tile's outputs, transposed: a row for each point, a column for each output. */
+const OUTPUT_TRANSFORM = powers(TILE);
+/**
+ * From a kernel to the Winograd domain, both axes at once, columns first: a row for each pair of points, a column for
+ * each tap.
+ */
+const KERNEL_TRANSFORM = bothAxes(powers(TAPS)); // [36, 9]
 
-/** For an axis: [6 tiles, length] takes it to points, point by point; [6 tiles, length] that comes back from them. */
+/** The matrices of an axis, [6 tiles, length] each: `to` transforms inputs, `from`, transposed, gives outputs. */
 function axisMatrices(length: number) {
   const tiles = Math.ceil(length / TILE);
   const rows = (value: (point: number, offset: number) => number) => {
@@ -44,14 +52,14 @@ function axisMatrices(length: number) {
   };
   return {
     tiles,
-    to: rows((p, offset) => TO_POINTS[p]![offset + 1] ?? 0), // a tile begins one before its outputs
-    from: rows((p, offset) => FROM_POINTS[p]![offset] ?? 0),
+    to: rows((p, offset) => INPUT_TRANSFORM[p]![offset + 1] ?? 0), // a tile begins one before its outputs
+    from: rows((p, offset) => OUTPUT_TRANSFORM[p]![offset] ?? 0),
   };
 }
 
 /**
- * Whether that is faster: measured, up to a third of the time of the plain form with its gradients. The matrices grow
- * with the square of an axis and so want small maps; the products want many channels.
+ * Whether it is faster than the plain form: as measured with gradients, down to a third of the time. The matrices
+ * grow with the square of an axis and so need small feature maps; the products need many channels.
  */
 export function winogradPays(
   x: Tensor,
@@ -65,14 +73,14 @@ export function winogradPays(
   return fits && size <= 32 && Math.min(c, out!) >= 2 * size;
 }
 
-/** x [n, c, h, w], whole or in pieces, with w [out, c, 3, 3] -> [n, out, h, w]: `conv` with pad 1. */
+/** x [n, c, h, w], whole or in pieces, with w [out, c, 3, 3] -> [n, out, h, w], as `conv` with pad 1. */
 export function winogradConv(x: Tensor, w: Tensor): Tensor {
-  const kernel = transient(() => kernelAtPoints(w)); // [6, 6, out, c]
-  return byPieces([x], (piece) => atPoints(piece, kernel));
+  const kernel = transient(() => transformedKernel(w)); // [6, 6, out, c]
+  return byPieces([x], (piece) => withTransformedKernel(piece, kernel));
 }
 
-/** x [n, c, h, w] with a kernel at the points [6, 6, out, c] -> [n, out, h, w]. */
-function atPoints(x: Tensor, kernel: Tensor): Tensor {
+/** x [n, c, h, w] with a kernel in the Winograd domain [6, 6, out, c] -> [n, out, h, w]. */
+function withTransformedKernel(x: Tensor, kernel: Tensor): Tensor {
   const [n, c, height, width] = x.shape as [Dim, number, number, number];
   const out = kernel.shape.at(-2) as number;
   const [down, across] = [axisMatrices(height), axisMatrices(width)];
@@ -85,7 +93,7 @@ function atPoints(x: Tensor, kernel: Tensor): Tensor {
     const points = matmul(down.to, swap(maps)); // [6, 6 th, tw n c]
     return reshape(points, [VALUES, VALUES, multiplyDims(n, down.tiles * across.tiles), c], x); // [6, 6, th tw n, c]
   });
-  // Swapped here, once for each piece: gradients of the kernel then sum as it lies, and need no transposing.
+  // Swapped here, for each chunk: gradients of the kernel are then summed as it lies, without a transpose.
   const right = transient(() => swap(kernel)); // [6, 6, c, out]
   const product = matmul(left, right); // [6, 6, th tw n, out]
   const back = reshape(product, [VALUES, VALUES * down.tiles, columns(out)], x); // [6, 6 th, tw n out]
@@ -94,14 +102,14 @@ function atPoints(x: Tensor, kernel: Tensor): Tensor {
   return reshape(y, [n, out, height, width], x);
 }
 
-/** [out, c, 3, 3] -> [6, 6, out, c], columns first. */
-function kernelAtPoints(w: Tensor): Tensor {
+/** [out, c, 3, 3] -> [6, 6, out, c] in the Winograd domain, columns first. */
+function transformedKernel(w: Tensor): Tensor {
   const [out, c] = w.shape as [number, number];
-  const points = gemm(TAPS_TO_POINTS, reshape(w, [out * c, TAPS ** 2]), null, { transB: true }); // [36, out c]
+  const points = gemm(KERNEL_TRANSFORM, reshape(w, [out * c, TAPS ** 2]), null, { transB: true }); // [36, out c]
   return reshape(points, [VALUES, VALUES, out, c]);
 }
 
-/** Products of all rows' values with all others'. */
+/** The transform of both axes: for each pair of rows the products of all their values. */
 function bothAxes(m: Matrix): Tensor {
   const rows = m.flatMap((column) =>
     m.map((row) => row.flatMap((down) => column.map((across) => down * across))),
@@ -113,7 +121,7 @@ function transposed(m: Matrix): Matrix {
   return m[0]!.map((_, j) => m.map((row) => row[j]!));
 }
 
-/** By Gauss and Jordan, with the greatest pivot. */
+/** By Gauss-Jordan elimination with partial pivoting. */
 function inverse(m: Matrix): Matrix {
   const rows = m.map((row, i) => [...row, ...m.map((_, j) => (i === j ? 1 : 0))]);
   for (let i = 0; i < rows.length; i++) {
