@@ -1,11 +1,14 @@
-/** A memory bank: a row for each image, on the host, of which a step sees those that it names. */
+/**
+ * A memory bank: a row for each image of the data set, kept outside of the graph, which sees the rows that a step
+ * names.
+ */
 import * as ort from "onnxruntime-node";
 import type { TensorData } from "../files/safetensors.ts";
 
 export interface Bank {
   /** Copies of these rows, float32 [indices, ...]. */
   take(indices: readonly number[]): ort.Tensor;
-  /** Puts rows in place; of an image named twice the last one stays. */
+  /** Replaces rows; of an image named twice the last one stays. */
   put(indices: readonly number[], rows: ort.Tensor): void;
   /** The whole, float32 [images, ...]; changes with `put`. */
   readonly tensor: TensorData;

@@ -1,6 +1,6 @@
 /**
- * ONNX Runtime's C API, of the library that onnxruntime-node brings: it writes outputs where we say, which that package's
- * binding does not (it copies them out, also into arrays that it is given).
+ * ONNX Runtime's C API, of the library that onnxruntime-node ships. It writes outputs into memory that we give it;
+ * that package's own binding copies them, even into preallocated arrays.
  */
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
@@ -12,7 +12,10 @@ const require = createRequire(import.meta.url);
 type Koffi = typeof import("koffi")["default"];
 type Pointer = bigint;
 
-/** A function's place in OrtApi, a table that only ever grows at its end, and its type. Those that can fail give a status. */
+/**
+ * A function's index in OrtApi, a table that only ever grows at its end, and its type. Those that can fail return a
+ * status.
+ */
 const FUNCTIONS = {
   GetErrorMessage: [2, "const char *(void *)"],
   CreateEnv: [3, "void *(int, const char *, _Out_ void **)"],
@@ -39,10 +42,10 @@ const FUNCTIONS = {
 } as const satisfies Record<string, readonly [number, string]>;
 type Name = keyof typeof FUNCTIONS;
 
-/** Of the API, the oldest that has all of those; a library gives those that are older than itself. */
+/** The oldest version of the API that has all of those; a library also gives the versions before its own. */
 const VERSION = 17;
 
-/** Codes of ONNXTensorElementDataType, and koffi's names. */
+/** Codes of ONNXTensorElementDataType, and koffi's names of the types. */
 const TYPES: Readonly<Record<DType, readonly [number, string]>> = {
   float32: [1, "float"],
   uint8: [2, "uint8_t"],
@@ -51,10 +54,10 @@ const TYPES: Readonly<Record<DType, readonly [number, string]>> = {
   bool: [9, "uint8_t"],
 };
 
-/** Graphs are read recursively; koffi's own stacks for calls beside JavaScript have 128 kB. */
+/** Bytes. Graphs are parsed recursively, and koffi's own stacks for asynchronous calls have 128 kB. */
 const STACK = 8 * 2 ** 20;
 
-/** A tensor as the library knows it, in the array that JavaScript knows: it must be kept while the value is. */
+/** A tensor of the library that lies in a JavaScript array, which must be kept as long as the value. */
 export interface Value {
   readonly pointer: Pointer;
   readonly tensor: ort.Tensor;
@@ -63,10 +66,7 @@ export interface Value {
 export interface NativeSession {
   valueOf(tensor: ort.Tensor): Value;
   release(value: Value): void;
-  /**
-   * Runs the graph beside JavaScript. Outputs are written to the values given for them; where there is none, they are
-   * returned.
-   */
+  /** Runs the graph on another thread. Outputs that have a value are written into it; the others are returned. */
   run(
     inputs: ReadonlyMap<string, Value>,
     outputs: ReadonlyMap<string, Value | undefined>,
@@ -79,11 +79,11 @@ type Open = (graph: Uint8Array, options: Omit<SessionOptions, "provider">) => Pr
 
 let loaded: { readonly open: Open | undefined } | undefined;
 
-/** Undefined where the library can't be called: koffi is not installed, or the platform is another than Linux. */
+/** Undefined where the library cannot be called: koffi is not installed, or the platform is not Linux. */
 export function nativeRuntime(): Open | undefined {
   if (!loaded) {
     try {
-      loaded = { open: process.platform === "linux" ? load() : undefined }; // not tried elsewhere
+      loaded = { open: process.platform === "linux" ? load() : undefined };
     } catch {
       loaded = { open: undefined };
     }
@@ -181,7 +181,7 @@ function copied(koffi: Koffi, api: Api, value: Pointer): ort.Tensor {
   }
 }
 
-/** What a function puts out through its last argument. */
+/** What a function returns through its last argument. */
 function made(call: (out: [Pointer | null]) => void): Pointer {
   const out: [Pointer | null] = [null];
   call(out);
@@ -189,7 +189,7 @@ function made(call: (out: [Pointer | null]) => void): Pointer {
 }
 
 interface Api {
-  /** Held: koffi closes a library that nothing refers to. */
+  /** Kept: koffi closes a library that nothing refers to. */
   readonly library: unknown;
   /** @throws Error of the library */
   call(name: Name, ...args: unknown[]): void;

@@ -1,4 +1,4 @@
-/** Memory given back before JavaScript's collector comes by, which for arrays of many megabytes may be a step later. */
+/** Frees memory before JavaScript's garbage collector does, which for arrays of many megabytes may be a step later. */
 import { MessageChannel } from "node:worker_threads";
 
 const { port1: nowhere, port2: closed } = new MessageChannel();

@@ -1,4 +1,4 @@
-/** A step in parts: the loss of the whole batch, in the memory of a few of its images. */
+/** A step in micro-batches: the loss of the whole batch, in the memory of a few of its images. */
 import * as ort from "onnxruntime-node";
 import type { Artifact } from "../artifact/files.ts";
 import { fitted } from "./blocks/fitted.ts";
@@ -8,7 +8,7 @@ const PARTS = ["embed", "contrast", "backward", "update"] as const;
 
 /**
  * Runs the graphs `embed`, `contrast`, `backward` and `update` of an artifact (see `STEP_GRAPHS`) as one: takes and
- * gives what its `step` would, `microBatch` images at a time.
+ * gives what its `step` would, in micro-batches of `microBatch` images.
  */
 export async function openParts(
   artifact: Artifact,
@@ -68,7 +68,7 @@ export async function openParts(
   };
 }
 
-/** What a session reads of the feeds. */
+/** The feeds that a session takes. */
 const taken = (session: Session, feeds: Feeds): Feeds =>
   Object.fromEntries(session.inputs.map((name) => [name, feeds[name]!]));
 

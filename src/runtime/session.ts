@@ -2,7 +2,7 @@
 import * as ort from "onnxruntime-node";
 import { messageOf, UserError, unknownName } from "../errors.ts";
 import { coreLimit } from "../machine.ts";
-import { sparedOn } from "./rewritings.ts";
+import { disabledOn } from "./graph-optimizers.ts";
 
 ort.env.logLevel = "fatal"; // errors are thrown as well
 
@@ -14,11 +14,14 @@ export interface SessionOptions {
   readonly provider?: Provider | undefined;
   /** Threads of the CPU provider. @default one for each core */
   readonly threads?: number | undefined;
-  /** Spares a graph the rewritings that are not for training steps, see `rewritings.ts`. @default false */
+  /** Disables graph optimizers that do not suit training steps, see `graph-optimizers.ts`. @default false */
   readonly asWritten?: boolean | undefined;
-  /** Whether what is made of constants alone is made once and held, rather than in each run. @default true */
+  /** Whether what depends on constants alone is computed once and held, rather than in each run. @default true */
   readonly folded?: boolean | undefined;
-  /** Where the runtime's own profile goes when the session is closed: a path that its time and ".json" are added to. */
+  /**
+   * Where the runtime's own profile is written when the session is closed: a path to which it appends the time and
+   * ".json".
+   */
   readonly profile?: string | undefined;
 }
 
@@ -39,8 +42,8 @@ export function providerNamed(name: string): Provider {
 }
 
 /**
- * A session's settings by the runtime's own keys. Threads that wait for work spin for a second or more by default, on cores
- * that decoding could use; nodes of a graph follow each other much sooner.
+ * A session's settings by the runtime's own keys. By default threads that wait for work spin for a second or more, on
+ * cores that decoding could use; the nodes of a graph follow each other much sooner.
  */
 export const entriesOf = ({
   provider = "cpu",
@@ -48,7 +51,7 @@ export const entriesOf = ({
   folded = true,
 }: SessionOptions): Record<string, string> => ({
   "session.intra_op.spin_duration_us": "100",
-  "optimization.disable_specified_optimizers": sparedOn(provider, asWritten, folded).join(";"),
+  "optimization.disable_specified_optimizers": disabledOn(provider, asWritten, folded).join(";"),
 });
 
 /** As asked for, or as a container allows; undefined for one a core, which the runtime counts itself. */
@@ -66,7 +69,7 @@ export async function openSession(
   try {
     session = await ort.InferenceSession.create(graph, {
       executionProviders: provider === "cpu" ? ["cpu"] : [provider, "cpu"],
-      // Measured: the pattern planner holds every buffer at once, a third more memory at the same speed.
+      // Measured: the memory pattern holds every buffer at once, a third more memory at the same speed.
       enableMemPattern: false,
       logSeverityLevel: 3,
       extra: entriesOf(options),

@@ -1,4 +1,4 @@
-/** State tensors: their first values, and between our arrays and the runtime's tensors. */
+/** State tensors: their initial values, and conversion between our arrays and the runtime's tensors. */
 import * as ort from "onnxruntime-node";
 import { expected, UserError } from "../errors.ts";
 import type { TensorData } from "../files/safetensors.ts";

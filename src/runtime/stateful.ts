@@ -6,16 +6,17 @@ import { free } from "./free.ts";
 import { type Feeds, notRunnable, openSession, type Session, type SessionOptions } from "./session.ts";
 
 export interface StatefulSession {
-  /** Takes what is not state; gives the outputs named, none of which is state. */
+  /** Takes the inputs that are not state; gives the outputs named, none of which is state. */
   run(feeds: Feeds, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
-  /** By name, as it stands until the next run. */
+  /** By name, as it is until the next run. */
   readonly state: Feeds;
   close(): Promise<void>;
 }
 
 /**
- * In place where the runtime can be told to, else fed. Takes over the arrays of the initial state, which is asked for while
- * the runtime plans the graph on a thread of its own: to draw the weights of a large encoder takes as long.
+ * State is updated in place where the C API can be called, else it is fed. Takes over the arrays of the initial
+ * state. `initial` is called while the runtime plans the graph on another thread: drawing the weights of a large
+ * encoder takes as long.
  *
  * @throws UserError if the provider cannot run here or the graph is damaged; `what` names the graph.
  */
@@ -49,7 +50,7 @@ export async function openStateful(
   return inPlace(session, entries, state);
 }
 
-/** State that is fed to a session and replaced by what it puts out. */
+/** State that is fed to a session and replaced by its outputs. */
 export function feeding(
   session: Pick<Session, "run" | "close">,
   entries: readonly StateEntry[],
@@ -75,8 +76,9 @@ export function feeding(
 }
 
 /**
- * State that the runtime writes over itself or, where the graph may still read it by then, to a second array by turns: it
- * is in memory once or twice, where state that is fed is there three times when a run ends. Takes over the initial arrays.
+ * State that the runtime updates in place or, where the graph may still read the old value, writes to a second array,
+ * the two taking turns. It is in memory once or twice; state that is fed is there three times when a run ends. Takes
+ * over the initial arrays.
  */
 export function inPlace(
   session: NativeSession,

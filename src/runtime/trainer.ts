@@ -14,13 +14,13 @@ export interface StepInput {
   readonly images: Uint8Array;
   readonly height: number;
   readonly width: number;
-  /** The images' places in the data: the rows of memory banks that are theirs. */
+  /** The images' indices in the data set, which are their rows in memory banks. */
   readonly indices: readonly number[];
   /** One for each of the manifest's views, float32 [n, columns]. */
   readonly views: readonly Float32Array[];
   /** One for each of the manifest's permutations, int64 [n]. */
   readonly permutations: readonly BigInt64Array[];
-  /** By the name of a memory bank, images whose rows are fed besides. */
+  /** By the name of a memory bank, further images whose rows are fed. */
   readonly others: Readonly<Record<string, readonly number[]>>;
   /** A value for each of the manifest's scalars. */
   readonly scalars: Readonly<Record<string, number>>;
@@ -35,9 +35,9 @@ export interface StepOutput {
 
 export interface Trainer {
   step(input: StepInput): Promise<StepOutput>;
-  /** Features float32 [n, d] of uint8 images [n, h, w, 3] by the encoder as it stands. */
+  /** Features float32 [n, d] of uint8 images [n, h, w, 3] by the current encoder. */
   encode(images: Uint8Array, shape: readonly [number, number, number, number]): Promise<Float32Array>;
-  /** The state as it stands until the next step, which may write over these arrays. */
+  /** The current state; the next step may write over these arrays. */
   readonly state: StateMap;
   close(): Promise<void>;
 }
@@ -45,14 +45,14 @@ export interface Trainer {
 export interface TrainerOptions extends SessionOptions {
   /** Names the state in messages. */
   readonly where: string;
-  /** In the data: the rows of a memory bank. */
+  /** In the data set: the rows of a memory bank. */
   readonly images: number;
   /** Images at a time, for an artifact whose step is in parts. @default 64 */
   readonly microBatch?: number | undefined;
 }
 
 /**
- * Takes over the arrays of the initial state, which is asked for once, while the step's graph is opened.
+ * Takes over the arrays of the initial state. `initial` is called once, while the step's graph is opened.
  *
  * @throws UserError if the state does not fit the artifact or the provider cannot run it.
  */
@@ -147,7 +147,7 @@ async function openStep(
   return { step: await open(), banks };
 }
 
-// Functions of their own, for closures beside `step` would hold the initial state for good.
+// Separate functions: closures beside `step` would keep the initial state alive for good.
 
 const openBanks = (manifest: Manifest, initial: StateMap) =>
   manifest.state.flatMap(({ name, next, rows }) =>

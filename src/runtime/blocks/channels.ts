@@ -1,7 +1,8 @@
 /**
- * a x + b per channel, with the sum and the ReLU that follow, as one convolution on blocks: one pass on all threads,
- * where BatchNormalization runs on one. Maps stay as they lie, for what a block's 16 channels share is taken for
- * one channel's: of [n, c, h, w], seen as [n, 16 c, 1, h w / 16], every 16 values in a row are of one channel.
+ * a x + b per channel, with the sum and the ReLU that follow, as one depthwise convolution in the blocked layout
+ * (NCHWc): one pass on all threads, where BatchNormalization runs on one. The feature map is not reordered. Instead,
+ * 16 consecutive values of one channel are taken for one value of each of a block's 16 channels: [n, c, h, w] is seen
+ * as [n, 16 c, 1, h w / 16], whose channels 16 i to 16 i + 15 all hold values of channel i.
  */
 import type { TensorProto } from "onnx-buf";
 import { sameShape } from "../../graph/dims.ts";
@@ -10,24 +11,24 @@ import { once } from "../../graph/once.ts";
 import type { Shape } from "../../spec.ts";
 import type { Draft } from "./draft.ts";
 
-/** factor x + offset + sum, of one channel each. */
+/** factor x + offset + sum, per channel. */
 interface Affine {
-  /** The node that it is for. */
+  /** The node that it replaces. */
   readonly of: string;
   readonly x: string;
-  /** [c], each missing where it is one or zero. */
+  /** [c]; left out where they are all one, or all zero. */
   readonly factor?: string | undefined;
   readonly offset?: string | undefined;
-  /** As the blocks see it. */
+  /** The name of the term as NCHWc sees it. */
   readonly sum?: string;
   readonly shape: Shape;
 }
 
-/** Writes such maps. */
+/** Writes these convolutions. */
 export class Channels {
-  /** Maps that wait for the one node that reads them, to be joined with it. */
+  /** Transformations that wait for their only reader, to be fused with it; by the name of their output. */
   private readonly waiting = new Map<string, Affine>();
-  /** Values as the blocks see them. */
+  /** Names of values as NCHWc sees them, by the value's own name. */
   private readonly seen = new Map<string, string>();
   private readonly repeated = new Map<string, string>();
   private readonly readers: ReadonlyMap<string, EncodedNode | undefined>;
@@ -47,7 +48,7 @@ export class Channels {
     this.initializers = new Map(known.initializers.map((tensor) => [tensor.name, tensor]));
   }
 
-  /** Writes the node, now or with the one that reads it, if it is part of such a map; else says no. */
+  /** Replaces the node, now or together with its reader, if it is part of such a transformation; returns whether it is. */
   takes(node: EncodedNode): boolean {
     if (node.domain !== "") return false;
     const { opType } = node;
@@ -92,7 +93,7 @@ export class Channels {
     return true;
   }
 
-  /** Writes a map, unless the one node that reads it may take it along. */
+  /** Writes a transformation, unless its only reader may be fused with it. */
   private put(y: string, map: Affine): void {
     const reader = this.readers.get(y);
     const joins =
@@ -107,7 +108,7 @@ export class Channels {
     this.waiting.delete(name);
   }
 
-  /** As a value of its own shape. */
+  /** Writes it as a value of its own shape. */
   private write(y: string, map: Affine, activation?: string): void {
     const made = this.convolve(map, activation);
     this.seen.set(y, made);
@@ -115,7 +116,7 @@ export class Channels {
     this.draft.reshape(map.of, made, [0, ...(map.shape.slice(1) as number[])], y);
   }
 
-  /** As the blocks see it. */
+  /** Writes the convolution; gives the name of its output as NCHWc sees it. */
   private convolve({ of, x, factor, offset, sum, shape }: Affine, activation?: string): string {
     const { block, draft } = this;
     const channels = shape[1] as number;
@@ -133,14 +134,14 @@ export class Channels {
       kernel_shape: [1, 1],
       ...(activation && { activation }),
     });
-    // It writes the one over the other where it knows that both are of one size; a size that no third value has, for
-    // it keeps buffers for such.
+    // The runtime writes the result over the sum where it knows that both have one size. The symbol makes it a size
+    // that no third value has: the runtime keeps buffers for sizes that several have.
     const same: Shape = [`${made}.n`, wide, 1, cellsOf(shape) / block];
     if (sum !== undefined) for (const value of [sum, made]) draft.shapes.set(value, same);
     return made;
   }
 
-  /** Each value of [channels] once for all of a block. */
+  /** Each value of [channels], repeated `block` times. */
   private repeat(of: string, values: string, shape: readonly number[], channels: number): string {
     const { block, draft, repeated } = this;
     const wide = channels * block;
@@ -154,7 +155,7 @@ export class Channels {
     return once(repeated, `${values} ${shape}`, () => draft.add("Gather", of, [values, shaped]));
   }
 
-  /** Whether channels of known size are of whole blocks. */
+  /** Whether a channel has a known number of values that fills whole blocks. */
   private fits([, ...sizes]: Shape): boolean {
     const known = sizes.every((size) => typeof size === "number");
     return known && sizes.length > 1 && cellsOf([1, ...sizes]) % this.block === 0;
@@ -171,7 +172,7 @@ export class Channels {
 /** Values of a channel. */
 const cellsOf = ([, , ...sizes]: Shape): number => (sizes as number[]).reduce((a, b) => a * b, 1);
 
-/** Of maps: the node that reads one, where it is the only one. */
+/** The only reader of the output of each BatchNormalization and Add; undefined where there are several. */
 function onlyReaders({ nodes, outputs }: Known): ReadonlyMap<string, EncodedNode | undefined> {
   const readers = new Map<string, EncodedNode | undefined>();
   const maps = new Set<string>();

@@ -1,6 +1,6 @@
 /**
- * Convolutions on blocks: up to twice as fast as those of plain maps. The runtime turns to them by itself only where
- * weights are constant, which in training they are not.
+ * Convolutions in the blocked layout (NCHWc): up to twice as fast as in NCHW. The runtime chooses it by itself only
+ * where weights are constant, which in training they are not.
  */
 import type { EncodedNode, Known } from "../../graph/edit.ts";
 import { once } from "../../graph/once.ts";
@@ -11,7 +11,7 @@ import type { Draft } from "./draft.ts";
 /** [out, c, height, width] of weights. */
 type Kernel = readonly [number, number, number, number];
 
-/** Writes convolutions. A map or a kernel is turned once for all that read it. */
+/** Writes convolutions. A feature map or a kernel is reordered once for all that read it. */
 export class Convolutions {
   private readonly maps = new Map<string, string>();
   private readonly kernels = new Map<string, string>();
@@ -25,7 +25,10 @@ export class Convolutions {
     this.known = known;
   }
 
-  /** Writes the node if it is a convolution whose channels fill blocks and whose weights vary; else says no. */
+  /**
+   * Replaces the node if it is a convolution whose channels fill blocks and whose weights vary; returns whether it
+   * does.
+   */
   takes(node: EncodedNode): boolean {
     if (node.opType !== "Conv" || node.domain !== "") return false;
     const [x, w, ...bias] = node.input as [string, string, ...string[]];
@@ -34,20 +37,23 @@ export class Convolutions {
     if (!isKernel(kernel) || !fits(attributes, kernel, this.block)) return false;
     const { draft } = this;
     const [out, c] = kernel;
-    // Fewer channels than a block's are taken as they are.
+    // With fewer input channels than a block has, the operator takes the feature map in NCHW.
     const map = c < this.block ? x : once(this.maps, x, () => draft.add("ReorderInput", node.name, [x]));
-    const weights = once(this.kernels, w, () => this.turnedKernel(node.name, w, kernel));
+    const weights = once(this.kernels, w, () => this.reorderedKernel(node.name, w, kernel));
     const y = draft.add("Conv", node.name, [map, weights, ...bias], attributes);
     draft.add("ReorderOutput", node.name, [y], { channels: out }, node.output[0]);
     return true;
   }
 
-  /** [out, c, kh, kw] as [out / b, c / b, kh, kw, b, b], for few channels as [out / b, c, kh, kw, b]; under its own sizes. */
-  private turnedKernel(of: string, w: string, kernel: Kernel): string {
+  /**
+   * [out, c, kh, kw] as [out / b, c / b, kh, kw, b, b], with few input channels as [out / b, c, kh, kw, b]; stated
+   * with its own shape.
+   */
+  private reorderedKernel(of: string, w: string, kernel: Kernel): string {
     const { block, draft } = this;
     const [out, c, height, width] = kernel;
     const taps = height * width;
-    // Seen as a map of `out` channels, which go to the end.
+    // Seen as a feature map with `out` channels, which ReorderInput moves to the end.
     let turned = draft.add("ReorderInput", of, [draft.reshape(of, w, [1, out, 1, c * taps])]); // [out / b, c taps, b]
     if (c >= block && taps > 1) {
       const cells = draft.reshape(of, turned, [out / block, c / block, block, taps, block]);

@@ -1,4 +1,4 @@
-/** The nodes of a graph on blocks, as they are written. */
+/** The nodes of a graph that uses the blocked layout (NCHWc), as they are written. */
 import { toBinary } from "@bufbuild/protobuf";
 import { NodeProtoSchema, type TensorProto } from "onnx-buf";
 import type { EncodedNode, NewNode } from "../../graph/edit.ts";
@@ -8,18 +8,18 @@ import type { Attributes, TensorData } from "../../graph/tensor.ts";
 import type { DType, Shape } from "../../spec.ts";
 import { OPERATORS } from "./layout.ts";
 
-/** What we write of the operators on blocks; other operators are standard ones. */
+/** The operators of the layout that we write; all others are standard ones. */
 const ON_BLOCKS: readonly string[] = ["Conv", "ReorderInput", "ReorderOutput"];
 
 export class Draft {
   readonly nodes: (EncodedNode | NewNode)[] = [];
   readonly constants = new Map<string, TensorProto>();
-  /** Values whose sizes the runtime learns beforehand. */
+  /** Values whose shape the graph states. */
   readonly shapes = new Map<string, Shape>();
   private readonly targets = new Map<string, string>();
   private readonly kinds = new Map<string, Uint8Array>();
 
-  /** The value that a node more makes, under the name given or one of its own; `of` names the node that it is for. */
+  /** Adds a node. Gives the name of its output: the one given, or a new one. `of` names the node that it is for. */
   add(
     type: string,
     of: string,
@@ -35,14 +35,17 @@ export class Draft {
     return made;
   }
 
-  /** The runtime learns the sizes as late as it does those of the graph's own reshapes: see `late` of `buildModel`. */
+  /**
+   * Adds a reshape. The runtime learns its sizes as late as those of the graph's own reshapes: see `late` of
+   * `buildModel`.
+   */
   reshape(of: string, x: string, sizes: readonly number[], made?: string): string {
     const label = sizes.join("x");
     const rank = [sizes.length];
     const target = once(this.targets, label, () => {
       const values = this.constant(`sizes.${label}`, () => BigInt64Array.from(sizes, BigInt), rank);
       const all = this.constant(`all.${rank}`, () => new Uint8Array(sizes.length).fill(1), rank, "bool");
-      // How many it lets through shows only then.
+      // How many values it lets through is known only when the graph runs.
       return this.add("Compress", "late", [values, all]);
     });
     return this.add("Reshape", of, [x, target], {}, made);

@@ -1,22 +1,28 @@
-/** The runtime's blocked layout of maps, [n, c, h, w] as [n, c / 16, h, w, 16], or by 8 channels. */
+/**
+ * The runtime's blocked layout (NCHWc): a feature map [n, c, h, w] as [n, c / 16, h, w, 16], or with 8 channels in a
+ * block.
+ */
 import { create } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "onnx-buf";
 import * as ort from "onnxruntime-node";
 import { encodeModel, IR_VERSION, nodeProto, OPSET, opsetOf, valueInfo } from "../../graph/model.ts";
 import { openStateful } from "../stateful.ts";
 
-/** The runtime's operators on blocks. No graph on disk has them. */
+/** The runtime's operators on this layout. No graph on disk has them. */
 export const OPERATORS = { domain: "com.microsoft.nchwc", version: 1 };
 
 let found: Promise<number | undefined> | undefined;
 
-/** Channels of a block on this processor; undefined where the runtime has no such layout. */
+/** Channels in a block on this processor; undefined where the runtime has no such layout. */
 export function blockSize(): Promise<number | undefined> {
   found ??= observed().catch(() => undefined);
   return found;
 }
 
-/** Seen by a map of two pixels: the second of the first channel comes after as many values as a block has. */
+/**
+ * Found with a feature map of two pixels: the second pixel of the first channel comes after as many values as a block
+ * has.
+ */
 async function observed(): Promise<number | undefined> {
   const sizes = [1, 64, 1, 2];
   const [x, y] = ["x", "y"].map((name) => valueInfo(name, "float32", sizes));

@@ -1,11 +1,12 @@
-/** The rewritings of ONNX Runtime 1.30 that a graph may be spared, by the runtime's names; it ignores others. */
+/** Graph optimizers of ONNX Runtime 1.30 that can be disabled, by the runtime's names; it ignores unknown ones. */
 
-/** What is made again for the backward pass, to hold less in memory, is not to be made once and held. */
+/** It would merge what is recomputed for the backward pass with the original, which would then be held in memory. */
 const HARMFUL = ["CommonSubexpressionElimination"];
 
 /**
- * On the CPU these find one node in three hundred of a step, nothing that makes it faster, and take three quarters of the
- * time to open it: each goes through the whole graph. What is left of use is the fusion of transpositions into products.
+ * On the CPU these change one node in three hundred of a step, nothing that makes it faster, and take three quarters
+ * of the time to open it: each goes through the whole graph. What stays enabled is of use: the fusion of transposes
+ * into matrix products.
  */
 const USELESS = [
   "AttentionFusion",
@@ -64,8 +65,8 @@ const USELESS = [
   "WhereDummyDq",
 ];
 
-/** What a graph is spared that is to run as it is written, or whose constants are not to be folded. */
-export const sparedOn = (provider: string, asWritten: boolean, folded: boolean): readonly string[] => [
+/** The optimizers to disable for a graph that is to run as it is written, or whose constants are not to be folded. */
+export const disabledOn = (provider: string, asWritten: boolean, folded: boolean): readonly string[] => [
   ...(asWritten ? [...HARMFUL, ...(provider === "cpu" ? USELESS : [])] : []),
   ...(folded ? [] : ["ConstantFolding"]),
 ];
