@@ -88,9 +88,9 @@ export interface ViewRecipe {
   readonly group?: { readonly name: string; readonly color: boolean } | undefined;
   /** Takes a patch of the crop in place of the whole. */
   readonly patch?: Patch | undefined;
-  /** Turned by 0 to 3 quarters, each as likely (the column "turn" tells). */
+  /** Rotated by 0 to 3 quarter turns, each as likely (the column "turn" tells). */
   readonly turn?: boolean | undefined;
-  /** Factors are drawn from [max(0, 1 - x), 1 + x], the hue's turn from [-hue, hue] of a full circle. */
+  /** Factors are drawn from [max(0, 1 - x), 1 + x], the rotation of the hue from [-hue, hue] of a full circle. */
   readonly jitter: {
     readonly p: number;
     readonly brightness: number;
@@ -118,10 +118,10 @@ export interface Patch {
 }
 
 /**
- * The columns of a view's parameters, float32 [n, 17]: what `views/sample` draws and `views/augment` applies.
- * Box in pixels of the source. Colour before and after the hue's turn is gain * x + gray * luma(x) + mean *
- * average(luma(x)). Sigma 0 leaves the view sharp. Channel 1 to 3 keeps that one alone, 0 all. Turn counts quarters,
- * anticlockwise.
+ * The columns of a view's parameters, float32 [n, 17]: what `views/sample` draws and `views/augment` applies. Box in
+ * pixels of the source. Colour before and after the rotation of the hue is gain * x + gray * luma(x) + mean *
+ * average(luma(x)). Sigma 0 leaves the view sharp. Channel 1 to 3 keeps that one alone, 0 all. Turn counts quarter
+ * turns, anticlockwise.
  */
 export const VIEW_COLUMNS = [
   "top",
@@ -149,11 +149,11 @@ export type Json = null | boolean | number | string | readonly Json[] | { readon
 export type JsonObject = { readonly [key: string]: Json };
 
 /**
- * The graph of a step, or the four of a step in parts, for batches larger than memory (Gao et al. 2021, arXiv
- * 2101.06983). In parts, `embed` gives the tensors `cuts` of some of the batch's images; `contrast` the metrics, the
- * gradients by the cuts ("gradient.cut0", ...) and state that does not depend on the images otherwise, of the cuts of
- * all; `backward` adds to the gradients by the parameters ("gradient.NAME") those of some images, and gives the other
- * state; `update` what the parameters and the optimizer's state become.
+ * The graph of a step, or the four of a step in parts, which takes its batch in micro-batches (Gao et al. 2021, arXiv
+ * 2101.06983). In parts, `embed` gives the tensors `cuts` of a micro-batch; `contrast` takes the cuts of all images
+ * and gives the metrics, the gradients with respect to the cuts ("gradient.cut0", ...) and state that depends on the
+ * images through the cuts alone; `backward` adds to the gradients with respect to the parameters ("gradient.NAME")
+ * those of a micro-batch, and gives the other state; `update` what the parameters and the optimizer's state become.
  */
 export const STEP_GRAPHS = ["step", "embed", "contrast", "backward", "update"] as const;
 export type StepGraph = (typeof STEP_GRAPHS)[number];

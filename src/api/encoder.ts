@@ -19,8 +19,9 @@ export interface OpenedEncoder {
   readonly path: string;
   readonly metadata: EncoderMetadata;
   /**
-   * Features float32 [n, d] of uint8 images [n, height, width, 3] of any size; `metadata.side` suits best. Of many at once
-   * deep encoders go another way on the CPU, up to 1.4 times as fast; features differ by rounding.
+   * Features float32 [n, d] of uint8 images [n, height, width, 3] of any size; `metadata.side` suits best. For many
+   * images at once the CPU runs deep encoders with Winograd convolutions, up to 1.4 times as fast; features differ by
+   * rounding.
    */
   encode(
     images: Uint8Array,
@@ -52,7 +53,8 @@ export async function openEncoder(path: string, options: SessionOptions = {}): P
   const openMany = async () => {
     const graph = (options.provider ?? "cpu") === "cpu" ? forMany(bytes) : undefined;
     if (!graph) return few;
-    // Kernels at their points would take four times the memory of the encoder, and are made in a twentieth of a run.
+    // Not folded: kernels in the Winograd domain would take four times the memory of the encoder; computing them
+    // takes a twentieth of a run.
     const session = await openSession(graph, file, { ...options, folded: false });
     free([graph]);
     return session;
@@ -74,7 +76,7 @@ export async function openEncoder(path: string, options: SessionOptions = {}): P
     encode,
     embed: (sources, surroundings = {}) => embed(sources, metadata, encode, surroundings),
     async close() {
-      const other = await many?.catch(() => few); // who asked was told
+      const other = await many?.catch(() => few); // the caller of `encode` got the error
       for (const session of new Set([few, other ?? few])) await session.close();
     },
   };

@@ -28,8 +28,8 @@ export interface ArtifactSpec {
   /** A name, or all its settings. @default the encoder's choice, else the method's */
   readonly optimizer?: string | OptimizerChoice;
   /**
-   * Each step goes through its batch in so many pieces, which must divide it; with the losses, gradients and batch
-   * statistics of the whole. `piecesFor` chooses what is fastest. @default 1
+   * Each step goes through its batch in so many chunks (pieces), which must divide it; losses, gradients and batch
+   * statistics are those of the whole batch. `piecesFor` chooses what is fastest. @default 1
    */
   readonly pieces?: number;
 }
@@ -76,11 +76,11 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
   };
 }
 
-/** Values of the largest tensor of a piece, 2 MB: what is made of it stays in the cache of most processors. */
+/** Values of the largest tensor of a chunk, 2 MB: what is computed from it stays in the cache of most processors. */
 const PIECE = 2 ** 19;
-/** Of views, whose operators are few, and of what the encoder makes of a view: more make graphs large, products small. */
+/** Of views, whose operators are few, and of the encoder: more chunks make graphs large and matrix products small. */
 const MOST_PIECES = { views: 32, encoder: 8 };
-/** Images of the encoder's, given the values of one: products of fewer are slower. */
+/** The fewest images in a chunk of the encoder, given the values of one image: products of fewer are slower. */
 const leastImages = (widest: number): number => (widest > PIECE ? 2 : 4);
 
 /** The pieces for a step of `batch` images, a power of two: few enough to divide it, many enough to stay in the cache. */
@@ -97,7 +97,7 @@ export function piecesFor(spec: ArtifactSpec, batch: number): number {
   return count;
 }
 
-/** Of those, the encoder's, which puts some together again where views are larger than what it makes of one. */
+/** The encoder's number of pieces: it puts some together again where views are larger than what it computes from one. */
 function encoderPieces(spec: ArtifactSpec): number {
   const { pieces = 1 } = spec;
   if (pieces === 1) return 1;
@@ -107,7 +107,7 @@ function encoderPieces(spec: ArtifactSpec): number {
   return count;
 }
 
-/** For an image: values of its views, of those that are large, and of the widest map that the encoder makes of one. */
+/** For an image: values of its large views, and of the widest feature map that the encoder computes from one. */
 function valuesOf({ method, encoder }: ResolvedSpec): { viewed: number; widest: number } {
   const { name, imageSize } = encoder;
   const viewed = methodNamed(method.name)

@@ -1,14 +1,15 @@
-/** Which state a step may write its next value over, and gradients that let it be the parameters too. */
+/** Which state a step may update in place, and gradients ordered so that large parameters can be too. */
 import { elements } from "../graph/dims.ts";
 import { reach, takenBy } from "../graph/model.ts";
 import type { Node, Tensor } from "../graph/tensor.ts";
 import { after } from "../ops/movement.ts";
 
 /**
- * The state tensors that are read for their next value only, or for what it needs: once it is written, none reads them.
+ * The state tensors that a step may overwrite with their next value: all that reads one is needed for that value, so
+ * that nothing reads it later.
  *
  * @param next the next value of each state tensor
- * @param outputs all that the step puts out
+ * @param outputs all outputs of the step
  */
 export function writableInPlace(
   next: ReadonlyMap<Tensor, Tensor>,
@@ -31,14 +32,15 @@ export function writableInPlace(
   );
 }
 
-/** Parameters of fewer values, 256 KB, are not worth the nodes. */
+/** Parameters of fewer values (256 KB) are not worth the nodes. */
 const LEAST_VALUES = 2 ** 16;
 
 /**
- * Gradients that are known only once all else that reads their parameter is made, where the parameter is large: what is made of
- * them may be written over it. Else an input gradient, which takes the weights as they were, may come after their update.
+ * The gradients of large parameters, made to wait until everything else that reads the parameter is computed, so that
+ * the next value may be written over it. Otherwise the gradient with respect to a layer's input, which takes the
+ * weights as they were, may come after their update.
  *
- * @param outputs all that the step puts out besides next values of the parameters
+ * @param outputs all outputs of the step besides next values of the parameters
  */
 export function settled(
   params: readonly Tensor[],
@@ -55,7 +57,8 @@ export function settled(
     const others = (tensor: Tensor): Tensor[] =>
       readersOf(tensor).flatMap((reader) => {
         const made = reader.outputs[0]!;
-        // What is waited for is held until then: better than a kernel at points is what is made of it.
+        // What is waited for is held until then. A kernel in the Winograd domain is large: better to wait for what is
+        // computed from it.
         const passes = isView(reader) || (isLarger(made, grad) && readersOf(made).length > 0);
         if (passes) return reader.outputs.flatMap(others);
         return isNeeded(reader, place) ? [] : made;
@@ -64,7 +67,7 @@ export function settled(
   });
 }
 
-/** Who reads a tensor. */
+/** The nodes that read a tensor. */
 function readersIn(nodes: readonly Node[]): (tensor: Tensor) => readonly Node[] {
   const readers = new Map<Tensor, Node[]>();
   for (const node of nodes)
@@ -77,7 +80,7 @@ function readersIn(nodes: readonly Node[]): (tensor: Tensor) => readonly Node[] 
   return (tensor) => readers.get(tensor) ?? [];
 }
 
-/** Whether tensor i of those wanted needs a node. */
+/** Whether the i-th of the wanted tensors depends on a node. */
 function needsIn(nodes: readonly Node[], wanted: readonly Tensor[]): (node: Node, i: number) => boolean {
   const needed = new Map<Tensor, bigint>(); // bit i: by tensor i
   const need = (tensor: Tensor, bits: bigint) => needed.set(tensor, (needed.get(tensor) ?? 0n) | bits);
@@ -92,10 +95,10 @@ function needsIn(nodes: readonly Node[], wanted: readonly Tensor[]): (node: Node
   return (node, i) => ((needOf(node) >> BigInt(i)) & 1n) === 1n;
 }
 
-/** A value of the result is made of those at its place. */
+/** Operators each of whose output values depends on the input values at the same index alone. */
 const ELEMENTWISE = new Set(["Add", "Sub", "Mul", "Div"]);
 
-/** Whether it surely is. */
+/** Whether a surely has more values than b. */
 const isLarger = (a: Tensor, b: Tensor): boolean => {
   const [of, than] = [elements(a.shape), elements(b.shape)];
   return typeof of === "number" && typeof than === "number" && of > than;
@@ -103,7 +106,7 @@ const isLarger = (a: Tensor, b: Tensor): boolean => {
 
 const sameShape = (a: Tensor, b: Tensor): boolean => a.shape.join() === b.shape.join();
 
-/** Whether the runtime may leave the node out: who reads its result then reads what it was given. */
+/** Whether the runtime may remove the node: what reads its output then reads its input. */
 const isView = ({ op: { type }, inputs }: Node): boolean =>
   ["Identity", "Reshape", "Transpose"].includes(type) ||
   (["Mul", "Div"].includes(type) && inputs.some((t) => t?.source.kind === "constant"));

@@ -1,4 +1,4 @@
-/** A training step as graphs: forward, backward and update in one, or in parts for batches larger than memory. */
+/** A training step as graphs: forward pass, backward pass and update in one, or in four for batches larger than memory. */
 import { expected } from "../errors.ts";
 import { type BuildOptions, buildModel, encodeModel, reach } from "../graph/model.ts";
 import { input, scalar, type Tensor } from "../graph/tensor.ts";
@@ -28,14 +28,14 @@ const inputsOf = (scope: TrainingScope): readonly Tensor[] => [
   ...scope.inputs,
 ];
 
-/** Gives each parameter its next value by its gradient, in the order of `scope.params`. */
+/** Gives each parameter its next value from its gradient, in the order of `scope.params`. */
 function optimize(scope: TrainingScope, choice: OptimizerChoice, grads: readonly Tensor[]): void {
   const optimizer = optimizers[choice.name]!;
   const byParam = new Map<State, Tensor>(scope.params.map((p, i) => [p, grads[i]!]));
   applyOptimizer(scope, optimizer, optimizer.config.parse(choice.config ?? {}), byParam, choice);
 }
 
-/** The method's loss in the scope, its gradients, and the optimizer's update: what the step puts out, by name. */
+/** The method's loss in the scope, its gradients, and the optimizer's update: the step's outputs by name. */
 export function trainingStep<C>(scope: TrainingScope, method: Method<C>, config: C, choice: OptimizerChoice) {
   const step = method.build(scope, config);
   const [tensors, values] = [scope.params.map((p) => p.tensor), scope.params.map((p) => p.value)];
@@ -50,9 +50,9 @@ interface Part {
 }
 
 /**
- * The same step in four graphs that cache the gradients by the method's cuts (Gao et al. 2021, arXiv 2101.06983): the
- * loss is that of the whole batch, while each graph that sees images sees a few. Batch normalisation then takes the
- * statistics of those few.
+ * The same step in four graphs that cache the gradients with respect to the method's cuts (gradient caching, Gao et
+ * al. 2021, arXiv 2101.06983): the loss is that of the whole batch, while each graph that sees images sees a
+ * micro-batch. Batch normalisation then takes the statistics of the micro-batch.
  */
 export function stepInParts<C>(
   scope: TrainingScope,
@@ -82,7 +82,8 @@ export function stepInParts<C>(
   const ofImages = updated.filter((s) => !ofCuts.includes(s));
 
   const seeds = step.cut.map((t, i) => input(gradientOf(`cut${i}`), "float32", t.shape)); // as the cuts
-  // Its gradient by a parameter is the loss's, for `seeds` are the loss's gradients by the cuts.
+  // Its gradients with respect to parameters are the loss's, because `seeds` are the gradients of the loss with
+  // respect to the cuts.
   const stand = step.cut.map((t, i) => reduceSum(mul(t, seeds[i]!))).reduce(add, scalar(0)); // []
   const { params } = scope;
   const grads = gradients(
@@ -123,7 +124,7 @@ const gradientOf = (name: string): string => `gradient.${name}`;
 const named = (names: readonly string[], tensors: readonly Tensor[]): Tensors =>
   Object.fromEntries(names.map((name, i) => [name, tensors[i]!]));
 
-/** The bytes of the parts. */
+/** The encoded graphs of the parts. */
 export const encodeParts = (parts: Record<Exclude<StepGraph, "step">, Part>, name: string) =>
   Object.fromEntries(
     Object.entries(parts).map(([part, { outputs, options }]) => [

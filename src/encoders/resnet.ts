@@ -15,8 +15,8 @@ import type { Encoder } from "./encoder.ts";
 const PAPER = "Deep Residual Learning for Image Recognition, arXiv 1512.03385";
 
 /**
- * A block gives the two terms of its sum, [n, out, h / stride, w / stride]. Its stride leaves half as many values of an
- * image, and so half as many pieces.
+ * A block gives the two terms of its sum, [n, out, h / stride, w / stride]. A stride of 2 with twice the channels
+ * leaves half the values of an image, and so half as many pieces.
  */
 type Block = (s: Scope, x: Tensor, width: number, stride: number) => readonly [Tensor, Tensor];
 type Shortcut = (s: Scope, x: Tensor, out: number, stride: number) => Tensor;
@@ -75,7 +75,7 @@ function resnet(name: string, { block, stages, width, expansion }: Plan): Encode
     name,
     paper: PAPER,
     features: width * 2 ** (stages.length - 1) * expansion,
-    // The first stage's output; of large images the stem's has as many, or more.
+    // The first stage's output. The stem's output for large images has as many values, or more.
     widest: (size) => width * expansion * (size <= SMALL ? size : size / 4) ** 2,
     anySize: true,
     build: (s, views, imageSize) => {
@@ -90,7 +90,7 @@ function resnet(name: string, { block, stages, width, expansion }: Plan): Encode
             s.in(`${i}`, () => {
               const [inner, outer] = block(s, x, width * 2 ** stage, stride);
               const join = () => byPieces([inner, outer], (a, b) => relu(add(a, b))); // [n, out, h', w']
-              // Of two blocks one is held: from it the other is a sum away.
+              // Every other block's output is recomputed for the backward pass: it is one sum away from what is held.
               return i % 2 === 1 ? transient(join) : join();
             }),
           );

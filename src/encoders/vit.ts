@@ -41,7 +41,8 @@ function attention(s: Scope, x: Tensor, heads: number): Tensor {
   const qkv = linear(s, "qkv", x, { out: 3 * width, init: SMALL_NORMAL }); // [n, t, 3 width]
   const split = reshape(qkv, [n, t, 3 * heads, width / heads]); // [n, t, 3 heads, d]
   const [q, k, v] = chunk(transpose(split, [0, 2, 1, 3]), 1, 3); // [n, heads, t, d] each
-  // Made again for the backward pass: the weights of all pairs of tokens are large, and few of the operations.
+  // Recomputed for the backward pass: the attention weights of all pairs of tokens are large, and few of the
+  // operations.
   const mixed = transient(() => {
     const weights = softmax(mul(matmul(q!, swap(k!)), 1 / Math.sqrt(width / heads))); // [n, heads, t, t]
     return transpose(matmul(weights, v!), [0, 2, 1, 3]); // [n, t, heads, d]

@@ -93,7 +93,7 @@ export function countUses(graph: GraphProto, uses = new Map<string, number>()): 
   return uses;
 }
 
-/** What a BatchNormalization computes, if it is the form of inference with constants. */
+/** What a BatchNormalization computes, if it is in inference form and its parameters are constants. */
 function affineOf(node: NodeProto, lookup: Lookup): Affine | undefined {
   if (node.opType !== "BatchNormalization" || node.domain !== "") return undefined;
   if (attribute(node, "training_mode")?.i || node.output.length !== 1) return undefined;

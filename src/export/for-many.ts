@@ -1,4 +1,4 @@
-/** A frozen encoder as it runs fastest on many images at once. The file keeps to plain convolutions. */
+/** A frozen encoder in the form that is fastest for many images at once. The file keeps to plain convolutions. */
 import { isDeepStrictEqual } from "node:util";
 import { toBinary } from "@bufbuild/protobuf";
 import { type GraphProto, type NodeProto, NodeProtoSchema, type TensorProto } from "onnx-buf";
@@ -11,10 +11,13 @@ import { winogradConv, winogradPays } from "../ops/winograd.ts";
 import type { Shape } from "../spec.ts";
 import { sizesOf } from "./constants.ts";
 
-/** Images from which on it is faster. Of a few, kernels at their points take the time: four times the values. */
+/**
+ * From so many images on it is faster. With fewer, transforming the kernels to the Winograd domain, to four times the
+ * values, takes too long.
+ */
 export const MANY = 16;
 
-/** What minimal filtering computes. */
+/** The attributes of convolutions that Winograd convolution can replace. */
 const PLAIN: Attributes = {
   kernel_shape: [3, 3],
   strides: [1, 1],
@@ -24,34 +27,35 @@ const PLAIN: Attributes = {
 };
 
 /**
- * Whether a map is deep enough, measured: more so than in training, whose gradients gain as well, for a bias, a sum and
- * ReLU are done within the runtime's convolution and are passes of their own after minimal filtering.
+ * Whether a feature map is deep enough, as measured. More is asked for than in training, where gradients gain as
+ * well: the runtime's convolution fuses bias, sum and ReLU, which are passes of their own after a Winograd
+ * convolution.
  */
 const isDeep = (channels: number, size: number) => channels >= Math.max(128, 4 * size);
 
 /**
- * The bytes of a frozen encoder with its deep convolutions by minimal filtering: the same features but for rounding.
- * Undefined if it has none that gain, or does not tell the sizes of its maps.
+ * The bytes of a frozen encoder with its deep convolutions as Winograd convolutions: the same features but for
+ * rounding. Undefined if it has none that gain, or does not state the sizes of its feature maps.
  */
 export function forMany(encoder: Uint8Array): Uint8Array | undefined {
   const constants: TensorProto[] = [];
   const changed = changeNodes(encoder, ({ nodes, initializers, shapes, attributesOf }) => {
     const kernels = new Map(initializers.map((tensor) => [tensor.name, sizesOf(tensor)]));
-    const byFiltering = (node: EncodedNode): readonly (EncodedNode | NewNode)[] => {
+    const byWinograd = (node: EncodedNode): readonly (EncodedNode | NewNode)[] => {
       const { opType, domain, input: from } = node;
       const fits = opType === "Conv" && domain === "" && isDeepStrictEqual(attributesOf(node), PLAIN);
-      const filtered = fits && filteredConv(node, shapes.get(from[0]!), kernels.get(from[1]!));
-      if (!filtered) return [node];
-      constants.push(...filtered.initializer);
-      return filtered.node.map(encoded);
+      const faster = fits && winogradGraph(node, shapes.get(from[0]!), kernels.get(from[1]!));
+      if (!faster) return [node];
+      constants.push(...faster.initializer);
+      return faster.node.map(encoded);
     };
-    return { nodes: nodes.flatMap(byFiltering), initializers: constants, shapes: new Map() };
+    return { nodes: nodes.flatMap(byWinograd), initializers: constants, shapes: new Map() };
   });
   return constants.length > 0 ? changed : undefined;
 }
 
-/** What takes the place of a convolution of x by w, where that pays: nodes, and their constants. */
-function filteredConv(
+/** What replaces a convolution of x by w, where that is faster: nodes, and their constants. */
+function winogradGraph(
   { input: from, output: [to] }: EncodedNode,
   xShape: Shape | undefined,
   wShape: Shape | undefined,

@@ -6,7 +6,7 @@ import type { TensorData } from "../files/safetensors.ts";
 import { DATA_TYPES, decodeModel, encodeModel, type ModelProto, tensorProto } from "../graph/model.ts";
 import { countUses, foldBatchNorms } from "./fold.ts";
 
-/** The input that stays one. */
+/** The input that remains an input. */
 const IMAGES = "images";
 const WHERE = "encode.onnx";
 

@@ -26,7 +26,7 @@ export interface Step {
   readonly embedding: Tensor;
   /**
    * Tensors [n, ...], row i from image i, through which alone the loss, the metrics and the embedding depend on the
-   * images: with them a batch may be larger than memory.
+   * images: with them a step can take micro-batches of a batch larger than memory.
    */
   readonly cut?: readonly Tensor[];
 }

@@ -19,7 +19,7 @@ import { fraction, randomView, SMALL, share } from "./views.ts";
 
 const config = (imageSize: number) =>
   z.strictObject({
-    /** Nine shuffled patches, or the image turned by 0 to 3 quarters. */
+    /** Nine shuffled patches, or the image rotated by 0 to 3 quarter turns. */
     transform: z.enum(["jigsaw", "rotation"]).default("jigsaw"),
     /**
      * "softmax": the paper's equations 4 and 5. "nce": with a constant partition function, as the authors' code has it.

@@ -1,6 +1,7 @@
 /**
- * RotNet (Gidaris et al. 2018, arXiv 1803.07728): each image is turned by 0 to 3 quarters, and the network tells by how
- * many. The turns move pixels and never blend them: interpolation would leave traces that give the answer away.
+ * RotNet (Gidaris et al. 2018, arXiv 1803.07728): each image is rotated by 0 to 3 quarter turns, and the network
+ * tells by how many. Rotations move pixels and never blend them: interpolation would leave traces that give the
+ * answer away.
  */
 import * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
@@ -16,7 +17,7 @@ const QUARTERS = [0, 1, 2, 3];
 
 const config = (imageSize: number) =>
   z.strictObject({
-    /** All four turns of each image in a batch (small images, as the paper), or one at random. */
+    /** All four rotations of each image in a batch (small images, as the paper), or one at random. */
     turns: z.enum(["all", "one"]).default(imageSize <= SMALL ? "all" : "one"),
     /**
      * Least share of the image's area in a crop; 0.08. Small images: 0.6, for the paper's crop of 32 px anywhere in an
@@ -65,7 +66,7 @@ export const rotation: Method<Config> = {
   },
 };
 
-/** Views turned by each number of quarters, and that number for each row: [4n, 3, s, s] and [4n]. */
+/** Views rotated by each number of quarter turns, and that number for each row: [4n, 3, s, s] and [4n]. */
 function allTurns(view: Tensor, like: Tensor): [views: Tensor, labels: Tensor] {
   const views = QUARTERS.map((k) => turned(view, k)); // [n, 3, s, s] each
   const labels = QUARTERS.map((k) => add(zerosLike(like), k)); // [n] each

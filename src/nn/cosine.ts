@@ -1,4 +1,4 @@
-/** What methods without negatives compare by. */
+/** The similarity that methods without negatives maximise. */
 import type { Tensor } from "../graph/tensor.ts";
 import { mul } from "../ops/elementwise.ts";
 import { normalize, reduceMean, reduceSum } from "../ops/reduce.ts";

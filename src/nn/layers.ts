@@ -34,7 +34,7 @@ export const conv = (s: Scope, name: string, x: Tensor, { out, kernel, ...option
     const w = s.param("weight", [out, perGroup, kernel, kernel], kaimingNormal(out * kernel * kernel));
     if (s.mode === "training" && winogradPays(x, w, options)) return winogradConv(x, w); // [n, out, h', w']
     const build = () => byPieces([x], (piece) => ops.conv(piece, w, options)); // [n, out, h', w']
-    // Of the few values and the many that it makes of them, the few are held.
+    // A convolution with many more output than input values is recomputed for the backward pass: its input is held.
     const { stride = 1, groups = 1 } = options;
     return out >= 4 * perGroup * groups * stride ** 2 ? transient(build) : build();
   });
@@ -49,8 +49,8 @@ export interface BatchNormOptions {
 
 /**
  * Batch normalisation over all axes but the second; running averages hold the unbiased variance, as PyTorch's do.
- * Where the batch is split in g parts, part i holds the rows i, i + g, ..., and running averages take the parts' mean.
- * In pieces where x is; the statistics are of all.
+ * Where the batch is split in g parts, part i holds the rows i, i + g, ..., and running averages take the parts'
+ * mean. In pieces where x is; the statistics are those of all pieces together.
  */
 export const batchNorm = (
   s: Scope,
@@ -79,7 +79,7 @@ export const batchNorm = (
     return splits === 1 ? batch.y : byPieces([batch.y, x], (y, piece) => reshape(y, piece.shape, piece)); // as x
   });
 
-/** `batchNorm`, then ReLU, whose output is not held for the backward pass either. */
+/** `batchNorm`, then ReLU; its output, too, is recomputed for the backward pass. */
 export function batchNormRelu(s: Scope, name: string, x: Tensor): Tensor {
   const y = batchNorm(s, name, x); // as x
   return transient(() => byPieces([y], relu));
@@ -117,7 +117,7 @@ export const linear = (
     return reshape(y, [...x.shape.slice(0, -1), out], x); // [..., out]
   });
 
-/** Layer normalisation of the last axis; not held for the backward pass. */
+/** Layer normalisation of the last axis; recomputed for the backward pass. */
 export const layerNorm = (s: Scope, name: string, x: Tensor): Tensor =>
   s.in(name, () => {
     const size = fixed(x.shape.at(-1), "number of features");

@@ -14,7 +14,7 @@ export interface Contrast {
 }
 
 /**
- * Cross-entropy of logits [n, classes] by labels float32 [n] (whole numbers from 0), averaged over the rows; the
+ * Cross-entropy of logits [n, classes] with labels float32 [n] (whole numbers from 0), averaged over the rows; the
  * accuracy is that of the greatest logit.
  */
 export function crossEntropy(logits: Tensor, labels: Tensor): Contrast {
@@ -39,7 +39,7 @@ export function infoNce(
   return ofHits(hit, concat([hit, rest], 1)); // [n, 1 + m]
 }
 
-/** Of logits [n, k], one of them each row's `hit` [n, 1]. */
+/** Cross-entropy and accuracy of logits [n, k], one of which is each row's `hit` [n, 1]. */
 function ofHits(hit: Tensor, logits: Tensor): Contrast {
   const best = reduceMax(logits, { axes: [1], keep: true }); // [n, 1]
   const accuracy = reduceMean(cast(greaterOrEqual(hit, best), "float32")); // []

@@ -12,17 +12,17 @@ export interface Hyperparameters {
   /** Not applied to parameters of one axis (biases, normalisation). */
   readonly weightDecay: number;
   readonly warmupEpochs: number;
-  /** The learning rate at the end of its cosine, over the peak. @default 0 */
+  /** The learning rate at the end of its cosine, as a share of the peak. @default 0 */
   readonly finalLr?: number;
   /** In place of the cosine: multiplied by `factor` at each share of the run in `at`. */
   readonly drops?: { readonly factor: number; readonly at: readonly number[] };
-  /** The learning rate of parameters of one axis, over that of the others. @default 1 */
+  /** The learning rate of parameters of one axis, as a multiple of that of the others. @default 1 */
   readonly biasLr?: number;
 }
 
 export interface Optimizer {
   readonly config: z.ZodType<Record<string, number | boolean>>;
-  /** For all parameters of the same rates: what gives one's next value, and updates its slots on the way. */
+  /** For all parameters with the same rates: a function that gives a parameter's next value and updates its slots. */
   readonly step: (rates: Rates, config: never) => Update;
 }
 type Update = (s: Scope, param: State, grad: Tensor) => Tensor;
@@ -115,7 +115,7 @@ const adamw = define({
 
 export const optimizers: Readonly<Record<string, Optimizer>> = { sgd, lars, adamw };
 
-/** Updates every parameter of the scope by its gradient, in the name scope "update". */
+/** Updates every parameter of the scope from its gradient, in the name scope "update". */
 export function applyOptimizer(
   s: Scope,
   optimizer: Optimizer,

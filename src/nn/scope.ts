@@ -1,4 +1,4 @@
-/** Where a graph's state is collected as its layers are built. */
+/** Collects a graph's state as its layers are built. */
 import { sameShape, showShape } from "../graph/dims.ts";
 import { currentScope, input, inScope, ShapeError, type Tensor } from "../graph/tensor.ts";
 import { add, greater, mul, sub, where } from "../ops/elementwise.ts";
@@ -8,7 +8,7 @@ import type { Init, Role, Rows, ScalarEntry, Schedule, StateEntry } from "../spe
 export interface State extends Omit<StateEntry, "next"> {
   /** Its value at the start of the step. */
   readonly tensor: Tensor;
-  /** What the graph computes with and the optimizer updates: the tensor, or its projection. */
+  /** What the graph reads and the optimizer updates: the tensor, or its projection. */
   readonly value: Tensor;
   /** Its value after the step, once `update` gave it. */
   next: Tensor | undefined;
@@ -23,15 +23,15 @@ export type Mode = "training" | "evaluation";
 /** How what is built within `Scope.with` differs from the rest. */
 export interface Traits {
   /**
-   * In place of each parameter stands its moving average, first updated with this share of the old value, float32 [].
-   * No gradient passes. Buffers are its own, and not averaged.
+   * Parameters are replaced by their moving averages, which are first updated with this share of the old value,
+   * float32 []. No gradient passes. Buffers, such as running statistics, are separate ones and not averaged.
    */
   readonly average?: Tensor;
   /** Batch normalisation splits the batch into this many parts, each with statistics of its own. */
   readonly splits?: number;
   /** The learning rate of parameters stays at its peak. */
   readonly constantRate?: boolean;
-  /** Parameters and their slots stand still while this is 0, float32 []. */
+  /** Parameters and their optimizer state keep their values while this is 0, float32 []. */
   readonly trains?: Tensor;
 }
 
@@ -116,7 +116,7 @@ export class Scope {
     return { own, others: this.others.get(path)! };
   }
 
-  /** What an optimizer keeps for a parameter. */
+  /** State that an optimizer keeps for a parameter, such as momentum. */
   slot(of: State, name: string): Tensor {
     const { traits } = of;
     const kept = { init: { kind: "constant", value: 0 }, traits } as const;
@@ -137,7 +137,7 @@ export class Scope {
     state.next = trains ? where(greater(trains, 0), next, tensor) : next;
   }
 
-  /** As `update`, from the value that earlier calls gave it: for a layer that is built several times. */
+  /** Like `update`, but from the value that earlier calls gave it: for a layer that is built several times. */
   advance(tensor: Tensor, next: (latest: Tensor) => Tensor): void {
     const state = this.all.find((s) => s.tensor === tensor);
     const latest = state?.next ?? tensor;
@@ -166,7 +166,7 @@ export class Scope {
     return [...this.fed.values()];
   }
 
-  /** What is fed of the state: each tensor, and the other rows of the banks. */
+  /** The inputs that are state: each tensor, and the other rows of the banks. */
   get inputs(): readonly Tensor[] {
     return [...this.all.map((s) => s.tensor), ...this.others.values()];
   }

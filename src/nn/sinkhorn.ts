@@ -1,4 +1,4 @@
-/** Equal shares for all: the Sinkhorn-Knopp algorithm. */
+/** The Sinkhorn-Knopp algorithm: assigns equal shares to all columns. */
 import type { Tensor } from "../graph/tensor.ts";
 import { exp, greater, sub, where } from "../ops/elementwise.ts";
 import { stopGradient } from "../ops/movement.ts";
@@ -7,7 +7,7 @@ import { logSumExp } from "../ops/reduce.ts";
 export interface SinkhornOptions {
   /** @default 3 */
   readonly iterations?: number;
-  /** float32 [rows, 1]: a row with 0 counts for nothing, so that the codes of the others are as if it were not there. */
+  /** float32 [rows, 1]: rows with 0 are left out, so that the codes of the others are as if they were not there. */
   readonly mask?: Tensor | undefined;
 }
 

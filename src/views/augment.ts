@@ -45,8 +45,8 @@ export const CHANNEL_STD = [0.229, 0.224, 0.225] as const;
 
 /**
  * A view of each image for each of the recipes, [n, 3, size, size] each, normalised: images uint8 [n, h, w, 3], a
- * recipe's parameters float32 [n, columns]. Views that take the same operators go through them together, and large
- * ones in so many pieces of the batch.
+ * recipe's parameters float32 [n, columns]. Views that take the same operators are computed together, large ones in
+ * chunks (`pieces`) of the batch.
  */
 export function augment(
   images: Tensor,
@@ -74,10 +74,13 @@ export function augment(
   return views;
 }
 
-/** Whether a piece of a batch of such views, pixels, is work enough for its operators. */
+/**
+ * Whether views of so many pixels in height and width are computed in chunks of the batch: small ones are too little
+ * work for an operator.
+ */
 export const isLarge = inBlocks;
 
-/** What of a recipe decides which operators its views take; the rest is in their parameters. */
+/** The part of a recipe that decides which operators its views take; the rest is in their parameters. */
 const stagesOf = ({ size, jitter, grayscale, blur, solarize, dropChannels, turn }: ViewRecipe) => ({
   size,
   hue: jitter.p > 0 && jitter.hue > 0,
@@ -156,9 +159,9 @@ const IDENTITY = table([
 const TO_GRAY = table([LUMA, LUMA, LUMA]);
 
 /**
- * The hue turned by a share of the full circle [n, 1, 1], value and chroma kept. A channel is least + chroma clip(2 - d, 0, 1)
- * if its angle is d sixths of the circle from the hue. The other way round, of red r and q = |green - blue|, both over
- * chroma, red's distance is d = (1 - r)(3 - q) + r q, for r is 1, or it is 0, or q is 1.
+ * Rotates the hue by a share of the full circle [n, 1, 1]; value and chroma are kept. A channel is least + chroma
+ * clip(2 - d, 0, 1) if its angle is d sixths of the circle from the hue. Conversely, of red r and q = |green - blue|,
+ * both over chroma, red's distance is d = (1 - r)(3 - q) + r q, for r is 1, or it is 0, or q is 1.
  */
 function turnHue(x: Tensor, turn: Tensor): Tensor {
   const n = x.shape[0]!;
@@ -181,7 +184,7 @@ function turnHue(x: Tensor, turn: Tensor): Tensor {
 
 /**
  * Gaussian blur with a kernel of a tenth of the height (an odd number of pixels), edges mirrored, as SimCLR's
- * appendix A has it; sigma [n, 1, 1], none where it is 0.
+ * appendix A has it; sigma [n, 1, 1], where 0 means no blur.
  */
 function blur(x: Tensor, sigma: Tensor, size: number): Tensor {
   const n = x.shape[0]!;
@@ -206,14 +209,14 @@ function blur(x: Tensor, sigma: Tensor, size: number): Tensor {
   return reshape(concat(across, 2), [n, 3, size, size]);
 }
 
-/** A block of pixels along a line, made of the pixels [from, to) by a matrix [n, block, to - from]. */
+/** A block of outputs along an axis: the pixels [from, to) times a matrix [n, block, to - from]. */
 interface Band {
   readonly from: number;
   readonly to: number;
   readonly matrix: Tensor;
 }
 
-/** A line blurred by weights [n, r + 1] of distances, its ends mirrored; large ones block by block. */
+/** Blur along an axis by weights [n, r + 1] of distances, its ends mirrored; large views block by block. */
 function bandsOf(weights: Tensor, size: number, radius: number): readonly Band[] {
   const block = inBlocks(size) ? BLOCK : size;
   return Array.from({ length: size / block }, (_, i) => {
@@ -230,7 +233,7 @@ function bandsOf(weights: Tensor, size: number, radius: number): readonly Band[]
   });
 }
 
-/** A place within a line, mirrored at the ends, which are not repeated. */
+/** The index within a line, mirrored at the ends, which are not repeated. */
 const mirror = (i: number, size: number): number => {
   const inside = i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i;
   return Math.min(size - 1, Math.max(0, inside));
@@ -246,8 +249,8 @@ function solarize(x: Tensor, flag: Tensor): Tensor {
 const FAINT = 0.01;
 
 /**
- * Keeps the channel 1 to 3 that [n, 1, 1] names (0 keeps all) and puts its mean and faint noise, one fixed draw, in
- * place of the other two, as Doersch et al. 2015 (section 3.1) do against chromatic aberration.
+ * Keeps the channel 1 to 3 that [n, 1, 1] names (0 keeps all). The other two become its mean and faint noise, one
+ * fixed draw, as Doersch et al. 2015 (section 3.1) do against chromatic aberration.
  */
 function keepChannel(x: Tensor, channel: Tensor): Tensor {
   const [n, , height, width] = x.shape as [Dim, number, number, number];

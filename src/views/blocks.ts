@@ -1,6 +1,6 @@
 /**
- * Lines of large views in blocks: the outputs of a block are made together, from one window of inputs. What each output
- * takes from all others is zero, and so not multiplied.
+ * Large views in blocks along an axis: the outputs of a block are computed together, from one window of inputs. The
+ * weights of all other inputs are zero, and so not multiplied.
  */
 import { multiplyDims } from "../graph/dims.ts";
 import type { Tensor } from "../graph/tensor.ts";
@@ -10,12 +10,13 @@ import { reshape, transpose } from "../ops/movement.ts";
 /** Outputs of a block. */
 export const BLOCK = 32;
 
-/** Whether lines of that many outputs are made in blocks. */
+/** Whether so many outputs along an axis are computed in blocks. */
 export const inBlocks = (size: number): boolean => size % BLOCK === 0 && size >= 3 * BLOCK;
 
 /**
- * Windows of lines [..., blocks, window, m] by weights [..., blocks, 32, window] -> [..., m, size]. Turned on the way, so
- * that runs of 32 values are moved rather than single ones. Symbolic sizes are read off `from` and the windows.
+ * Products of windows [..., blocks, window, m] with weights [..., blocks, 32, window] -> [..., m, size]. Computed
+ * transposed, so that the blocks are put in place by copying runs of 32 values rather than single ones. Symbolic
+ * sizes are read from the windows and `from`.
  */
 export function byBlock(windows: Tensor, weights: Tensor, ...from: readonly Tensor[]): Tensor {
   const apart = matmul(swap(windows), swap(weights)); // [..., blocks, m, 32]

@@ -1,7 +1,7 @@
 /**
- * A box of each image scaled to a square by bilinear interpolation with antialiasing: each output is a mean of the
- * pixels around its centre, under a triangle as wide as the step between outputs (at least one pixel), nothing from
- * outside the box. Axis by axis, as products with matrices of weights.
+ * Scales a box of each image to a square by bilinear interpolation with antialiasing: each output is a mean of the
+ * pixels around its centre, weighted by a triangle as wide as the step between outputs (at least one pixel), with
+ * nothing from outside the box. Axis by axis, as products with matrices of weights.
  */
 import { multiplyDims } from "../graph/dims.ts";
 import { constant, type Tensor } from "../graph/tensor.ts";
@@ -36,12 +36,12 @@ export interface Span {
   readonly flip: Tensor;
 }
 
-/** Takes bytes to [0, 1] on the way. */
+/** Scales bytes to [0, 1]. */
 const BYTE = 1 / 255;
 
 /**
- * Images uint8 [n, h, w, 3], each in so many views, or one box for all; values in [0, 1], [views n, 3, size, size].
- * Each output of large views is taken from the pixels near it alone; `name` is for the sizes that this takes.
+ * Images uint8 [n, h, w, 3] -> [views n, 3, size, size] with values in [0, 1]: a box for each of an image's `views`,
+ * or one box for all images. Large views are computed in blocks; `name` is for the symbolic sizes of their windows.
  */
 export function resample(
   images: Tensor,
@@ -68,7 +68,7 @@ function whole(images: Tensor, rows: Span, columns: Span, size: number, views: n
   return reshape(matmul(planes, swap(across)), [all, 3, size, size]);
 }
 
-/** From whole images, for a small part of it each output: from gathered windows. */
+/** In blocks: each block of outputs from a window that is gathered from the image. */
 function byBlocks(
   images: Tensor,
   rows: Span,
@@ -94,9 +94,9 @@ function byBlocks(
 }
 
 /**
- * For each block of outputs the rows that its window covers, int64 [views n, blocks, window], of a table with the axis's
- * pixels for each of its `owners` [views n]; and their weights [views n, blocks, 32, window]. The window is as wide as
- * the largest box needs.
+ * For each block of outputs the rows that its window covers, int64 [views n, blocks, window], of a table that has all
+ * pixels of the axis for each of its `owners` [views n]; and their weights [views n, blocks, 32, window]. The window
+ * is as wide as the largest box needs.
  */
 function windows(
   images: Tensor,
@@ -117,14 +117,14 @@ function windows(
   const centre = reshape(centres(span, size), [all, blocks, BLOCK, 1]); // [views n, blocks, 32, 1]
   const support = supportOf(wide, size); // [views n, 1, 1, 1]
   const first = floor(sub(reduceMin(centre, { axes: [2], keep: true }), support)); // [views n, blocks, 1, 1]
-  // A block's steps, a triangle at either end, and a pixel for each of the two that are rounded.
+  // The steps between a block's outputs, a triangle at either end, and a pixel for each end that is rounded.
   const step = div(span.length, size); // [views n, 1, 1]
   const reach = add(mul(step, BLOCK - 1), mul(maximum(step, 1), 2)); // [views n, 1, 1]
   const offsets = counting(add(floor(reduceMax(reach)), 3), `${name}.window`); // [window]
   const pixel = add(first, offsets); // [views n, blocks, 1, window]
   const weights = weigh(pixel, centre, wide, support, total); // [views n, blocks, 32, window]
   const pixels = cast(sizeOf(images, axis), "float32"); // [1]
-  const inside = minimum(maximum(pixel, 0), sub(pixels, 1)); // [views n, blocks, 1, window]; others weigh nothing
+  const inside = minimum(maximum(pixel, 0), sub(pixels, 1)); // [views n, blocks, 1, window]; pixels outside have weight 0
   const place = add(mul(reshape(owners, [all, 1, 1, 1]), pixels), inside); // [views n, blocks, 1, window]
   return { weights, places: cast(reshape(place, [all, blocks, offsets.shape[0]!], place), "int64") };
 }
@@ -135,7 +135,7 @@ function matrix(images: Tensor, axis: number, size: number, span: Span, total = 
   return weigh(pixel, centres(span, size), span, supportOf(span, size), total);
 }
 
-/** Where outputs have their centres, pixels from the edge, [views n, size, 1]. */
+/** Centres of the outputs, pixels from the edge, [views n, size, 1]. */
 function centres({ start, length, flip }: Span, size: number): Tensor {
   const output = constant(
     Float32Array.from({ length: size }, (_, i) => i + 0.5),
@@ -158,7 +158,7 @@ function weigh(
   total: number,
 ): Tensor {
   const middle = add(pixel, 0.5); // as pixel
-  const triangle = relu(sub(support, abs(sub(middle, centre)))); // [..., outputs, pixels], its height left to the sums
+  const triangle = relu(sub(support, abs(sub(middle, centre)))); // [..., outputs, pixels], normalised below
   const half = mul(length, 0.5); // as length
   const inside = isPositive(sub(half, abs(sub(middle, add(start, half))))); // [..., 1, pixels]
   const weights = mul(triangle, inside); // [..., outputs, pixels]

@@ -36,7 +36,7 @@ export function sampleView(
   const channel = recipe.dropChannels && random.chance(recipe.dropChannels) ? 1 + random.integer(3) : 0;
   const turn = recipe.turn ? random.integer(4) : 0;
   const { before, hue, after } = jitter;
-  // One by one: an object with these keys, made anew for each view, would take most of the time.
+  // One by one: creating an object with these keys for each view would take most of the time.
   row[COLUMN.top] = box.top;
   row[COLUMN.left] = box.left;
   row[COLUMN.height] = box.height;
@@ -134,8 +134,8 @@ const afterSaturation = ({ gain, gray, mean }: Affine, factor: number): Affine =
 
 /**
  * Colour jitter in a random order of its four parts. Brightness, contrast and saturation are affine in the image and
- * its luma, so those before the hue's turn become one affine map and those after it another; values are clipped to
- * [0, 1] once after each of the two.
+ * its luma, so those before the hue's rotation become one affine transformation and those after it another; values
+ * are clipped to [0, 1] once after each of the two.
  */
 function sampleJitter(
   { jitter }: ViewRecipe,
