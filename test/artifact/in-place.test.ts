@@ -61,14 +61,14 @@ describe("artifact/in-place", () => {
     };
     const settle = (...others: Tensor[]) => settled([weights], [grad], others)[0]!;
 
-    it("lets weights be written over that something else reads, directly or turned", () => {
+    it("lets weights be updated in place that something else reads, directly or transposed", () => {
       const readers = [matmul(rows, weights), neg(matmul(rows, transpose(weights, [1, 0])))]; // [n, 256] each
       expect(writable(grad, ...readers)).to.equal(false);
       expect(writable(settle(readers[0]!), ...readers)).to.equal(false);
       expect(writable(settle(...readers), ...readers)).to.equal(true);
     });
 
-    it("waits for what is made of what is larger than the weights, which is not held for it", () => {
+    it("waits for what is computed from a tensor larger than the weights, which is not held for it", () => {
       const wide = concat([weights, neg(weights)], 1); // [256, 512]
       const others = [matmul(rows, wide), exp(matmul(rows, wide))]; // [n, 512] each
       const waits = settle(...others);

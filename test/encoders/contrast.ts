@@ -1,4 +1,4 @@
-/** A SimCLR-like loss through an encoder, with its gradient by every parameter. */
+/** A SimCLR-like loss through an encoder, with its gradient with respect to every parameter. */
 import { encoderNamed } from "../../src/encoders/index.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { ntXent } from "../../src/nn/losses.ts";

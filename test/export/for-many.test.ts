@@ -33,7 +33,7 @@ describe("export/for-many", () => {
     ["resnet34", 32, 23],
     ["resnet50", 32, 10],
   ] as const) {
-    it(`${name} at ${size} px: the same features, ${deep} convolutions by minimal filtering`, async () => {
+    it(`${name} at ${size} px: the same features, ${deep} Winograd convolutions`, async () => {
       const { encode, state } = encodeModelOf(name, size);
       const frozen = freezeEncoder(encode, state, {});
       const given = frozen.slice();
@@ -67,7 +67,7 @@ describe("export/for-many", () => {
     expect(forMany(one({ ...plain, kernel: 1, pad: 0 }))).to.equal(undefined);
   });
 
-  it("wants sizes of maps and of kernels that are known and agree", () => {
+  it("wants sizes of feature maps and of kernels that are known and agree", () => {
     const told = decodeModel(one({ out: 128, c: 128, pad: 1 }));
     told.graph!.valueInfo = [];
     expect(forMany(encodeModel(told))).to.equal(undefined);

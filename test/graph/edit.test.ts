@@ -19,7 +19,7 @@ const NOTHING = { initializers: [], shapes: new Map<string, Shape>() };
 const before = decodeModel(graphs.step);
 
 describe("changes to the nodes of a model", () => {
-  it("leave all else as it is, but what is told of inner values", () => {
+  it("leave all else as it is, but the stated shapes of inner values", () => {
     const changed = decodeModel(changeNodes(graphs.step, ({ nodes }) => ({ ...NOTHING, nodes })));
     const text = (model: ModelProto) => JSON.stringify(toJson(ModelProtoSchema, model));
     const untold = decodeModel(graphs.step);

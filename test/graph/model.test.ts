@@ -141,7 +141,7 @@ describe("models", () => {
     expect(Array.from(out.x!.data as Float32Array)).to.deep.equal([3]);
   });
 
-  it("tell sizes late: to the same values, by targets that no initializer holds", async () => {
+  it("keep sizes from the runtime until late: to the same values, by targets that no initializer holds", async () => {
     const [x, w] = [input("x", "float32", ["n", 4]), input("w", "float32", [4, 1])];
     const outputs = {
       y: neg(reshape(x, ["n", 2, 2])),
@@ -170,7 +170,7 @@ describe("models", () => {
     }
   });
 
-  it("tell the sizes of kernels that nodes make and, unless late, of maps that convolutions read", () => {
+  it("state the shapes of kernels that nodes compute and, unless late, of feature maps that convolutions read", () => {
     const [x, w] = [input("x", "float32", ["n", 2, 5, 4]), input("w", "float32", [3, 2, 3, 3])];
     const y = neg(conv(conv(neg(x), neg(w)), constant(new Float32Array(6), [2, 3, 1, 1])));
     const told = [false, true].map((late) => {

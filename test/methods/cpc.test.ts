@@ -151,7 +151,7 @@ describe("CPC", () => {
     return { run, feeds, encoded, scope, config };
   }
 
-  it("has InfoNCE over all patches of the batch, averaged over offsets, each with a map of its own", async () => {
+  it("has InfoNCE over all patches of the batch, averaged over offsets, each with a projection of its own", async () => {
     for (const [furthest, scale] of [
       [5, 0.1],
       [6, 0.03],

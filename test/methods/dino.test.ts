@@ -67,7 +67,7 @@ interface Side {
   readonly temperature: number;
 }
 
-/** Algorithm 1 of the paper over several crops: its loss, targets, and gradient by the rows of the last layer. */
+/** Algorithm 1 of the paper over several crops: its loss, targets, and gradient with respect to the rows of the last layer. */
 function naive(student: Side, teacher: Side, centre: readonly number[], crops: number) {
   const targets = cosines(teacher.z, teacher.w).map((row) =>
     softmax(

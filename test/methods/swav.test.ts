@@ -64,7 +64,7 @@ interface Naive {
   readonly hard?: boolean;
 }
 
-/** The loss of embeddings [crops n, dim], its codes, and its gradient by the normalised prototypes. */
+/** The loss of embeddings [crops n, dim], its codes, and its gradient with respect to the normalised prototypes. */
 function naive(embeddings: Rows, prototypes: Rows, options: Naive) {
   const { crops, temperature = 0.1, epsilon = 0.05, queues, hard = false } = options;
   const p = unit(prototypes);

@@ -127,7 +127,7 @@ describe("NT-Xent", () => {
     expect((await run(zeros, zeros, 0.1)).loss).to.be.closeTo(Math.log(3), 1e-5);
   });
 
-  it("has the gradient that central differences give, by both views and by the temperature", async () => {
+  it("has the gradient that central differences give, with respect to both views and the temperature", async () => {
     for (const temperature of [0.5, 1]) {
       await checkGradient(
         {
@@ -153,7 +153,7 @@ describe("NT-Xent", () => {
 });
 
 describe("cross-entropy", () => {
-  it("is that of the softmax, averaged over the rows, by labels fed as floats", async () => {
+  it("is that of the softmax, averaged over the rows, with labels fed as floats", async () => {
     const logits = input("logits", "float32", ["n", 3]);
     const { loss, accuracy } = crossEntropy(logits, input("labels", "float32", ["n"]));
     const run = await compile({ loss, accuracy });

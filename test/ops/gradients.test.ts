@@ -339,7 +339,7 @@ describe("gradient rules agree with central differences", () => {
     const transposes = reach(gradients(loss, [x])).nodes.filter(({ op }) => op.type === "Transpose");
     expect(transposes.length).to.equal(3); // two of the forward pass
   });
-  it("sums of pieces go image by image, and are added before the last sum", async () => {
+  it("sums over pieces go image by image, and are added before the last sum", async () => {
     const build = (x: Tensor, scale: Tensor) => byPieces([cut(x, 2)], (piece) => affine(piece, scale)); // as x
     await checkGradient({ shapes: [[4, 3, 2, 2], [3]], build }, 0);
     // Of another number of images, as other views are: these cannot be added before.
@@ -352,7 +352,7 @@ describe("gradient rules agree with central differences", () => {
     );
     expect(sums.map(({ outputs: [y] }) => y!.shape)).to.deep.equal([["n", 3], ["n", 3], [3]]);
   });
-  it("what several passes made alike, of parameters, is made again once for all", async () => {
+  it("what several passes compute alike from parameters is recomputed once for all", async () => {
     const pass = (w: Tensor) =>
       m.reshape(
         transient(() => e.exp(m.reshape(w, [3, 2]))),
@@ -364,7 +364,7 @@ describe("gradient rules agree with central differences", () => {
     const made = reach(gradients(r.reduceSum(build(w)), [w])).nodes.filter(({ op }) => op.type === "Exp");
     expect(made).to.have.length(2); // one of the forward pass
   });
-  it("by what is larger than the parameter that it is made of go on to the parameter, then are summed", async () => {
+  it("with respect to tensors larger than the parameter they are computed from go on to it before they are summed", async () => {
     const w = input("w", "float32", [1, 2 ** 16]);
     const rows = constant(
       Float32Array.from({ length: 64 }, (_, i) => i),
@@ -379,7 +379,7 @@ describe("gradient rules agree with central differences", () => {
     expect(new Set(dLarge!.data as Float32Array)).to.deep.equal(new Set([10]));
     expect(new Set(dw!.data as Float32Array)).to.deep.equal(new Set([10 * (63 * 32)]));
   });
-  it("by kernels wait until their piece has gone on to where the batch meets, and lose nothing", async () => {
+  it("with respect to kernels wait until their piece has reached the next sum over the batch, and lose nothing", async () => {
     const [c, side] = [6, 4];
     const [w1, w2] = [1, 2].map((i) => input(`w${i}`, "float32", [c, c, 3, 3])) as [Tensor, Tensor];
     const [scale, bias] = ["scale", "bias"].map((name) => input(name, "float32", [c])) as [Tensor, Tensor];

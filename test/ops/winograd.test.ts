@@ -15,7 +15,7 @@ const shapes = [
   [2, 64, 16, 16, 64],
 ] as const;
 
-describe("a convolution by minimal filtering", () => {
+describe("Winograd convolution", () => {
   for (const [n, c, h, w, out] of shapes) {
     it(`[${n}, ${c}, ${h}, ${w}] to ${out} channels is the convolution, and so are its gradients`, async () => {
       const random = randomFor("winograd", n, c, h, w);
@@ -46,7 +46,7 @@ describe("a convolution by minimal filtering", () => {
     });
   }
 
-  it("is for 3x3, stride 1, pad 1, many channels on small maps", () => {
+  it("is for 3x3, stride 1, pad 1, many channels on small feature maps", () => {
     const pays = (c: number, size: number, kernel = 3, options = {}) =>
       winogradPays(
         input("x", "float32", ["n", c, size, size]),

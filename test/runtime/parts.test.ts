@@ -45,7 +45,7 @@ async function inParts(spec: Parameters<typeof compileInParts>[0], images: numbe
   return { manifest, whole, batch, fed, results };
 }
 
-describe("a step in parts", () => {
+describe("a step in micro-batches", () => {
   const cut = {
     simclr: { hidden: 32 },
     "barlow-twins": { width: 16 },
@@ -54,7 +54,7 @@ describe("a step in parts", () => {
     simsiam: { projection: 16, predictor: 8 },
   };
   for (const [method, config] of Object.entries(cut)) {
-    it(`of ${method} equals the whole step where one part sees all images, to 1e-4`, async () => {
+    it(`of ${method} equals the whole step where one micro-batch holds all images, to 1e-4`, async () => {
       const spec = { method, encoder: "resnet20", imageSize: 16, config, optimizer: "sgd" };
       const { manifest, whole, batch, results } = await inParts(spec, 6, 6);
       // With the same convolutions: the mean of what is normalised is nothing but their rounding errors.
@@ -118,7 +118,7 @@ describe("a step in parts", () => {
     expect(data).not.to.deep.equal(fed["encoder.bn1.running_mean"]!.data);
   });
 
-  it("contrasts all images of the batch, the last of which may fill no part", async () => {
+  it("contrasts all images of the batch, where the last micro-batch may be smaller", async () => {
     const spec = { method: "simclr", encoder: "resnet20", imageSize: 16, config: { projection: 8 } };
     const { results } = await inParts(spec, 7, 3);
     expect(results.embedding!.dims).to.deep.equal([14, 8]);

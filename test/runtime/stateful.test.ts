@@ -95,7 +95,7 @@ describe("runtime/stateful", () => {
     next: "z",
   };
 
-  it("keeps what is not written over in two arrays by turns", async () => {
+  it("keeps what is not updated in place in two arrays that take turns", async () => {
     const initial = { x: floats([1, 2]) };
     const session = inPlace(await native(graph), [entry], initial);
     const found: number[][] = [];

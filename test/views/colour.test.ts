@@ -78,7 +78,7 @@ describe("colour jitter equals its parts one after the other in double precision
     });
   }
 
-  it("in each order where the recipe turns no hue", async () => {
+  it("in each order where the recipe rotates no hue", async () => {
     const drawn = await drawViews(plain(SIZE, { jitter: { ...jitterOf(1), hue: 0 } }), images, all);
     expectEqual(
       drawn.map((d) => d.found),
@@ -116,7 +116,7 @@ describe("colour jitter equals its parts one after the other in double precision
   });
 });
 
-describe("a view's affine colour maps", () => {
+describe("a view's affine colour transformations", () => {
   const source = noise(SIZE, SIZE, "affine");
   const recipe = plain(SIZE, { jitter: { ...jitterOf(1), hue: 0.5 } });
   const x = planesOf(source);
@@ -158,7 +158,7 @@ describe("a view's affine colour maps", () => {
   });
 });
 
-describe("the hue's turn", () => {
+describe("the hue's rotation", () => {
   // Gray levels, pure colours and their mixtures (ties between channels), then every pair of ties at mid levels.
   const levels = [0, 1, 64, 128, 200, 254, 255];
   const colours = [

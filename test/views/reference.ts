@@ -60,7 +60,7 @@ export const clip = (x: Planes): Planes => each(x, (v) => Math.min(1, Math.max(0
 export const grayscale = (x: Planes): Planes => [luma(x), luma(x), luma(x)];
 export const solarize = (x: Planes): Planes => each(x, (v) => (v >= 0.5 ? 1 - v : v));
 
-/** Hue, saturation and value, and back, the hue turned on the way by a share of the full circle. */
+/** Hue, saturation and value, and back, the hue rotated in between by a share of the full circle. */
 export function turnHue([red, green, blue]: Planes, turn: number): Planes {
   const turned = [red!.slice(), green!.slice(), blue!.slice()];
   red!.forEach((_, i) => {

@@ -19,7 +19,7 @@ const map = (name: string, ...sizes: Dim[]) => input(name, "float32", ["n", C, .
 /** A map normalised: a x + b per channel. */
 const normal = (x: Tensor) => batchNormTraining(x, scale, bias).y;
 
-describe("maps by channel on blocks", () => {
+describe("affine transformations per channel in NCHWc", () => {
   let block = 0;
   before(async function () {
     block = await blockOrSkip(this);

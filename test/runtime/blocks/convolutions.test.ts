@@ -18,7 +18,7 @@ const onBlocks = (graph: Uint8Array) =>
   ).length;
 const plain = (graph: Uint8Array) => countOf(graph, "Conv", "");
 
-describe("convolutions in blocks", () => {
+describe("convolutions in NCHWc", () => {
   let block = 0;
   before(async function () {
     block = await blockOrSkip(this);
@@ -43,7 +43,7 @@ describe("convolutions in blocks", () => {
     });
   }
 
-  it("and their gradients, with kernels that nodes make", async () => {
+  it("and their gradients, with kernels that nodes compute", async () => {
     const x = input("x", "float32", ["n", 16, 8, 8]); // [n, 16, 8, 8]
     const w = input("w", "float32", [32, 16, 3, 3]);
     const y = relu(conv(x, w, { pad: 1 })); // [n, 32, 8, 8]
@@ -53,7 +53,7 @@ describe("convolutions in blocks", () => {
     await expectSame(graph, block, { x: [4, 16, 8, 8], w: [32, 16, 3, 3] });
   });
 
-  it("turn a map and a kernel once for all that read them", async () => {
+  it("reorder a feature map and a kernel once for all that read them", async () => {
     const x = input("x", "float32", ["n", 16, 6, 6]);
     const [v, w] = ["v", "w"].map((name) => input(name, "float32", [16, 16, 3, 3])) as [Tensor, Tensor];
     const first = conv(x, w, { pad: 1 }); // [n, 16, 6, 6]
@@ -64,7 +64,7 @@ describe("convolutions in blocks", () => {
     await expectSame(graph, block, { x: [2, 16, 6, 6], ...sizes });
   });
 
-  it("take a value for a map here and for a kernel there", async () => {
+  it("take a value as a feature map here and as a kernel there", async () => {
     const x = input("x", "float32", [16, 16, 3, 3]);
     const graph = graphOf({ y: conv(x, x, { pad: 1 }) });
     await expectSame(graph, block, { x: [16, 16, 3, 3] });
