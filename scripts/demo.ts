@@ -1,4 +1,4 @@
-/** The main job in small: pretrain on emoji without their labels, and see what the features are worth. */
+/** The main task on a small scale: pretrain on emoji without their labels, and measure how good the features are. */
 import { rm } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";

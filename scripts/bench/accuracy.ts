@@ -1,6 +1,6 @@
 /**
  * What each method learns from the same images in the same time: `npm run bench:accuracy -- --data DIR`, DIR with
- * labelled folders train/ and test/, such as CIFAR-10. Goes on where it was cut off; writes accuracy.json and
+ * labelled folders train/ and test/, such as CIFAR-10. Resumes where it was cut off; writes accuracy.json and
  * accuracy.md into --out.
  */
 import { execFile, spawn } from "node:child_process";
@@ -37,17 +37,18 @@ interface Settings {
   readonly options?: readonly string[];
 }
 
-/** Small batches make more of few images: many steps. The defaults of some methods are meant for hundreds of epochs. */
+/** Small batches suit few images: they make many steps. The defaults of some methods are meant for hundreds of epochs. */
 const SETTINGS: Readonly<Record<string, Settings>> = {
-  // The paper's own runs of 40 epochs have a faster average and twice the rate.
+  // The paper's own runs of 40 epochs have an average that moves faster, and twice the learning rate.
   byol: { options: ["--set", "momentum=0.97", "--lr", "0.03"] },
   dino: { options: ["--set", "momentum=0.97", "--set", "outputs=512"] },
-  // The rate of a thousand epochs times ten or more, and a context that costs less than the encoder.
+  // The learning rate for a thousand epochs times ten or more, and a context network that costs less than the
+  // encoder.
   cpc: { batch: 64, options: ["--lr", "8e-4", "--set", "context=64", "--set", "blocks=3"] },
 };
 const batchOf = (method: string) => SETTINGS[method]?.batch ?? 128;
 
-/** What became of a method; percentages. */
+/** The results of a method; accuracies in percent. */
 interface Outcome extends Omit<StepCost, "secondsPerStep"> {
   readonly knn: number;
   readonly linear: number;
@@ -79,7 +80,7 @@ async function probes(encoder: string) {
   return { knn, linear: (await probe({ ...options, kind: "linear" })).top1 };
 }
 
-/** Trains through the command line, in a process of its own; goes on with a run that was cut off. */
+/** Trains through the command line, in a process of its own; resumes a run that was cut off. */
 function trained(method: string, run: string, steps: number): Promise<{ code: number; error: string }> {
   const fresh = ["--method", method, "--encoder", "resnet20", "--image-size", "32", "--data", trainDir];
   const size = ["--limit", `${limit}`, "--batch", `${batchOf(method)}`, "--steps", `${steps}`];

@@ -1,11 +1,14 @@
-/** How far apart two cores are: prints the ns that a number takes from one thread to the other, the least of some tries. */
+/**
+ * How far apart two cores are: prints the time that a number takes from one thread to the other, ns, the least of
+ * some tries.
+ */
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 
 const PASSES = 200_000;
 const TRIES = 5;
 
-/** Takes the number back. A text, for workers load no TypeScript. */
+/** Sends the number back. A string, because workers load no TypeScript. */
 const RETURN = `
   const { parentPort, workerData: shared } = require("node:worker_threads");
   parentPort.postMessage("ready");

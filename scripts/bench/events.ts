@@ -27,7 +27,7 @@ interface Event {
   };
 }
 
-/** The kernels that a profile's JSON tells of, in the order of their runs. */
+/** The kernels in a profile's JSON, in the order in which they ran. */
 export function kernelsOf(profile: string): Kernel[] {
   const events = JSON.parse(profile) as readonly Event[];
   return events.flatMap(({ cat, name, dur, args }) => {
@@ -84,14 +84,14 @@ export function layerOf({ name }: Kernel): string {
 
 export interface Total {
   readonly name: string;
-  /** All of a step. */
+  /** Of a whole step. */
   readonly ms: number;
   readonly calls: number;
   readonly gflops: number;
   readonly gbytes: number;
 }
 
-/** Kernels of some steps by a key: what each takes of a step, the slowest first. */
+/** Kernels of some steps, grouped by a key: the time that each group takes of a step, the slowest first. */
 export function totals(kernels: readonly Kernel[], steps: number, key: (kernel: Kernel) => string): Total[] {
   const groups = new Map<string, Kernel[]>();
   for (const kernel of kernels) groups.set(key(kernel), [...(groups.get(key(kernel)) ?? []), kernel]);

@@ -4,7 +4,7 @@ import { reach } from "../../src/graph/model.ts";
 import type { Node, Tensor } from "../../src/graph/tensor.ts";
 import type { Dim } from "../../src/spec.ts";
 
-/** Pixels of a window that views are resampled from, where a box is as large as its view. */
+/** Pixels of a window that large views are resampled from, where a box is as large as its view. */
 const WINDOW = 36;
 
 /** With the symbolic sizes as given. Element-wise work and reductions are not counted. */

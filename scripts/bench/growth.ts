@@ -1,6 +1,6 @@
 /**
- * How the cost of a step grows: `npm run bench -- --growth`, with --only PATTERN for some of the tables. Each point is
- * a process of its own, so that its peak memory is its own. Writes growth.json and growth.md into runs/bench.
+ * How the cost of a step grows: `npm run bench -- --growth`, with --only PATTERN for some of the tables. Each point
+ * runs in a process of its own, for its peak memory. Writes growth.json and growth.md into runs/bench.
  */
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";

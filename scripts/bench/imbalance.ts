@@ -1,6 +1,6 @@
 /**
- * SwAV on images whose classes are ten to one, with soft and with hard codes: how many prototypes are in use, and what
- * the features are worth. `tsx scripts/bench/imbalance.ts --data DIR`, DIR with labelled folders train/ and test/;
+ * SwAV on images whose classes are ten to one, with soft and with hard codes: how many prototypes are in use, and how
+ * good the features are. `tsx scripts/bench/imbalance.ts --data DIR`, DIR with labelled folders train/ and test/;
  * prints a Markdown table.
  */
 import { existsSync } from "node:fs";

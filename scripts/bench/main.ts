@@ -1,6 +1,6 @@
 /**
- * Our own figures, each measured in a process of its own: `npm run bench`, or `npm run bench -- --json`. With --peers
- * ours beside PyTorch's, see peers.ts; with --growth how a step's cost grows, see growth.ts.
+ * Our own figures, each measured in a process of its own: `npm run bench`, or `npm run bench -- --json`. With
+ * --peers, compared with PyTorch's, see peers.ts; with --growth, how a step's cost grows, see growth.ts.
  */
 import { execFile } from "node:child_process";
 import { cpus } from "node:os";

@@ -28,7 +28,7 @@ export async function secondsOf(work: () => Promise<unknown>): Promise<number> {
   return (performance.now() - started) / 1000;
 }
 
-/** A product of two square matrices: what the machine gives at best. */
+/** A product of two square matrices: the machine's best throughput. */
 export async function openMatmul(size = 2048): Promise<{ gflops(): Promise<number>; session: Session }> {
   const y = matmul(input("a", "float32", [size, size]), input("b", "float32", [size, size])); // [size, size]
   const session = await openSession(encodeModel(buildModel({ y }, { name: "matmul" })), "matmul");
@@ -42,7 +42,7 @@ export async function openMatmul(size = 2048): Promise<{ gflops(): Promise<numbe
   return { session, gflops: async () => (2 * size ** 3) / (await secondsOf(() => session.run(feeds))) / 1e9 };
 }
 
-/** GB/s of an element-wise pass from one array to another, in and out counted: what the machine gives to memory. */
+/** GB/s of an element-wise pass from one array to another, reads and writes counted: the machine's memory bandwidth. */
 export async function copyRate(size = 2 ** 24): Promise<number> {
   const x = input("x", "float32", ["n"]); // [n]
   const y = slice(mul(x, 2), { 0: [0, 1] }); // [1], so that the rest is not copied out
@@ -71,9 +71,9 @@ export function drawRows(recipe: ViewRecipe, n: number, size: number, view = 0):
 }
 
 export interface StepOptions extends SessionOptions {
-  /** In the data that the step pretends to be of. @default 10,000 */
+  /** Images in the data set that the step pretends to train on. @default 10,000 */
   readonly dataset?: number;
-  /** Takes the step in parts, so many images at a time. */
+  /** Takes the step in micro-batches of so many images. */
   readonly microBatch?: number;
 }
 

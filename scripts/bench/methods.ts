@@ -1,6 +1,6 @@
 /**
- * A method's step beside SimCLR's, in turns on the same images, and the peak memory of each in a process of its own.
- * As a program (`tsx methods.ts METHOD BATCH`) prints one JSON object.
+ * A method's step compared with SimCLR's, alternately on the same images, and the peak memory of each in a process of
+ * its own. As a program (`tsx methods.ts METHOD BATCH`) prints one JSON object.
  */
 import { median, openStep, secondsOf } from "./measure.ts";
 

@@ -1,7 +1,7 @@
 /**
- * Our figures and those of PyTorch with lightly, by turns in one run: `npm run bench -- --peers`. Writes peers.json and
- * peers.md into runs/bench. With --only PATTERN, rows whose name holds the pattern are measured, and take their
- * place in what is there.
+ * Our figures and those of PyTorch with lightly, measured alternately in one run: `npm run bench -- --peers`. Writes
+ * peers.json and peers.md into runs/bench. With --only PATTERN, rows whose name matches the pattern are measured
+ * again and replace those in the files.
  */
 import { existsSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
@@ -116,7 +116,7 @@ function tableOf(measuredRows: readonly Measured[], peers: AboutPeers): string {
   return `${cpus()[0]!.model}, ${availableParallelism()} cores, ${(totalmem() / 2 ** 30).toFixed(0)} GiB; load before the run ${load.toFixed(1)}.
 Ours: Node ${process.versions.node}, onnxruntime-node ${ort.env.versions.node}, sharp ${sharp.versions.sharp}.
 Peer: Python ${version}, torch ${torch}, torchvision ${torchvision}, lightly ${lightly}, timm ${timm}, Pillow ${pillow}.
-Ratios are ours over the peer's: median of ${rounds} rounds by turns (least to greatest). Of several ways of running the peer the best counts.
+Ratios are ours over the peer's: median of ${rounds} alternating rounds (least to greatest). Of several ways of running the peer the best counts.
 
 | what | ours | peer | ratio | aim | reached | the peer's ways, and notes |
 |---|---|---|---|---|---|---|

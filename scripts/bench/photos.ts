@@ -1,7 +1,7 @@
 /**
- * Training vit-tiny at 224 px from photographs that do not fit into the cache: the share of the time that it waits for
- * them. `tsx scripts/bench/photos.ts --data DIR` takes a folder of photographs; without, noise in octaves stands in,
- * of sizes as the web has them and as phones make them.
+ * Training vit-tiny at 224 px from photographs that do not fit into the cache: the share of the time that it waits
+ * for them. `tsx scripts/bench/photos.ts --data DIR` takes a folder of photographs. Without it noise of several
+ * octaves stands in, in the sizes of photographs on the web and from phones.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

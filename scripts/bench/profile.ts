@@ -1,8 +1,8 @@
 /**
- * Where the time of a step goes, by ONNX Runtime's own profile: by phase, layer and operator, and the products and
- * passes that take longest, with GFLOP/s and GB/s beside what the machine gives.
- * `tsx scripts/bench/profile.ts --method swav --encoder resnet20 --image-size 32 --batch 128`; prints Markdown tables,
- * or one JSON object with --json.
+ * Where the time of a step goes, by ONNX Runtime's own profile: by phase, layer and operator, and the matrix products
+ * and passes that take longest, with GFLOP/s and GB/s beside the machine's best. `tsx scripts/bench/profile.ts
+ * --method swav --encoder resnet20 --image-size 32 --batch 128`; prints Markdown tables, or one JSON object with
+ * --json.
  */
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,4 +1,4 @@
-/** A whole SimCLR step against a bare matrix product, in turns; prints one JSON object. */
+/** A whole SimCLR step compared with a bare matrix product, alternately; prints one JSON object. */
 import { buildStep } from "../../src/artifact/compile.ts";
 import { flopsOf } from "./flops.ts";
 import { median, openMatmul, openStep, secondsOf } from "./measure.ts";

@@ -1,4 +1,7 @@
-/** SimCLR's views in the graph against sharp's extract + resize of raw pixels, in turns; prints one JSON object. */
+/**
+ * SimCLR's views in the graph compared with sharp's extract + resize of raw pixels, alternately; prints one JSON
+ * object.
+ */
 import * as ort from "onnxruntime-node";
 import sharp from "sharp";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
@@ -16,13 +19,13 @@ const IMAGES = 256;
 const ROUNDS = 7;
 const REPEATS = 12;
 
-// Everything that a view can have: hue and blur too.
+// All operators that a view can have: hue and blur too.
 const config = simclr.config(SIZE).parse({ strength: 1, blur: 0.5 });
 const recipes = simclr.views(config, SIZE);
 const images = input("images", "uint8", ["n", "h", "w", 3]);
 const params = recipes.map((_, v) => input(`view${v}`, "float32", ["n", VIEW_COLUMNS.length]));
 const views = augment(images, params, recipes);
-// A number made of all views: in a training step they stay inside the graph as well.
+// A number computed from all views: in a training step, too, they stay inside the graph.
 const graph = encodeModel(
   buildModel({ y: views.map((v) => reduceMean(v)).reduce((a, b) => add(a, b)) }, { name: "views" }),
 );
@@ -48,7 +51,7 @@ const boxes = draw().flatMap((rows) =>
     return { image, box: { top: top!, left: left!, height: height!, width: width! } };
   }),
 );
-/** All at once: libuv's threads share them out. */
+/** All at once: libuv's threads share the work. */
 async function sharps(): Promise<void> {
   await Promise.all(
     boxes.map(({ image, box }) =>

@@ -1,4 +1,4 @@
-"""What a run is fed, made from names alone: test/methods/parity.ts makes the same values."""
+"""The inputs of a run, generated from names alone: test/methods/parity.ts makes the same values."""
 
 import base64
 import json

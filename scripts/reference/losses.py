@@ -1,4 +1,4 @@
-"""Losses and their gradients by embeddings, as fixtures of test/methods/losses-reference.test.ts.
+"""Losses and their gradients with respect to embeddings, as fixtures of test/methods/losses-reference.test.ts.
 
 Each in plain PyTorch from its paper; where lightly has a class for it, that class must agree.
 """

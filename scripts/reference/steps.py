@@ -13,7 +13,7 @@ from common import STEPS, Generator, along, batch, fill, others, packed, rounded
 
 
 def smooth(x):
-    """ReLU without its corner: of so many values one lies within rounding of it, where the gradient comes or goes."""
+    """ReLU without its corner: of so many values one would lie within rounding of it, where the gradient jumps."""
     return (x + (x * x + 0.01).sqrt()) / 2
 
 
@@ -411,7 +411,7 @@ class PIRL(Method):
 
 
 class PIRLRotation(PIRL):
-    """On a turned image, with the constant partition function of Wu et al. 2018, equations 4 to 8."""
+    """On a rotated image, with the constant partition function of Wu et al. 2018, equations 4 to 8."""
 
     sizes = (12, 12)
 

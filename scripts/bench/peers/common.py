@@ -1,4 +1,4 @@
-"""What the programs share: how they are asked and answer, and packages that fit together."""
+"""What the programs share: the protocol of questions and answers, and fixes that let packages work together."""
 
 import importlib.metadata
 import json
@@ -23,7 +23,7 @@ if "+cpu" in torch.__version__ and "+cpu" not in importlib.metadata.version("tor
     for operator in ("nms", "qnms"):
         library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-# Work that takes less is repeated for that long.
+# Shorter work is repeated for that long, s.
 LEAST_SECONDS = 1.0
 
 

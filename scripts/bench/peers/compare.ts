@@ -1,9 +1,9 @@
-/** Measures both sides by turns and sums up. */
+/** Measures both sides alternately and summarises. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { median } from "../measure.ts";
 import { type Command, openProgram, type Program } from "./program.ts";
 
-/** What one round gave: ours, and each way of running the peer, by its name. */
+/** The results of one round: ours, and each way of running the peer, by its name. */
 export interface Round {
   readonly ours: number;
   readonly peers: Readonly<Record<string, number>>;
@@ -18,7 +18,7 @@ export interface Result {
   readonly low: number;
   readonly high: number;
   readonly unit: string;
-  /** Every way of running the peer and what it gave, the best first; or why it did not run. */
+  /** Every way of running the peer with its result, the best first; or why it did not run. */
   readonly ways: Readonly<Record<string, number | string>>;
   readonly note?: string;
 }
@@ -55,7 +55,7 @@ export const inMegabytes = (rounds: readonly Round[]): Round[] =>
     peers: Object.fromEntries(Object.entries(peers).map(([way, bytes]) => [way, bytes / 1e6])),
   }));
 
-/** Until threads that spin in wait of work have gone to sleep, ms. */
+/** Pause until threads that spin while they wait for work have gone to sleep, ms. */
 const PAUSE = 100;
 
 export interface Rates {
@@ -64,8 +64,8 @@ export interface Rates {
 }
 
 /**
- * Items a second, by turns, all processes warm. `alike` looks at ours and each of the peers first, and throws if they
- * are not the same; `each` follows our turn.
+ * Items a second, measured alternately, all processes warm. `alike` looks at ours and each of the peers first, and
+ * throws if they are not the same; `each` follows our turn.
  */
 export async function compareRates(
   ours: Command,
@@ -107,7 +107,7 @@ async function openEach(peers: Peers) {
   for (const [way, command] of Object.entries(peers)) {
     try {
       const program = await openProgram(command);
-      await program.ask("run"); // touches the memory, and compiles where the way is that
+      await program.ask("run"); // touches the memory, and compiles where this way does
       opened.set(way, program);
     } catch (error) {
       if (opened.size === 0) throw error;
@@ -117,10 +117,10 @@ async function openEach(peers: Peers) {
   return { opened, failed };
 }
 
-/** Runs before memory is looked at. */
+/** Runs before memory is measured. */
 const RUNS = 3;
 
-/** Peak memory of a process of its own, bytes, by turns. */
+/** Peak memory of fresh processes, bytes, measured alternately. */
 export async function comparePeaks(ours: Command, peers: Peers, count: number): Promise<Rates> {
   const peak = async (command: Command) => {
     const program = await openProgram(command);

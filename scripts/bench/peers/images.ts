@@ -9,7 +9,7 @@ import { randomFor } from "../../../src/random.ts";
 export interface Photos {
   readonly name: string;
   readonly count: number;
-  /** Taken by turns, pixels. */
+  /** Used in rotation, pixels. */
   readonly sizes: readonly (readonly [width: number, height: number])[];
 }
 
@@ -46,7 +46,10 @@ export const PHONE: Photos = {
   ],
 };
 
-/** From an octave to the next finer one: a little steeper than the spectrum of photographs, as lenses have it. */
+/**
+ * Amplitude of an octave relative to the next coarser one: a little steeper than the spectrum of photographs, as
+ * lenses have it.
+ */
 const FALL = 0.8;
 /** Standard deviation of the coarsest octave. */
 const CONTRAST = 40;

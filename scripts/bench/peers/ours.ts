@@ -1,4 +1,4 @@
-/** Our side: one piece of work, asked for and answered as common.py has it. */
+/** Our side: one kind of work, asked for and answered in the protocol of common.py. */
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import * as ort from "onnxruntime-node";
@@ -41,7 +41,7 @@ const batch = Number(values.batch);
 
 type Answers = Readonly<Record<string, () => Promise<object>>>;
 
-/** Work that takes less is repeated for that long, s. */
+/** Shorter work is repeated for that long, s. */
 const LEAST_SECONDS = 1;
 
 async function rateOf(work: () => Promise<unknown>, items: number): Promise<{ rate: number }> {
@@ -84,7 +84,10 @@ async function step(): Promise<Answers> {
   };
 }
 
-/** From files, or from what was decoded of them, to a number made of all views: in a step they stay in the graph too. */
+/**
+ * From files, or from decoded images, to a number computed from all views: in a training step, too, they stay in the
+ * graph.
+ */
 async function views(): Promise<Answers> {
   const recipes = simclr.views(simclr.config(size).parse({}), size);
   const pieces = piecesFor({ method: "simclr", encoder: "resnet18", imageSize: size }, batch);
@@ -122,7 +125,7 @@ async function views(): Promise<Answers> {
     });
     return feeds;
   };
-  /** Draws the next batch's views while the graph makes those of one, as `train` does. */
+  /** Draws the next batch's view parameters while the graph computes the views of one batch, as `train` does. */
   const epoch = async (loader: ReturnType<typeof open>, batches = loader.stepsPerEpoch) => {
     let running: Promise<unknown> = Promise.resolve();
     for (let i = 0; i < batches; i++) {
@@ -139,8 +142,8 @@ async function views(): Promise<Answers> {
     return { run: () => rateOf(() => epoch(loader), recipes.length * batch * loader.stepsPerEpoch) };
   }
   return {
-    // A loader of its own, for one that stays open would decode ahead in the others' turn. From the second batch on:
-    // as many are under way at the end as at the start.
+    // A new loader each time: one that stays open would decode ahead during the others' turn. Measured from the
+    // second batch on: as many decodes are under way at the end as at the start.
     run: async () => {
       const loader = open();
       await epoch(loader, 1);

@@ -1,4 +1,4 @@
-/** A process that is asked by lines of text and answers each by a line of JSON. */
+/** A process that takes questions as lines of text and answers each with a line of JSON. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 

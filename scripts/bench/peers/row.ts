@@ -40,7 +40,7 @@ export const buildOurs = () =>
     cwd: ROOT,
   });
 
-/** A piece of work of ours.ts, built. */
+/** The command for one kind of work of ours.ts, compiled. */
 export const ours = (work: string, ...args: readonly string[]): Command => ({
   file: process.execPath,
   args: [join(BUILT, "scripts/bench/peers/ours.js"), work, ...args],
