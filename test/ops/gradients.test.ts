@@ -364,7 +364,7 @@ describe("gradient rules agree with central differences", () => {
     const made = reach(gradients(r.reduceSum(build(w)), [w])).nodes.filter(({ op }) => op.type === "Exp");
     expect(made).to.have.length(2); // one of the forward pass
   });
-  it("with respect to tensors larger than the parameter they are computed from go on to it before they are summed", async () => {
+  it("gradients with respect to tensors larger than the parameter they are computed from go on to it before they are summed", async () => {
     const w = input("w", "float32", [1, 2 ** 16]);
     const rows = constant(
       Float32Array.from({ length: 64 }, (_, i) => i),
@@ -379,7 +379,7 @@ describe("gradient rules agree with central differences", () => {
     expect(new Set(dLarge!.data as Float32Array)).to.deep.equal(new Set([10]));
     expect(new Set(dw!.data as Float32Array)).to.deep.equal(new Set([10 * (63 * 32)]));
   });
-  it("with respect to kernels wait until their piece has reached the next sum over the batch, and lose nothing", async () => {
+  it("gradients with respect to kernels wait until their piece has reached the next sum over the batch, and lose nothing", async () => {
     const [c, side] = [6, 4];
     const [w1, w2] = [1, 2].map((i) => input(`w${i}`, "float32", [c, c, 3, 3])) as [Tensor, Tensor];
     const [scale, bias] = ["scale", "bias"].map((name) => input(name, "float32", [c])) as [Tensor, Tensor];
