@@ -97,7 +97,7 @@ export function piecesFor(spec: ArtifactSpec, batch: number): number {
   return count;
 }
 
-/** The encoder's number of pieces: it puts some together again where views are larger than what it computes from one. */
+/** Of those, the encoder's, which puts some together again where views are larger than what it makes of one. */
 function encoderPieces(spec: ArtifactSpec): number {
   const { pieces = 1 } = spec;
   if (pieces === 1) return 1;
@@ -132,7 +132,10 @@ export function compile(spec: ArtifactSpec): CompiledArtifact {
   };
 }
 
-/** The step in parts, for batches larger than memory. @throws UserError if the method does not allow it. */
+/**
+ * The step in parts, which takes micro-batches of a batch larger than memory. @throws UserError if the method does
+ * not allow it.
+ */
 export function compileInParts({ pieces: _, ...spec }: ArtifactSpec): CompiledArtifact<Graphs> {
   const opened = openStep(spec);
   const { scope, method, config, perImage } = opened;

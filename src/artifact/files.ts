@@ -76,7 +76,7 @@ export interface Begun {
   readonly written: Promise<void>;
 }
 
-/** As `writeArtifact`, which waits for the files; a fault in writing them is told by `written` alone. */
+/** As `writeArtifact`, but without waiting for the files; an error in writing them rejects `written` alone. */
 export async function beginArtifact(
   dir: string,
   manifest: Omit<Manifest, "files">,
@@ -93,7 +93,7 @@ export async function beginArtifact(
     await writeFileAtomic(join(dir, "manifest.json"), `${JSON.stringify(checked, null, 2)}\n`);
   };
   const written = write();
-  written.catch(() => {}); // told to those who wait for it
+  written.catch(() => {}); // thrown where it is awaited
   return { artifact: { ...inMemory(manifest, graphs), dir, manifest: checked }, written };
 }
 

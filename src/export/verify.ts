@@ -6,7 +6,7 @@ import { coreLimit } from "../machine.ts";
 
 /** Greatest distance of a feature vector, as a share of its length. */
 const TOLERANCE = 1e-3;
-/** Rows shorter than this share of the longest are measured against it: what is left of them is rounding. */
+/** Rows shorter than this share of the longest are measured against the longest: their own values are mostly rounding. */
 const SHORTEST = 1e-3;
 const NOT_WRITTEN = "the file was not written";
 

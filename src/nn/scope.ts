@@ -20,7 +20,7 @@ export interface State extends Omit<StateEntry, "next"> {
 /** Training takes batch statistics and collects updates; evaluation reads running statistics. */
 export type Mode = "training" | "evaluation";
 
-/** How what is built within `Scope.with` differs from the rest. */
+/** Settings for what is built within `Scope.with`. */
 export interface Traits {
   /**
    * Parameters are replaced by their moving averages, which are first updated with this share of the old value,

@@ -208,7 +208,7 @@ function columnsAt(maps: Tensor, offsets: readonly number[], columns: number, st
   return matmul(lines, columnMatrices(offsets, width, columns, stride));
 }
 
-/** The rows of all parts, in the order of `places`. */
+/** The rows of all parts, row i moved to `places[i]`. */
 function inOrder(parts: readonly Tensor[], places: readonly number[]): Tensor {
   if (parts.length === 1) return parts[0]!;
   const single = parts.flatMap((part) => chunk(part, 0, part.shape[0] as number));

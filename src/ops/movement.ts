@@ -291,7 +291,7 @@ const splitOp = operator({
   },
 });
 
-/** Parts along an axis, each as long there as the tensor of `like` in its place. */
+/** Parts along an axis; part i is as long there as `like[i]`. */
 export function split(x: Tensor, axis: number, like: readonly Tensor[]): readonly Tensor[] {
   if (like.length === 1) return [x];
   const at = axisOf(axis, x.shape.length);

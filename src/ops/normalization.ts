@@ -117,8 +117,8 @@ export interface BatchStatistics {
 
 /**
  * Normalises x [n, c, ...] over all axes but the second with this batch's mean and variance, then y = scale x + bias
- * (Ioffe and Szegedy 2015). Made of reductions and BatchNormalization's inference form, because WebGPU lacks its
- * training form. y is transient, and in chunks where x is.
+ * (Ioffe and Szegedy 2015). Built from reductions and BatchNormalization's inference form, because WebGPU lacks its
+ * training form. y is transient, and in pieces where x is.
  */
 export function batchNormTraining(x: Tensor, scale: Tensor, bias: Tensor): BatchStatistics {
   channelsFit([x, scale]);

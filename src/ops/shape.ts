@@ -70,7 +70,7 @@ const sizesOnceOp = operator({
 
 /**
  * Sizes, int64 [rank], that the runtime knows only once `made`, a tensor of known shape, is computed: its first size
- * plus what they differ from it.
+ * plus the differences from it.
  */
 export const sizesOnce = (sizes: readonly number[], made: Tensor): Tensor => {
   const first = fixed(made.shape[0], "first size");

@@ -160,8 +160,8 @@ const TO_GRAY = table([LUMA, LUMA, LUMA]);
 
 /**
  * Rotates the hue by a share of the full circle [n, 1, 1]; value and chroma are kept. A channel is least + chroma
- * clip(2 - d, 0, 1) if its angle is d sixths of the circle from the hue. Conversely, of red r and q = |green - blue|,
- * both over chroma, red's distance is d = (1 - r)(3 - q) + r q, for r is 1, or it is 0, or q is 1.
+ * clip(2 - d, 0, 1) if its angle is d sixths of the circle from the hue. Conversely, red's distance is d = (1 - r)(3
+ * - q) + r q, of red r and q = |green - blue|, both over chroma: always r is 1, or r is 0, or q is 1.
  */
 function turnHue(x: Tensor, turn: Tensor): Tensor {
   const n = x.shape[0]!;
