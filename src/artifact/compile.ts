@@ -1,7 +1,7 @@
 /** Method + encoder + optimizer -> the graphs and the manifest of a training artifact. */
 import type * as z from "zod";
-import { encoderNamed, encoders } from "../encoders/index.ts";
-import { expected, UserError, unknownName } from "../errors.ts";
+import { encoderNamed } from "../encoders/index.ts";
+import { UserError, unknownName } from "../errors.ts";
 import { divideDims, multiplyDims } from "../graph/dims.ts";
 import { buildModel, encodeModel, OPSET } from "../graph/model.ts";
 import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
@@ -51,7 +51,7 @@ export interface CompiledArtifact<G = { readonly step: Uint8Array; readonly enco
 export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
   const method = methodNamed(spec.method);
   const encoder = encoderNamed(spec.encoder);
-  const schema = method.config(spec.imageSize) as unknown as z.ZodObject;
+  const schema = method.config(spec.imageSize, encoder.multiple(spec.imageSize)) as unknown as z.ZodObject;
   const { name: optimizer, config: settings, ...hyperparameters } = optimizerOf(spec);
   return {
     method: {
@@ -210,15 +210,11 @@ function encodeGraph(spec: ArtifactSpec, name: string): Uint8Array {
 
 /** The encoder's own form for the image size, whatever the size of the views, of n images each. */
 function encoderOf(spec: ArtifactSpec, n: Dim) {
-  const { encoder: name, method, imageSize } = spec;
-  const encoder = encoderNamed(name);
+  const { imageSize } = spec;
+  const encoder = encoderNamed(spec.encoder);
   const pieces = encoderPieces(spec);
   return (s: Scope, views: Tensor): Tensor => {
     const [rows, , size] = views.shape as [Dim, number, number];
-    if (!encoder.anySize && size !== imageSize) {
-      const some = encoders.filter((e) => e.anySize).map((e) => e.name);
-      throw expected(`method ${method}`, `an encoder for views of any size (${some.join(", ")})`, name);
-    }
     // Of one view of some images each, or of as many small ones as hold as many pixels.
     const each = divideDims(rows, n); // views of an image
     const most = typeof each === "number" ? each * pieces : 1;

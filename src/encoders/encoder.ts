@@ -10,11 +10,11 @@ export interface Encoder {
   readonly features: number;
   /** Values of its blocks' largest activation for one view of that many pixels in height and width. */
   readonly widest: (imageSize: number) => number;
-  /** Whether it takes views of any size with the same weights, such as patches and small crops. */
-  readonly anySize: boolean;
+  /** In its form for `imageSize` pixels it takes views whose size in pixels is a multiple of this: of 1, or of a patch. */
+  readonly multiple: (imageSize: number) => number;
   /**
-   * Normalised views [n, 3, size, size] -> features [n, features], by the form that it has for `imageSize` pixels;
-   * state names as timm uses them.
+   * Normalised views [n, 3, size, size], such as images, patches and small crops, -> features [n, features], by the form
+   * and with the weights that it has for `imageSize` pixels; state names as timm uses them.
    */
   readonly build: (s: Scope, views: Tensor, imageSize: number) => Tensor;
   /** The optimizer that trains it best, and its hyperparameters; the method's own where it is undefined. */

@@ -77,7 +77,7 @@ function resnet(name: string, { block, stages, width, expansion }: Plan): Encode
     features: width * 2 ** (stages.length - 1) * expansion,
     // The first stage's output. The stem's output for large images has as many values, or more.
     widest: (size) => width * expansion * (size <= SMALL ? size : size / 4) ** 2,
-    anySize: true,
+    multiple: () => 1,
     build: (s, views, imageSize) => {
       const small = imageSize <= SMALL;
       const stem = small ? { kernel: 3, pad: 1 } : { kernel: 7, stride: 2, pad: 3 };

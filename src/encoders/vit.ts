@@ -12,18 +12,24 @@ import { byPieces } from "../ops/pieces.ts";
 import { softmax } from "../ops/reduce.ts";
 import type { Init } from "../spec.ts";
 import type { Encoder } from "./encoder.ts";
+import { resamplePositions } from "./positions.ts";
 
 const SMALL_NORMAL: Init = { kind: "truncated-normal", std: 0.02 };
 
 /** The side of a patch: 64 patches or so for small images, 196 for 224 px. */
 export const patchSize = (imageSize: number): number => (imageSize >= 160 ? 16 : imageSize >= 64 ? 8 : 4);
 
+/** Patches along each side of a view. @throws UserError if they are no whole number. */
+function gridOf(what: string, size: number, patch: number): number {
+  if (size % patch === 0) return size / patch;
+  const near = Math.max(patch, size - (size % patch));
+  throw expected("vit", `${what} that ${patch} divides`, `${size}`, `try ${near}`);
+}
+
 /** Non-overlapping patches through one linear layer: what a convolution of that stride computes, as one product. */
-function patchEmbed(s: Scope, images: Tensor, width: number): Tensor {
-  const size = fixed(images.shape[2], "image size");
-  const patch = patchSize(size);
-  if (size % patch !== 0) throw expected("vit", `an image size that ${patch} divides`, `${size}`);
-  const [n, grid] = [images.shape[0]!, size / patch];
+function patchEmbed(s: Scope, images: Tensor, width: number, patch: number): Tensor {
+  const grid = gridOf("a view size", fixed(images.shape[2], "view size"), patch);
+  const n = images.shape[0]!;
   return s.in("proj", () => {
     const w = s.param("weight", [width, 3, patch, patch], SMALL_NORMAL);
     const bias = s.param("bias", [width], ZEROS);
@@ -71,13 +77,15 @@ interface Size {
   readonly depth: number;
 }
 
-/** Images [n, 3, size, size] -> [n, width]: what becomes of the class token. */
-function encode(s: Scope, images: Tensor, { width, heads, depth }: Size): Tensor {
-  const patches = s.in("patch_embed", () => patchEmbed(s, images, width)); // [n, t, width]
+/** Views [n, 3, size, size] -> [n, width]: what becomes of the class token. Positions are those of the image size. */
+function encode(s: Scope, images: Tensor, imageSize: number, { width, heads, depth }: Size): Tensor {
+  const patch = patchSize(imageSize);
+  const grid = gridOf("an image size", imageSize, patch);
+  const patches = s.in("patch_embed", () => patchEmbed(s, images, width, patch)); // [n, t, width]
   const token = s.param("cls_token", [1, 1, width], SMALL_NORMAL, { decay: false });
   const first = expand(token, [images.shape[0]!, 1, width], images); // [n, 1, width]
-  const tokens = fixed(patches.shape[1], "number of patches") + 1;
-  const places = s.param("pos_embed", [1, tokens, width], SMALL_NORMAL, { decay: false });
+  const positions = s.param("pos_embed", [1, grid ** 2 + 1, width], SMALL_NORMAL, { decay: false });
+  const places = resamplePositions(positions, grid, fixed(images.shape[2], "view size") / patch); // [1, t + 1, width]
   let x = add(concat([first, patches], 1), places); // [n, t + 1, width]
   for (let i = 0; i < depth; i++) x = s.in("blocks", () => s.in(`${i}`, () => block(s, x, heads)));
   const last = layerNorm(s, "norm", slice(x, { 1: [0, 1] })); // [n, 1, width]
@@ -91,8 +99,9 @@ function vit(name: string, width: number, heads: number, depth = 12): Encoder {
     features: width,
     optimizer: "adamw",
     widest: (size) => 4 * width * ((size / patchSize(size)) ** 2 + 1),
-    anySize: false,
-    build: (s, images) => byPieces([images], (piece) => encode(s, piece, { width, heads, depth })),
+    multiple: patchSize,
+    build: (s, views, imageSize) =>
+      byPieces([views], (piece) => encode(s, piece, imageSize, { width, heads, depth })),
   };
 }
 

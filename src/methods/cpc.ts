@@ -24,8 +24,14 @@ const GRID = 7;
 /** The nearest row that shares no pixels with a patch's own. */
 const NEAREST = 2;
 
-const config = () =>
-  z.strictObject({
+const config = (imageSize: number, multiple = 1) => {
+  // Patches are of an even number of pixels, for they overlap by half, and what the encoder takes.
+  const unit = 4 * (multiple % 2 === 0 ? multiple : 2 * multiple);
+  if (imageSize % unit !== 0) {
+    const near = Math.max(unit, imageSize - (imageSize % unit));
+    throw expected("method cpc", `an image size that ${unit} divides`, `${imageSize}`, `try ${near}`);
+  }
+  return z.strictObject({
     /** Rows 2 to this many below the context are predicted; the next one shares pixels with it. */
     furthest: z
       .int()
@@ -47,6 +53,7 @@ const config = () =>
     /** Least share of the image's area in a crop. */
     cropScale: share.default(0.6),
   });
+};
 type Config = z.infer<ReturnType<typeof config>>;
 
 /**
@@ -57,11 +64,9 @@ export const cpc: Method<Config> = {
   name: "cpc",
   paper: "Data-Efficient Image Recognition with Contrastive Predictive Coding, arXiv 1905.09272",
   config,
-  views: ({ jitter, cropScale }, size) => {
-    if (size % (GRID + 1) !== 0)
-      throw expected("method cpc", `an image size that ${GRID + 1} divides`, `${size}`);
-    return [randomView(size, { scale: [cropScale, 1], jitter: [jitter, jitter, jitter, jitter / 4] })];
-  },
+  views: ({ jitter, cropScale }, size) => [
+    randomView(size, { scale: [cropScale, 1], jitter: [jitter, jitter, jitter, jitter / 4] }),
+  ],
   // Adam's rate is 4e-5 for batches of 64.
   optimizer: () => ({
     name: "adamw",

@@ -14,7 +14,7 @@ import { cropSettings, encodeCrops, multiCropViews, predictOthers, targetMetrics
 import { fraction, SMALL } from "./views.ts";
 
 // Defaults for large images are the authors' for ResNet-50; small ones take lightly's for CIFAR-10.
-const config = (imageSize: number) => {
+const config = (imageSize: number, multiple = 1) => {
   const small = imageSize <= SMALL;
   return z.strictObject({
     /** Length of the outputs, between which the softmax chooses. */
@@ -46,7 +46,7 @@ const config = (imageSize: number) => {
     headNorm: z.boolean().default(small),
     /** Length of the unit vectors that the last layer takes. */
     bottleneck: z.int().positive().default(256),
-    ...cropSettings(imageSize, 8),
+    ...cropSettings(imageSize, 8, multiple),
     /** Probability of Gaussian blur in the two large crops and the small ones. */
     blur: z.tuple([fraction, fraction, fraction]).default(small ? [0, 0, 0] : [1, 0.1, 0.5]),
     /** Probability of solarize in the second large crop. */

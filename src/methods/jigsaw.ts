@@ -11,14 +11,14 @@ import { unsplit } from "../ops/pieces.ts";
 import type { Method } from "./method.ts";
 import { colorJitter, GRID, gridPatch, lonePatchSize, standardize } from "./patches.ts";
 import { permutations } from "./permutations.ts";
-import { fraction, SMALL, share } from "./views.ts";
+import { fraction, SMALL, share, viewSize } from "./views.ts";
 
-const config = (imageSize: number) =>
+const config = (imageSize: number, multiple = 1) =>
   z.strictObject({
     /** Orders to tell apart, P. */
     permutations: z.int().min(2).max(10_000).default(100),
     /** Height and width of a tile, pixels; a quarter of the image's, at least 16. */
-    patch: z.int().positive().default(lonePatchSize(imageSize)),
+    patch: viewSize(lonePatchSize(imageSize), multiple),
     /** Side of a tile over that of its cell: about 64 px of 85. */
     side: share.default(0.75),
     /** Share of the gap that each tile moves in: anywhere in its cell. */

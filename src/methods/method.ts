@@ -40,8 +40,12 @@ export interface OptimizerChoice extends Hyperparameters {
 export interface Method<C> {
   readonly name: string;
   readonly paper: string;
-  /** The only home of its defaults, which may depend on the image size in pixels. */
-  readonly config: (imageSize: number) => z.ZodType<C>;
+  /**
+   * The only home of its defaults, which may depend on the image size in pixels. What the encoder sees must be a multiple
+   * of `multiple` pixels in height and width, 1 by default.
+   * @throws UserError on an image size that gives no such views.
+   */
+  readonly config: (imageSize: number, multiple?: number) => z.ZodType<C>;
   readonly views: (config: C, imageSize: number) => readonly ViewRecipe[];
   readonly optimizer: (imageSize: number) => OptimizerChoice;
   /** The number of images in a batch must be a multiple of this. @default 1 */

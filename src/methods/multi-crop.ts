@@ -12,20 +12,17 @@ import { argMax } from "../ops/select.ts";
 import { indicesAlong } from "../ops/shape.ts";
 import type { ViewRecipe } from "../spec.ts";
 import type { StepScope } from "./method.ts";
-import { type RandomView, randomView, SMALL, share } from "./views.ts";
+import { type RandomView, randomView, SMALL, share, viewSize } from "./views.ts";
 
-/** Settings of the crops; `smallCrops` is the default for images that are not small. */
-export const cropSettings = (imageSize: number, smallCrops: number) => ({
+/** Settings of the crops; `smallCrops` is the default for images that are not small, `multiple` the encoder's. */
+export const cropSettings = (imageSize: number, smallCrops: number, multiple: number) => ({
   /** Small crops of each image; 0 for small images. */
   smallCrops: z
     .int()
     .min(0)
     .default(imageSize <= SMALL ? 0 : smallCrops),
   /** Their height and width: 96 of 224. */
-  smallSize: z
-    .int()
-    .positive()
-    .default(Math.round((imageSize * 96) / 224)),
+  smallSize: viewSize((imageSize * 96) / 224, multiple),
   /** Share of the image's area in a large crop. */
   cropScale: z.tuple([share, share]).default([0.14, 1]),
   /** In a small crop. */

@@ -15,9 +15,9 @@ import { contrastWithBank, memoryBank, remember } from "./memory-bank.ts";
 import type { Method, StepScope } from "./method.ts";
 import { gridPatch, patchSize } from "./patches.ts";
 import { permutations } from "./permutations.ts";
-import { fraction, randomView, SMALL, share } from "./views.ts";
+import { fraction, randomView, SMALL, share, viewSize } from "./views.ts";
 
-const config = (imageSize: number) =>
+const config = (imageSize: number, multiple = 1) =>
   z.strictObject({
     /** Nine shuffled patches, or the image rotated by 0 to 3 quarter turns. */
     transform: z.enum(["jigsaw", "rotation"]).default("jigsaw"),
@@ -40,6 +40,8 @@ const config = (imageSize: number) =>
     dim: z.int().positive().default(128),
     /** Orders that the patches may come in. */
     permutations: z.int().min(1).max(10_000).default(100),
+    /** Height and width of a patch, pixels; a quarter of the image's. */
+    patch: viewSize(patchSize(imageSize), multiple),
     /** Least share of the image's area in a crop, and in the crop that the patches are cut from. */
     cropScale: share.default(0.08),
     patchCropScale: share.default(0.6),
@@ -61,7 +63,7 @@ export const pirl: Method<Config> = {
       jitterP: 1,
       grayscale,
     });
-    return [image, ...(transform === "jigsaw" ? tiles(config, size, image) : [{ ...image, turn: true }])];
+    return [image, ...(transform === "jigsaw" ? tiles(config, image) : [{ ...image, turn: true }])];
   },
   // The paper's 0.12 is for batches of 1024; it ends at 1.2e-4.
   optimizer: () => ({ name: "sgd", lr: 0.03, weightDecay: 1e-4, warmupEpochs: 0, finalLr: 1e-3 }),
@@ -89,13 +91,12 @@ const [SIDE, FREE] = [64 / 85, 1];
 
 /** Nine patches of one crop in an order drawn for the image, in colours of their own. */
 function tiles(
-  { permutations: count, patchCropScale: cropScale }: Config,
-  size: number,
+  { permutations: count, patch, patchCropScale: cropScale }: Config,
   { jitter, grayscale }: ViewRecipe,
 ): readonly ViewRecipe[] {
   const orders = permutations(count);
   return orders[0]!.map((_, place) => ({
-    ...gridPatch(patchSize(size), {
+    ...gridPatch(patch, {
       cells: orders.map((order) => order[place]!),
       cropScale,
       side: SIDE,

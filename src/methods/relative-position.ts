@@ -11,15 +11,15 @@ import { concat, split } from "../ops/movement.ts";
 import { unsplit } from "../ops/pieces.ts";
 import type { Method } from "./method.ts";
 import { colorJitter, gridPatch, lonePatchSize, standardize } from "./patches.ts";
-import { fraction, SMALL, share } from "./views.ts";
+import { fraction, SMALL, share, viewSize } from "./views.ts";
 
 const CENTRE = 4;
 const NEIGHBOURS = [0, 1, 2, 3, 5, 6, 7, 8];
 
-const config = (imageSize: number) =>
+const config = (imageSize: number, multiple = 1) =>
   z.strictObject({
     /** Height and width of a patch, pixels; a quarter of the image's, at least 16. */
-    patch: z.int().positive().default(lonePatchSize(imageSize)),
+    patch: viewSize(lonePatchSize(imageSize), multiple),
     /**
      * Side of a patch over that of its cell: about 64 px of 85, as those who train ResNet-50 take it. Small images: 0.65,
      * which with less jitter leaves a gap of whole pixels.

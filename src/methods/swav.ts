@@ -22,7 +22,7 @@ import {
 import { fraction, SMALL } from "./views.ts";
 
 // Defaults for large images are the authors' for batches of 4096; small ones take lightly's for CIFAR-10.
-const config = (imageSize: number) => {
+const config = (imageSize: number, multiple = 1) => {
   const small = imageSize <= SMALL;
   return z.strictObject({
     /** K. */
@@ -53,7 +53,7 @@ const config = (imageSize: number) => {
       .default(small ? 512 : 2048),
     /** Length of embeddings. */
     dim: z.int().positive().default(128),
-    ...cropSettings(imageSize, 6),
+    ...cropSettings(imageSize, 6, multiple),
     /** Jitter is this times (0.8, 0.8, 0.8, 0.2). */
     strength: z
       .number()

@@ -10,6 +10,19 @@ export const fraction = z.number().min(0).max(1);
 /** A setting above 0, up to 1. */
 export const share = z.number().positive().max(1);
 
+/** Height and width of a view, pixels: a multiple of what the encoder asks for, by default the one nearest to `size`. */
+export const viewSize = (size: number, multiple: number) => {
+  const nearest = (to: number) => Math.max(1, Math.round(to / multiple)) * multiple;
+  return z
+    .int()
+    .positive()
+    .refine((given) => given % multiple === 0, {
+      error: ({ input }) =>
+        `expected a multiple of ${multiple}, the encoder's patch, found ${input}; the nearest is ${nearest(input as number)}`,
+    })
+    .default(nearest(size));
+};
+
 export interface RandomView {
   /** Share of the image's area in a crop. @default [0.08, 1] */
   readonly scale?: readonly [number, number];

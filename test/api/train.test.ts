@@ -1,4 +1,4 @@
-import { readdir } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { expect } from "chai";
@@ -92,6 +92,25 @@ describe("api/train", () => {
       steps: 3,
       encoder: at("run/encoder.onnx"),
     });
+  });
+
+  it("goes on with a ViT that sees patches alone, and exports it for whole images", async () => {
+    const spec = {
+      method: "relative-position",
+      encoder: "vit-tiny",
+      imageSize: 32,
+      graph: undefined,
+    } as const;
+    const out = at("patches");
+    const { encoder: path } = await train({ ...begun, ...spec, out, steps: 2, checkpointEvery: 1 });
+    const whole = await readFile(path!);
+    await rm(join(out, "checkpoints/step-00000002.safetensors"));
+    expect((await train({ out, resume: true })).loss).to.satisfy(Number.isFinite);
+    expect((await readFile(path!)).equals(whole), "the same bytes").to.equal(true);
+    const encoder = await openEncoder(path!);
+    const features = await encoder.encode(new Uint8Array(32 * 32 * 3).fill(99), [1, 32, 32, 3]);
+    expect(features).to.have.length(192);
+    await encoder.close();
   });
 
   it("may be tried again after it could not begin", async () => {

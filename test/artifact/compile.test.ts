@@ -124,6 +124,20 @@ describe("compile", () => {
     }
   });
 
+  it("trains a ViT by each method, with positions for the images that it is exported for", () => {
+    for (const { name, config } of methods) {
+      const imageSize = name === "cpc" ? 192 : 224;
+      const few = { permutations: 4 };
+      const spec = { method: name, encoder: "vit-tiny", imageSize };
+      const { outputs } = buildStep(
+        "permutations" in config(imageSize).parse({}) ? { ...spec, config: few } : spec,
+      );
+      const grid = imageSize / 16;
+      const positions = outputs["encoder.pos_embed.next"]!;
+      expect(positions.shape, name).to.deep.equal([1, 1 + grid * grid, 192]);
+    }
+  });
+
   it("takes a batch of any size", async () => {
     const artifact = compile(small);
     const stepper = await stepperOf(artifact);
@@ -146,7 +160,7 @@ describe("compile", () => {
       { method: "moco", encoder: "resnet20", imageSize: 16, config: { splits: 2, queue: 64 } },
       { method: "swav", encoder: "resnet18", imageSize: 32, config: { smallCrops: 2, prototypes: 16 } },
       { method: "jigsaw", encoder: "resnet20", imageSize: 32 },
-      { method: "simclr", encoder: "vit-tiny", imageSize: 16 },
+      { method: "swav", encoder: "vit-tiny", imageSize: 16, config: { smallCrops: 2, smallSize: 8 } },
       // Large enough for views in pieces, with blur.
       { method: "simclr", encoder: "resnet20", imageSize: 96 },
     ];

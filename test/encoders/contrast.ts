@@ -55,11 +55,40 @@ export function weightsOf(s: Scope): Record<string, Value> {
   );
 }
 
-/** NT-Xent, temperature 0.5, between two views of `n` images of random smooth colours with noise. */
-export async function encoderLoss(name: string, size: number, n: number): Promise<EncoderLoss> {
+/** A grid [from, from, width] at [to, to, width], value by value as PyTorch's bicubic interpolation takes them. */
+export function bicubic(grid: readonly number[], from: number, to: number, width: number): number[] {
+  const near = (x: number) => (1.25 * x - 2.25) * x * x + 1;
+  const far = (x: number) => ((-0.75 * x + 3.75) * x - 6) * x + 3;
+  /** The four places that a value is read from, each with its weight. */
+  const taps = (i: number): [place: number, weight: number][] => {
+    const at = (from / to) * (i + 0.5) - 0.5;
+    const place = Math.floor(at);
+    const t = at - place;
+    const weights = [far(t + 1), near(t), near(1 - t), far(2 - t)];
+    return weights.map((weight, k) => [Math.max(0, Math.min(place - 1 + k, from - 1)), weight]);
+  };
+  return Array.from({ length: to * to * width }, (_, at) => {
+    const [row, column, c] = [Math.floor(at / width / to), Math.floor(at / width) % to, at % width];
+    let sum = 0;
+    for (const [y, down] of taps(row))
+      for (const [x, across] of taps(column)) sum += down * across * grid[(y * from + x) * width + c]!;
+    return sum;
+  });
+}
+
+/**
+ * NT-Xent, temperature 0.5, between two views of `n` images of random smooth colours with noise, by the encoder's form for
+ * `imageSize` pixels.
+ */
+export async function encoderLoss(
+  name: string,
+  size: number,
+  n: number,
+  imageSize = size,
+): Promise<EncoderLoss> {
   const s = new Scope("training");
   const views = ["a", "b"].map((label) => input(label, "float32", ["n", 3, size, size]));
-  const features = encoderNamed(name).build(s, concat(views, 0), size); // [2n, features]
+  const features = encoderNamed(name).build(s, concat(views, 0), imageSize); // [2n, features]
   const [p, q] = split(features, 0, views);
   const { loss } = ntXent(p!, q!, input("temperature", "float32", []));
   const grads = gradients(

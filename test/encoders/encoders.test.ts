@@ -7,9 +7,9 @@ import { type Mode, Scope } from "../../src/nn/scope.ts";
 import { compile } from "../support/run.ts";
 import { entriesOf, normals, weightsOf } from "./contrast.ts";
 
-function build(name: string, size: number, mode: Mode = "training") {
+function build(name: string, size: number, mode: Mode = "training", imageSize = size) {
   const s = new Scope(mode);
-  const features = encoderNamed(name).build(s, input("images", "float32", ["n", 3, size, size]), size);
+  const features = encoderNamed(name).build(s, input("images", "float32", ["n", 3, size, size]), imageSize);
   return { s, features };
 }
 const shapesOf = (name: string, size: number): Record<string, readonly number[]> =>
@@ -199,7 +199,23 @@ describe("encoders", () => {
 
   it("choose the patch by the image size", () => {
     expect([32, 48, 64, 96, 160, 224].map(patchSize)).to.deep.equal([4, 4, 8, 8, 16, 16]);
-    expect(() => build("vit-tiny", 34)).to.throw("expected an image size that 4 divides, found 34");
+    expect(() => build("vit-tiny", 34)).to.throw("expected an image size that 4 divides, found 34; try 32");
+  });
+
+  it("have the same state, that of the image size, for views of any multiple", () => {
+    for (const { name, multiple } of encoders) {
+      expect(multiple(96)).to.equal(name.startsWith("vit") ? 8 : 1);
+      const whole = entriesOf(build(name, 96).s);
+      for (const size of [40, 104]) {
+        const { s, features } = build(name, size, "training", 96);
+        expect(features.shape).to.deep.equal(["n", encoderNamed(name).features]);
+        expect(entriesOf(s), `${name}, ${size} px`).to.deep.equal(whole);
+      }
+    }
+    expect(() => build("vit-tiny", 41, "training", 96)).to.throw(
+      UserError,
+      "vit: expected a view size that 8 divides, found 41; try 40",
+    );
   });
 
   it("are found by name, else the nearest is named", () => {

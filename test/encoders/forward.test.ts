@@ -4,17 +4,20 @@ import { encoderNamed } from "../../src/encoders/index.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { Scope } from "../../src/nn/scope.ts";
 import * as naive from "../ops/naive.ts";
-import { compile, type Value } from "../support/run.ts";
-import { normals, weightsOf } from "./contrast.ts";
+import { compile, floats, type Value } from "../support/run.ts";
+import { bicubic, normals, weightsOf } from "./contrast.ts";
 
 type Weights = Record<string, Value>;
 const SIZE = 8;
 
-/** Our features of one image, and the weights they came from: each norm and bias with values that show. */
-async function features(name: string, image: Value): Promise<{ found: number[]; weights: Weights }> {
+/**
+ * Our features of one view by the encoder's form for `imageSize` pixels, and the weights they came from: each norm and bias
+ * with values that show.
+ */
+async function features(name: string, image: Value, imageSize = SIZE) {
   const s = new Scope("evaluation");
   const run = await compile({
-    y: encoderNamed(name).build(s, input("images", "float32", ["n", 3, SIZE, SIZE]), SIZE),
+    y: encoderNamed(name).build(s, input("images", "float32", ["n", 3, SIZE, SIZE]), imageSize),
   });
   const weights = weightsOf(s);
   s.all.forEach(({ name: label, shape, init }) => {
@@ -30,7 +33,7 @@ async function features(name: string, image: Value): Promise<{ found: number[]; 
       for (let i = 0; i < data.length; i++) (data as Float32Array)[i]! *= 4;
   }
   const { y } = await run({ ...weights, images: image });
-  return { found: Array.from(y!.data, Number), weights };
+  return { found: Array.from(y!.data, Number), weights: weights as Weights };
 }
 
 function expectClose(found: readonly number[], wanted: readonly number[]) {
@@ -169,5 +172,15 @@ describe("encoders in double precision", () => {
   it("vit-tiny gives the same features", async () => {
     const { found, weights } = await features("vit-tiny", image);
     expectClose(found, naiveVit(weights, naive.array4(values.data, values.shape), 192, 3));
+  });
+
+  it("vit-tiny for 24 px gives the same features of a crop of 8 px", async () => {
+    const { found, weights } = await features("vit-tiny", image, 24);
+    const { shape, data } = weights.pos_embed!;
+    expect(shape).to.deep.equal([1, 1 + 6 * 6, 192]);
+    const [token, grid] = [data.slice(0, 192), data.slice(192)].map((part) => Array.from(part, Number));
+    const places = [...token!, ...bicubic(grid!, 6, 2, 192)];
+    const resampled = { ...weights, pos_embed: floats(places, [1, 1 + 2 * 2, 192]) };
+    expectClose(found, naiveVit(resampled, naive.array4(values.data, values.shape), 192, 3));
   });
 });

@@ -84,6 +84,8 @@ const kindOfLayer = (name: string) =>
 interface Case {
   readonly name: string;
   readonly size: number;
+  /** Of the form that the encoder has; the views' by default. */
+  readonly imageSize?: number;
   readonly images: number;
   readonly label: (name: string) => string;
   /** Change of the loss between the two points. A ReLU has kinks: there the points must lie close together. */
@@ -92,6 +94,16 @@ interface Case {
 }
 const cases: Case[] = [
   { name: "vit-tiny", size: 32, images: 2, label: partOfBlock, change: 5e-3, tolerance: 0.003 },
+  // Positions interpolated.
+  {
+    name: "vit-tiny",
+    size: 16,
+    imageSize: 32,
+    images: 2,
+    label: partOfBlock,
+    change: 5e-3,
+    tolerance: 0.003,
+  },
   { name: "resnet20", size: 32, images: 4, label: partOfBlock, change: 1e-3, tolerance: 0.01 },
   { name: "resnet18", size: 32, images: 2, label: partOfBlock, change: 1e-3, tolerance: 0.015 },
   // Above 64 px: the 7x7 stem and the max-pool.
@@ -123,9 +135,10 @@ function expectEachReached(gradient: Tensors) {
 }
 
 describe("gradients of whole encoders", () => {
-  for (const { name, size, images, label, change, tolerance } of cases) {
-    it(`${name} at ${size} px agrees with central differences in each group of parameters`, async () => {
-      const model = await encoderLoss(name, size, images);
+  for (const { name, size, imageSize = size, images, label, change, tolerance } of cases) {
+    const views = imageSize === size ? `${size} px` : `${size} of ${imageSize} px`;
+    it(`${name} at ${views} agrees with central differences in each group of parameters`, async () => {
+      const model = await encoderLoss(name, size, images, imageSize);
       weakenBranches(model, name === "resnet50" ? /layer.*bn3\.weight$/ : /layer.*bn2\.weight$/);
       const gradient = await model.gradient();
       expectEachReached(gradient);

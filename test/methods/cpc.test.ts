@@ -243,15 +243,17 @@ describe("CPC", () => {
     expect(methodNamed("cpc")).to.equal(cpc);
   });
 
-  it("refuses image sizes that eight does not divide, and encoders of one size", () => {
-    const spec = { method: "cpc", encoder: "resnet20" };
-    expect(() => compile({ ...spec, imageSize: 20 })).to.throw(
-      UserError,
-      "method cpc: expected an image size that 8 divides, found 20",
-    );
-    expect(() => compile({ ...spec, encoder: "vit-tiny", imageSize: 32 })).to.throw(
-      UserError,
-      /views of any size/,
-    );
+  it("refuses image sizes that do not give patches of whole halves, or that the encoder does not take", () => {
+    const build = (encoder: string, imageSize: number) => compile({ method: "cpc", encoder, imageSize });
+    for (const [encoder, size, unit, near] of [
+      ["resnet20", 20, 8, 16],
+      ["vit-tiny", 8, 16, 16],
+      ["vit-tiny", 104, 32, 96],
+      ["vit-tiny", 160, 64, 128],
+    ] as const) {
+      const says = `method cpc: expected an image size that ${unit} divides, found ${size}; try ${near}`;
+      expect(() => build(encoder, size)).to.throw(UserError, says);
+      expect(() => build(encoder, near)).not.to.throw();
+    }
   });
 });

@@ -1,6 +1,7 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { type CompiledArtifact, compile } from "../../src/artifact/compile.ts";
+import { UserError } from "../../src/errors.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { dino } from "../../src/methods/dino.ts";
 import type { OptimizerChoice } from "../../src/methods/method.ts";
@@ -263,6 +264,37 @@ describe("DINO", () => {
     }
     expect(losses[0]! / Math.log(2048)).to.be.within(0.8, 1.2);
     expect(losses.at(-1)).to.be.lessThan(losses[0]! - 0.5);
+  });
+
+  it("learns with vit-tiny from large and small crops", async () => {
+    const artifact = compile({
+      method: "dino",
+      encoder: "vit-tiny",
+      imageSize: 16,
+      config: { hidden: 64, outputs: 64, smallCrops: 2, smallSize: 8 },
+    });
+    const stepper = await stepperOf(artifact);
+    const batch = batchOf(artifact, 8, 16);
+    let state = stepper.state(1);
+    const losses: number[] = [];
+    for (let step = 1; step <= 8; step++) {
+      const scalars = { ...SCALARS, lr: 5e-4, step, momentum: 0.99 };
+      const { metrics, next } = await stepper.step(state, batch, scalars);
+      losses.push(metrics.loss!);
+      state = next;
+    }
+    expect(losses[0]! / Math.log(64)).to.be.within(0.8, 1.2);
+    expect(losses.at(-1)).to.be.lessThan(losses[0]! - 0.3);
+  });
+
+  it("takes small crops of a size that the encoder takes, the nearest to 96 of 224 by default", () => {
+    const sizeOf = (size: number, multiple?: number) => dino.config(size, multiple).parse({}).smallSize;
+    expect([sizeOf(96), sizeOf(96, 8), sizeOf(224, 16), sizeOf(32, 4)]).to.deep.equal([41, 40, 96, 12]);
+    const spec = { method: "dino", encoder: "vit-tiny", imageSize: 96 };
+    expect(() => compile({ ...spec, config: { smallSize: 41 } })).to.throw(
+      UserError,
+      'method dino, setting "smallSize": expected a multiple of 8, the encoder\'s patch, found 41; the nearest is 40',
+    );
   });
 
   describe("built", () => {

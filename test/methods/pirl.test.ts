@@ -2,7 +2,6 @@ import { expect } from "chai";
 import type * as ort from "onnxruntime-node";
 import { compile } from "../../src/artifact/compile.ts";
 import { nextOf } from "../../src/artifact/step.ts";
-import { UserError } from "../../src/errors.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { methodNamed } from "../../src/methods/index.ts";
 import { pirl } from "../../src/methods/pirl.ts";
@@ -248,15 +247,6 @@ describe("PIRL", () => {
       expect(rest).to.deep.equal([]);
       expect(turned).to.deep.equal({ ...image, turn: true });
     });
-
-    it("of patches need an encoder for any size; turned ones do not", () => {
-      const spec = { method: "pirl", encoder: "vit-tiny", imageSize: 16 };
-      expect(() => compile({ ...spec, config: { permutations: 2 } })).to.throw(
-        UserError,
-        /views of any size/,
-      );
-      expect(compile({ ...spec, config: { transform: "rotation" } }).manifest.views).to.have.length(2);
-    });
   });
 
   it("learns: the loss of four images with fixed views falls", async () => {
@@ -291,6 +281,8 @@ describe("PIRL", () => {
     });
     expect(pirl.config(32).parse({}).negatives).to.equal(4096);
     const [image, ...patches] = pirl.views(config, 224);
+    // The encoder's patches of 16 px divide 64.
+    expect(pirl.config(224, 16).parse({}).patch).to.equal(64);
     const jitter = { p: 1, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.2 };
     expect(image).to.deep.include({ size: 224, jitter, grayscale: 0.2 });
     expect(image!.crop.scale).to.deep.equal([0.08, 1]);

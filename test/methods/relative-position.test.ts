@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { compile } from "../../src/artifact/compile.ts";
+import { compile, resolveSpec } from "../../src/artifact/compile.ts";
 import { UserError } from "../../src/errors.ts";
 import { relativePosition } from "../../src/methods/relative-position.ts";
 import { average, type Row } from "../views/support.ts";
@@ -203,9 +203,14 @@ describe("relative position", () => {
     expect(losses.at(-1)).to.be.below(0.3 * losses[0]!);
   });
 
-  it("is refused for an encoder that takes one size", () => {
-    expect(() => compile({ method: "relative-position", encoder: "vit-tiny", imageSize: 32 })).to.throw(
+  it("takes patches of a size that the encoder takes, the nearest by default", () => {
+    const spec = { method: "relative-position", encoder: "vit-tiny", imageSize: 224 };
+    expect(resolveSpec(spec).method.config).to.include({ patch: 64 });
+    expect(resolveSpec({ ...spec, encoder: "resnet20" }).method.config).to.include({ patch: 56 });
+    expect(resolveSpec({ ...spec, imageSize: 32 }).method.config).to.include({ patch: 16 });
+    expect(() => resolveSpec({ ...spec, config: { patch: 56 } })).to.throw(
       UserError,
+      'setting "patch": expected a multiple of 16, the encoder\'s patch, found 56; the nearest is 64',
     );
   });
 });

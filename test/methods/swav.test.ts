@@ -1,7 +1,6 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { type CompiledArtifact, compile } from "../../src/artifact/compile.ts";
-import { UserError } from "../../src/errors.ts";
 import { input } from "../../src/graph/tensor.ts";
 import type { OptimizerChoice } from "../../src/methods/method.ts";
 import { swav } from "../../src/methods/swav.ts";
@@ -293,15 +292,6 @@ describe("SwAV", () => {
       expect(Object.keys(metrics)).to.deep.equal(["usage", "codeEntropy"]);
       const prototypes = scope.params.filter(({ name }) => name.startsWith("prototypes"));
       expect(prototypes.map(({ name, shape }) => [name, shape])).to.deep.equal([[PROTOTYPES, [K, 128]]]);
-    });
-
-    it("needs an encoder for crops of any size, and says which", () => {
-      const spec = { method: "swav", encoder: "vit-tiny", imageSize: 16 };
-      expect(() => compile({ ...spec, config: { smallCrops: 2 } })).to.throw(
-        UserError,
-        /views of any size .*resnet/,
-      );
-      expect(() => compile(spec)).not.to.throw();
     });
   });
 
