@@ -67,6 +67,7 @@ export function stepInParts<C>(
       "--micro-batch",
       "a method whose loss sees images through embeddings alone, such as simclr",
       method.name,
+      "leave it out and take a --batch that fits into memory",
     );
   }
   const cuts = new Map(step.cut.map((t, i) => [t, `cut${i}`]));

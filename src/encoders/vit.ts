@@ -19,11 +19,11 @@ const SMALL_NORMAL: Init = { kind: "truncated-normal", std: 0.02 };
 /** The side of a patch: 64 patches or so for small images, 196 for 224 px. */
 export const patchSize = (imageSize: number): number => (imageSize >= 160 ? 16 : imageSize >= 64 ? 8 : 4);
 
-/** Patches along each side of a view. @throws UserError if they are no whole number. */
-function gridOf(what: string, size: number, patch: number): number {
+/** Patches along each side of a view, or of an image. @throws UserError if they are no whole number. */
+function gridOf(what: string, size: number, patch: number, flag = ""): number {
   if (size % patch === 0) return size / patch;
   const near = Math.max(patch, size - (size % patch));
-  throw expected("vit", `${what} that ${patch} divides`, `${size}`, `try ${near}`);
+  throw expected("vit", `${what} that ${patch} divides`, `${size}`, `try ${flag}${near}`);
 }
 
 /** Non-overlapping patches through one linear layer: what a convolution of that stride computes, as one product. */
@@ -80,7 +80,7 @@ interface Size {
 /** Views [n, 3, size, size] -> [n, width]: what becomes of the class token. Positions are those of the image size. */
 function encode(s: Scope, images: Tensor, imageSize: number, { width, heads, depth }: Size): Tensor {
   const patch = patchSize(imageSize);
-  const grid = gridOf("an image size", imageSize, patch);
+  const grid = gridOf("an image size", imageSize, patch, "--image-size ");
   const patches = s.in("patch_embed", () => patchEmbed(s, images, width, patch)); // [n, t, width]
   const token = s.param("cls_token", [1, 1, width], SMALL_NORMAL, { decay: false });
   const first = expand(token, [images.shape[0]!, 1, width], images); // [n, 1, width]

@@ -29,7 +29,12 @@ const config = (imageSize: number, multiple = 1) => {
   const unit = 4 * (multiple % 2 === 0 ? multiple : 2 * multiple);
   if (imageSize % unit !== 0) {
     const near = Math.max(unit, imageSize - (imageSize % unit));
-    throw expected("method cpc", `an image size that ${unit} divides`, `${imageSize}`, `try ${near}`);
+    throw expected(
+      "method cpc",
+      `an image size that ${unit} divides`,
+      `${imageSize}`,
+      `try --image-size ${near}`,
+    );
   }
   return z.strictObject({
     /** Rows 2 to this many below the context are predicted; the next one shares pixels with it. */

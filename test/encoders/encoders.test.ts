@@ -199,7 +199,9 @@ describe("encoders", () => {
 
   it("choose the patch by the image size", () => {
     expect([32, 48, 64, 96, 160, 224].map(patchSize)).to.deep.equal([4, 4, 8, 8, 16, 16]);
-    expect(() => build("vit-tiny", 34)).to.throw("expected an image size that 4 divides, found 34; try 32");
+    expect(() => build("vit-tiny", 34)).to.throw(
+      "expected an image size that 4 divides, found 34; try --image-size 32",
+    );
   });
 
   it("have the same state, that of the image size, for views of any multiple", () => {

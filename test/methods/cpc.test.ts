@@ -251,7 +251,7 @@ describe("CPC", () => {
       ["vit-tiny", 104, 32, 96],
       ["vit-tiny", 160, 64, 128],
     ] as const) {
-      const says = `method cpc: expected an image size that ${unit} divides, found ${size}; try ${near}`;
+      const says = `method cpc: expected an image size that ${unit} divides, found ${size}; try --image-size ${near}`;
       expect(() => build(encoder, size)).to.throw(UserError, says);
       expect(() => build(encoder, near)).not.to.throw();
     }
