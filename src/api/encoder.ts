@@ -1,5 +1,6 @@
 /** A frozen encoder, opened: features of images, of folders, and the .npy file of `embed`. */
 import { existsSync, statSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
 import { decodeSquare } from "../data/decode.ts";
@@ -8,7 +9,7 @@ import type { Sources } from "../data/sources.ts";
 import { expected, messageOf, UserError } from "../errors.ts";
 import { forMany, MANY } from "../export/for-many.ts";
 import { type EncoderMetadata, readEncoderMetadata } from "../export/metadata.ts";
-import { readWhole, writeFileAtomic } from "../files/atomic.ts";
+import { checkWritable, readWhole, writeFileAtomic } from "../files/atomic.ts";
 import type { Features } from "../probe/features.ts";
 import { free } from "../runtime/free.ts";
 import { openSession, type Session, type SessionOptions } from "../runtime/session.ts";
@@ -133,6 +134,21 @@ async function embed(
   };
 }
 
+const indexOf = (file: string): string => `${file.replace(/\.npy$/, "")}.json`;
+
+/**
+ * Finds out before the images are embedded what `writeEmbedding` would tell: that both files can be written, features
+ * [n, d] of float32 fit, and the list of paths goes over no other file.
+ */
+export async function checkEmbeddingFile(file: string, n: number, d: number): Promise<void> {
+  await checkWritable(file, 4 * n * d);
+  const index = indexOf(file);
+  await checkWritable(index);
+  if (existsSync(index) && !/^\{\s*"encoder":/.test(await readFile(index, "utf8"))) {
+    throw expected(index, "a list of paths or no file", "another file", "move it away or give another --out");
+  }
+}
+
 /** Writes features as `file` (NumPy's .npy, float32 [n, d]) and the paths of their rows beside it, as .json. */
 export async function writeEmbedding(
   file: string,
@@ -144,7 +160,7 @@ export async function writeEmbedding(
     file,
     Buffer.concat([npyHeader(n, d), Buffer.from(data.buffer, data.byteOffset, data.byteLength)]),
   );
-  const index = `${file.replace(/\.npy$/, "")}.json`;
+  const index = indexOf(file);
   await writeFileAtomic(index, `${JSON.stringify({ encoder: metadata, shape: [n, d], files }, null, 2)}\n`);
   return index;
 }

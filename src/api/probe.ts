@@ -5,6 +5,7 @@ import { findLabelledImages } from "../data/sources.ts";
 import { UserError, unknownName } from "../errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { parseJson } from "../files/safetensors.ts";
+import { checkClasses } from "../probe/features.ts";
 import { knn } from "../probe/knn.ts";
 import { linearProbe } from "../probe/linear.ts";
 import type { SessionOptions } from "../runtime/session.ts";
@@ -60,6 +61,7 @@ export async function probe(options: ProbeOptions, surroundings: Surroundings = 
   const sample = limit === undefined ? { seed } : { limit, seed };
   const train = await findLabelledImages(options.train, sample);
   const test = await findLabelledImages(options.test, sample);
+  checkClasses(`${kind} probe`, train, test); // which the probe itself would do once all are embedded
   const encoder = await openEncoder(options.encoder, { threads, provider });
   try {
     const [trainFeatures, testFeatures] = [
@@ -92,18 +94,19 @@ export async function writeBaseline(file: string, { kind, top1, ...rest }: Probe
   await writeFileAtomic(file, `${JSON.stringify({ kind, top1, ...rest }, null, 2)}\n`);
 }
 
-/** @throws UserError with exit code 1 if top-1 fell more than `tolerance` points below the baseline's. */
-export async function checkBaseline(file: string, result: ProbeResult, tolerance: number): Promise<void> {
+/** The top-1 of a baseline, percent. @throws UserError if there is none of that kind. */
+export async function readBaseline(file: string, kind: string): Promise<number> {
   const bytes = await readFile(file).catch(() => {
     throw new UserError(`${file}: expected a baseline, found no such file; write one with --write-baseline`);
   });
   const parsed = baselineSchema.safeParse(parseJson(bytes, file));
-  if (!parsed.success || parsed.data.kind !== result.kind) {
-    throw new UserError(
-      `${file}: expected a baseline of kind ${result.kind}; write one with --write-baseline`,
-    );
-  }
-  const { top1 } = parsed.data;
+  if (parsed.success && parsed.data.kind === kind) return parsed.data.top1;
+  throw new UserError(`${file}: expected a baseline of kind ${kind}; write one with --write-baseline`);
+}
+
+/** @throws UserError with exit code 1 if top-1 fell more than `tolerance` points below the baseline's. */
+export async function checkBaseline(file: string, result: ProbeResult, tolerance: number): Promise<void> {
+  const top1 = await readBaseline(file, result.kind);
   if (result.top1 < top1 - tolerance) {
     throw new UserError(
       `${result.kind} top-1 is ${result.top1.toFixed(2)} %, below the baseline's ${top1.toFixed(2)} % by more than ${tolerance}`,

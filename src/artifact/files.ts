@@ -3,10 +3,11 @@
  * checked, because an artifact may come from anywhere.
  */
 import { createHash } from "node:crypto";
-import { mkdir, readdir, stat } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { expected } from "../errors.ts";
-import { codeOf, readWhole, TEMPORARY, writeFailed, writeFileAtomic } from "../files/atomic.ts";
+import { makeFolder, readWhole, writeFileAtomic } from "../files/atomic.ts";
 import { type GraphFile, type Manifest, STEP_GRAPHS, type StepGraph } from "../spec.ts";
 import { MAX_GRAPH, parseManifest, REBUILD } from "./schema.ts";
 
@@ -57,8 +58,7 @@ async function readGraph(dir: string, wanted: GraphFile): Promise<Uint8Array> {
  * Writes an artifact to `dir`, over an older one; equal contents give equal bytes. The manifest, which holds the
  * graphs' hashes, comes last: a folder that was cut off before it is read as damaged, never as something else.
  * @returns the manifest with `files`.
- * @throws UserError if it cannot be written, or `dir` holds anything that is not an artifact's: another's files could
- * bear the same names.
+ * @throws UserError if it cannot be written, or `dir` holds a run, or files of the same names that are not an artifact's.
  */
 export async function writeArtifact(
   dir: string,
@@ -113,20 +113,47 @@ const filesOf = (graphs: Graphs) =>
     return bytes ? [{ which, bytes, file: graphFile(fileOf(which), bytes) }] : [];
   });
 
-/** Makes the folder, unless it is there and holds nothing but an artifact, whole or cut off. */
-async function ownFolder(dir: string): Promise<void> {
-  const ours = new Set<string>(["manifest.json", ...GRAPHS.map(fileOf)]);
+/**
+ * Makes the folder if need be. What else it holds stays as it is.
+ * @throws UserError if it holds a run, or a file of an artifact's name that is no artifact's, whole or cut off.
+ */
+export async function ownFolder(dir: string): Promise<void> {
+  await makeFolder(dir);
+  const manifest = join(dir, "manifest.json");
+  const hasManifest = existsSync(manifest);
+  const isArtifact = hasManifest && isManifest(await readWhole(manifest, MAX_MANIFEST, "a manifest"));
+  const refuse = (found: string, advice: string) =>
+    expected(dir, "nothing that an artifact would write over", found, advice);
+  if (isArtifact && existsSync(join(dir, "config.json"))) throw refuse("a run", "choose another folder");
+  if (isArtifact) return;
+  const graphs = await Promise.all(
+    GRAPHS.map(fileOf).map(async (file) => ((await isForeign(join(dir, file))) ? [file] : [])),
+  );
+  const [found] = [hasManifest ? ["manifest.json"] : [], ...graphs].flat();
+  if (found !== undefined) throw refuse(JSON.stringify(found), "move it away or choose another folder");
+}
+
+/** Of any format, or damaged beyond its outermost keys. */
+function isManifest(bytes: Uint8Array): boolean {
   try {
-    if (await stat(dir).then(undefined, () => undefined)) {
-      const foreign = (await readdir(dir)).find((entry) => !ours.has(entry) && !TEMPORARY.test(entry));
-      if (foreign === undefined) return;
-      throw expected(dir, "an artifact's folder or none", JSON.stringify(foreign), "choose another folder");
-    }
-    await mkdir(dir, { recursive: true });
-  } catch (error) {
-    if (codeOf(error) === "ENOTDIR") throw expected(dir, "a folder", "a file", "choose another folder");
-    throw writeFailed(dir, error);
+    const value: unknown = JSON.parse(new TextDecoder().decode(bytes));
+    return ["format", "method", "encoder", "state"].every((key) => Object.hasOwn(Object(value), key));
+  } catch {
+    return false;
   }
+}
+
+/** Whether there is a file that is no model of this package's making: its producer stands at the beginning of one. */
+export async function isForeign(path: string): Promise<boolean> {
+  if (!existsSync(path)) return false;
+  const head = Buffer.alloc(64);
+  try {
+    const file = await open(path, "r");
+    await file.read(head, 0, head.length, 0).finally(() => file.close());
+  } catch {
+    return true; // a folder, or not to be read
+  }
+  return !head.includes("ort-pretrain");
 }
 
 function graphFile(file: string, bytes: Uint8Array): GraphFile {

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { Command } from "commander";
-import { openEncoder, writeEmbedding } from "../api/encoder.ts";
+import { checkEmbeddingFile, openEncoder, writeEmbedding } from "../api/encoder.ts";
 import { findImages } from "../data/sources.ts";
 import { UserError } from "../errors.ts";
 import { outputOf, positiveInteger, report, threadCount } from "./options.ts";
@@ -27,6 +27,7 @@ export const embedCommand = () =>
         throw new UserError(`--out: expected a file that ends in .npy, found ${out}`);
       const sources = await findImages(data, limit === undefined ? {} : { limit });
       const encoder = await openEncoder(path, { threads });
+      await checkEmbeddingFile(out, sources.files.length, encoder.metadata.features);
       const embedded = await encoder.embed(sources, { output: outputOf() });
       const index = await writeEmbedding(out, embedded, encoder.metadata);
       await encoder.close();

@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { GRAPHS, prebuiltFolders } from "../api/artifacts.ts";
 import { recipes } from "../api/recipes.ts";
 import { type ArtifactSpec, compile, piecesFor } from "../artifact/compile.ts";
-import { type GraphName, readArtifact, writeArtifact } from "../artifact/files.ts";
+import { type GraphName, ownFolder, readArtifact, writeArtifact } from "../artifact/files.ts";
 import { encoders } from "../encoders/index.ts";
 import { decodeModel } from "../graph/model.ts";
 import { methodNamed, methods } from "../methods/index.ts";
@@ -45,6 +45,7 @@ const build = () =>
     .option("--json", "end with one JSON object on standard output")
     .action(async ({ out, json, set, batch, ...flags }: BuildFlags) => {
       const spec: ArtifactSpec = { ...flags, ...(set && { config: set }) };
+      await ownFolder(out); // before the work
       const { manifest, graphs } = compile({ ...spec, pieces: piecesFor(spec, batch) });
       const written = await writeArtifact(out, manifest, graphs);
       report(json, { artifact: out, ...written }, [

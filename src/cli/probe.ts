@@ -1,6 +1,14 @@
 import { Command } from "commander";
-import { checkBaseline, type ProbeResult, probe, probeKindNamed, writeBaseline } from "../api/probe.ts";
+import {
+  checkBaseline,
+  type ProbeResult,
+  probe,
+  probeKindNamed,
+  readBaseline,
+  writeBaseline,
+} from "../api/probe.ts";
 import { UserError } from "../errors.ts";
+import { checkWritable } from "../files/atomic.ts";
 import { integer, nonNegative, outputOf, positive, positiveInteger, report, threadCount } from "./options.ts";
 
 interface Flags {
@@ -39,6 +47,9 @@ export const probeCommand = () =>
         throw new UserError("probe: expected --baseline or --write-baseline, found both");
       }
       const kind = probeKindNamed(flags.kind);
+      // Before the work, of which no fault of a file should be told last.
+      if (flags.baseline !== undefined) await readBaseline(flags.baseline, kind);
+      if (flags.writeBaseline !== undefined) await checkWritable(flags.writeBaseline);
       const result = await probe({ ...flags, encoder, kind }, { output: outputOf() });
       report(flags.json, result, [describe(result)]); // first, so that no fault of a file loses it
       if (flags.writeBaseline !== undefined) await writeBaseline(flags.writeBaseline, result);

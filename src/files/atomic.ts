@@ -1,6 +1,6 @@
 /** Whole files: written all or nothing, read up to a bound. */
 import { randomBytes } from "node:crypto";
-import { open, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { expected, UserError } from "../errors.ts";
 
@@ -28,6 +28,46 @@ export async function writeFileAtomic(
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => {});
     throw writeFailed(blamed, error, bytes.length, retry);
+  }
+}
+
+/**
+ * Whether the folder was made; false if it was there.
+ * @throws UserError if there is a file in its place, or it cannot be made.
+ */
+export async function makeFolder(dir: string): Promise<boolean> {
+  try {
+    return (await mkdir(dir, { recursive: true })) !== undefined;
+  } catch (error) {
+    if (["EEXIST", "ENOTDIR"].includes(codeOf(error) ?? ""))
+      throw expected(dir, "a folder", "a file", "choose another folder");
+    throw writeFailed(dir, error);
+  }
+}
+
+/**
+ * Finds out before long work what would be told after it: that `path` names a file in a folder that can be written to, on
+ * a disk with room for `bytes`.
+ * @throws UserError as `writeFileAtomic` would.
+ */
+export async function checkWritable(path: string, bytes = 1): Promise<void> {
+  const what = await stat(path).catch(() => undefined);
+  if (what && !what.isFile()) throw expected(path, "a file or none", "something else", "choose another name");
+  const trial = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  try {
+    await writeSynced(trial, Uint8Array.of(0));
+  } catch (error) {
+    throw writeFailed(dirname(path), error);
+  } finally {
+    await rm(trial, { force: true }).catch(() => {});
+  }
+  const { bfree, bsize } = await statfs(dirname(path)).catch(() => ({
+    bfree: Number.POSITIVE_INFINITY,
+    bsize: 1,
+  }));
+  const free = bfree * bsize;
+  if (free < bytes) {
+    throw expected(dirname(path), `${sizeText(bytes)} of free space`, sizeText(free), "free some space");
   }
 }
 

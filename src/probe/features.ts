@@ -56,6 +56,15 @@ export function checkProbe(probe: string, train: Features, test: Features): Int3
   if (present.length < 2) {
     throw expected(`${probe}, training set`, "images of two classes or more", `one class, "${present[0]}"`);
   }
+  return checkClasses(probe, train, test);
+}
+
+/** The labels of `test` as places in the classes of `train`. @throws UserError if one is of a class that it lacks. */
+export function checkClasses(
+  probe: string,
+  train: Pick<Features, "classes">,
+  test: Pick<Features, "classes" | "labels">,
+): Int32Array {
   const places = test.classes.map((name) => train.classes.indexOf(name));
   return test.labels.map((label) => {
     const place = places[label]!;

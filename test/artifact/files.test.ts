@@ -145,13 +145,31 @@ describe("artifact/files", () => {
     expect((await readArtifact(dir)).manifest.name).to.equal("second");
   });
 
-  it("writes into no folder that holds anything else, and not over a file", async () => {
+  it("writes beside what else a folder holds, and over nothing that is not an artifact's", async () => {
     await mkdir(dir, { recursive: true });
-    await writeFile(join(dir, "photo.jpg"), "kept");
-    expect(await messageOf(writeArtifact(dir, manifest, graphs))).to.equal(
-      `${dir}: expected an artifact's folder or none, found "photo.jpg"; choose another folder`,
-    );
-    expect(await readdir(dir)).to.deep.equal(["photo.jpg"]);
+    const others = [".DS_Store", "config.json", "photo.jpg", "train.log"];
+    for (const name of others) await writeFile(join(dir, name), "kept");
+    await writeFile(join(dir, "encode.onnx"), "\b\b\u0012\fort-pretrain: cut off before the manifest");
+    const refused = async (name: string, content: string) => {
+      await writeFile(join(dir, name), content);
+      expect(await messageOf(writeArtifact(dir, manifest, graphs))).to.equal(
+        `${dir}: expected nothing that an artifact would write over, found "${name}"; ` +
+          "move it away or choose another folder",
+      );
+      expect(await readFile(join(dir, name), "utf8")).to.equal(content);
+      await rm(join(dir, name));
+    };
+    await refused("step.onnx", "\b\b\u0012\u0007pytorch: a model of another's");
+    await refused("manifest.json", '{"name":"a web app","format":1}');
+    await refused("manifest.json", "no JSON");
+    await rm(join(dir, "config.json"));
+    await writeArtifact(dir, manifest, graphs);
+    expect(await readdir(dir)).to.have.members([
+      ...["encode.onnx", "manifest.json", "step.onnx"],
+      ...others.filter((name) => name !== "config.json"),
+    ]);
+    await writeFile(join(dir, "config.json"), "{}");
+    expect(await messageOf(writeArtifact(dir, manifest, graphs))).to.match(/found a run; choose another/);
     await writeFile(join(parent, "file"), "kept");
     expect(await messageOf(writeArtifact(join(parent, "file"), manifest, graphs))).to.match(
       /file: expected a folder, found a file/,
