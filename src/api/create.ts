@@ -1,5 +1,4 @@
 /** What a run is told, and the folder of a new one. */
-import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { type ArtifactSpec, piecesFor } from "../artifact/compile.ts";
 import { type Artifact, readArtifact } from "../artifact/files.ts";
@@ -9,8 +8,10 @@ import { expected } from "../errors.ts";
 import { memoryBytes } from "../machine.ts";
 import type { Provider } from "../runtime/session.ts";
 import type { JsonObject, Manifest } from "../spec.ts";
-import { type RunConfig, runFiles } from "../train/run-folder.ts";
+import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
 import { copyArtifact, provideArtifact } from "./artifacts.ts";
+import { flagOf, refuseOtherThan } from "./compare.ts";
+import { type FirstWeights, firstWeights } from "./init.ts";
 import { recipeNamed } from "./recipes.ts";
 
 export interface TrainOptions {
@@ -60,14 +61,22 @@ export interface TrainOptions {
   readonly knnData?: string | undefined;
   /** Epochs between two kNN. @default 1 */
   readonly knnEvery?: number | undefined;
+  /** First weights: another run's folder (its latest checkpoint), an encoder.onnx or timm's .safetensors. @default drawn */
+  readonly init?: string | undefined;
   /** Goes on with the run in `out`; only data, provider, threads and cacheMb may differ from what it began with. */
   readonly resume?: boolean | undefined;
+  /** With `resume`: trains so many steps longer than the run began with; schedules are planned over the whole. */
+  readonly extendSteps?: number | undefined;
+  /** As `extendSteps`, in epochs. */
+  readonly extendEpochs?: number | undefined;
 }
 
 export interface Opened {
   readonly config: RunConfig;
   readonly artifact: Artifact;
   readonly sources: Sources;
+  /** In place of weights that would be drawn. */
+  readonly first?: FirstWeights | undefined;
   /** When the artifact lies in the run's folder. */
   readonly written: Promise<void>;
   /** What was chosen for the user, and why: lines to be shown. */
@@ -82,9 +91,12 @@ export async function create(given: TrainOptions): Promise<Opened> {
   const told = { ...recipe, ...(own as Partial<TrainOptions>), out: given.out, config: settings };
   const { data, out, seed = 0, limit, graph, steps, epochs = 100 } = told;
   if (data === undefined) throw expected("train", "--data DIR", "none");
-  if (existsSync(runFiles(out).config)) {
-    throw expected(out, "a folder without a run", "one", "give another --out, or go on with --resume");
+  for (const flag of ["extendSteps", "extendEpochs"] as const) {
+    if (given[flag] !== undefined) throw expected(flagOf(flag), "it with --resume", "a new run");
   }
+  if (given.knnEvery !== undefined && given.knnData === undefined)
+    throw expected("--knn-every", "--knn DIR with it", "none");
+  await checkNoRun(out);
   const sources = await findImages(data, limit === undefined ? { seed } : { limit, seed });
   if (told.knnData !== undefined) await findLabelledImages(told.knnData);
   const { size, chosen } =
@@ -93,7 +105,18 @@ export async function create(given: TrainOptions): Promise<Opened> {
       : { size: told.imageSize, chosen: [] };
   const options = { ...told, imageSize: size };
   const provide = async () => {
-    if (graph !== undefined) return copyArtifact(await readArtifact(graph), out);
+    if (graph !== undefined) {
+      const given = await readArtifact(graph);
+      refuseOtherThan(graph, given.manifest, options);
+      if (options.microBatch !== undefined && given.manifest.files.step)
+        throw expected(
+          "--micro-batch",
+          "an artifact whose step is in parts",
+          graph,
+          "leave out one of the two",
+        );
+      return copyArtifact(given, out);
+    }
     const spec = specOf(options);
     const inParts = options.microBatch !== undefined;
     // A GPU gains nothing from pieces, which are for a processor's cache; parts of a batch are small already.
@@ -102,11 +125,13 @@ export async function create(given: TrainOptions): Promise<Opened> {
     return provideArtifact({ ...spec, pieces: whole ? 1 : piecesFor(spec, usual) }, out, { inParts });
   };
   const { artifact, written } = await provide();
+  const first = options.init === undefined ? undefined : await firstWeights(options.init, artifact.manifest);
   const { imageSize } = artifact.manifest.encoder;
   const batch = batchOf(artifact.manifest, options.batch, sources.files.length);
   const stepsPerEpoch = Math.floor(sources.files.length / batch);
   const config: RunConfig = {
     format: 1,
+    recipe: given.recipe ?? null,
     artifact: artifact.manifest.name,
     data: resolve(data),
     limit: limit ?? null,
@@ -127,8 +152,9 @@ export async function create(given: TrainOptions): Promise<Opened> {
     threads: options.threads ?? null,
     knn:
       options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
+    init: first?.origin ?? null,
   };
-  return { config, artifact, sources, written, chosen };
+  return { config, artifact, sources, first, written, chosen: [...chosen, ...(first?.report ?? [])] };
 }
 
 /** Sizes of views to choose from, pixels: those that benchmarks are made with. */

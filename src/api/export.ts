@@ -1,15 +1,15 @@
 /** Writes the frozen encoder of a run. */
-import { mkdir } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { realpath } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { readArtifact } from "../artifact/files.ts";
+import { isForeign, readArtifact } from "../artifact/files.ts";
 import { decodeSquare } from "../data/decode.ts";
 import { findImages } from "../data/sources.ts";
-import { UserError } from "../errors.ts";
+import { expected, UserError } from "../errors.ts";
 import { writeEncoder } from "../export/encoder.ts";
-import { writeFailed } from "../files/atomic.ts";
-import { initialState } from "../runtime/state.ts";
-import { latestCheckpoint, loadCheckpoint } from "../train/checkpoint.ts";
+import { checkWritable, makeFolder } from "../files/atomic.ts";
 import { readConfig, runFiles } from "../train/run-folder.ts";
+import { standing } from "./standing.ts";
 
 export interface ExportResult {
   /** Path of encoder.onnx. */
@@ -34,22 +34,17 @@ export async function exportEncoder(
   run: string,
   options: { out?: string; threads?: number | undefined } = {},
 ): Promise<ExportResult> {
+  const out = options.out ?? run;
+  const path = join(out, "encoder.onnx");
   const config = await readConfig(run);
+  if (out !== run) await checkOut(out, run);
   const artifact = await readArtifact(run);
   const { manifest } = artifact;
-  const latest = await latestCheckpoint(runFiles(run).checkpoints);
-  const { step, tensors } = latest
-    ? await loadCheckpoint(latest)
-    : { step: 0, tensors: initialState(manifest, config) };
+  const { step, state } = await standing(run, manifest, config);
   const { method, encoder } = manifest;
-  const out = options.out ?? run;
-  await mkdir(out, { recursive: true }).catch((error) => {
-    throw writeFailed(out, error);
-  });
-  const path = join(out, "encoder.onnx");
   const written = await writeEncoder(path, {
     encode: await artifact.graph("encode"),
-    state: tensors,
+    state: state(),
     metadata: {
       method: method.name,
       encoder: encoder.name,
@@ -64,6 +59,18 @@ export async function exportEncoder(
     threads: options.threads,
   });
   return { encoder: resolve(path), steps: step, ...written };
+}
+
+/** Makes the folder. @throws UserError if an encoder that is another run's, or none of ours, would be written over. */
+async function checkOut(out: string, run: string): Promise<void> {
+  await makeFolder(out);
+  const path = join(out, "encoder.onnx");
+  if (existsSync(runFiles(out).config) && (await realpath(out)) !== (await realpath(run))) {
+    throw expected(out, "a folder without a run", "one", "give another --out");
+  }
+  if (await isForeign(path))
+    throw expected(path, "an encoder of ours or none", "another file", "move it away");
+  await checkWritable(path);
 }
 
 /** The first images of the folder that can be decoded, uint8 [n, side, side, 3]. */

@@ -2,10 +2,11 @@
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { readArtifact } from "../artifact/files.ts";
-import { findImages, fingerprint } from "../data/sources.ts";
+import { findImages, findLabelledImages, fingerprint } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import type { Manifest } from "../spec.ts";
 import { type RunConfig, readConfig } from "../train/run-folder.ts";
+import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
 import type { Opened, TrainOptions } from "./create.ts";
 
 /** The run in `out`, as it was left. @throws UserError if an option would change what it computes. */
@@ -28,47 +29,77 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
   if (fingerprint(sources) !== config.fingerprint) {
     throw expected(config.data, "the images that the run began with", "others", "their names have changed");
   }
+  if (config.knn) await findLabelledImages(config.knn.data);
   return { config, artifact, sources, written: Promise.resolve(), chosen: [] };
 }
 
-/** Options may be said again, but not otherwise. */
-async function refuseChanges(options: TrainOptions, run: RunConfig, manifest: Manifest): Promise<void> {
-  const { method, encoder, optimizer } = manifest;
-  const stepsPerEpoch = Math.floor(run.images / run.batch);
-  const { epochs, graph, knnData } = options;
-  const sameLength = epochs !== undefined && Math.ceil(epochs * stepsPerEpoch) === run.steps;
-  const compared: readonly (readonly [flag: string, given: unknown, stored: unknown])[] = [
-    ["--method", options.method, method.name],
-    ["--encoder", options.encoder, encoder.name],
-    ["--image-size", options.imageSize, encoder.imageSize],
-    ["--optimizer", nameOf(options.optimizer), optimizer.name],
-    ...Object.entries(options.config ?? {}).map(
-      ([key, value]) => [`--set ${key}`, value, method.config[key]] as const,
-    ),
-    ["--steps", options.steps, run.steps],
-    ["--epochs", options.steps === undefined && !sameLength ? epochs : undefined, run.steps / stepsPerEpoch],
-    ["--batch", options.batch, run.batch],
-    ["--micro-batch", options.microBatch, run.microBatch],
-    ["--lr", options.lr, run.lr],
-    ["--weight-decay", options.weightDecay, run.weightDecay],
-    ["--warmup-epochs", options.warmupEpochs, run.warmupEpochs],
-    ["--seed", options.seed, run.seed],
-    ["--limit", options.limit, run.limit],
-    ["--checkpoint-every", options.checkpointEvery, run.checkpointEvery],
-    ["--knn", knnData && resolve(knnData), run.knn?.data ?? null],
-    ["--knn-every", options.knnEvery, run.knn?.every ?? null],
-  ];
-  for (const [flag, given, stored] of compared) {
-    if (given === undefined || isDeepStrictEqual(given, stored)) continue;
-    const began = stored == null ? "none, as the run began" : `${JSON.stringify(stored)}, as the run began`;
-    throw expected(flag, began, JSON.stringify(given), ADVICE);
-  }
-  if (graph !== undefined && !isDeepStrictEqual((await readArtifact(graph)).manifest, manifest)) {
-    throw expected("--graph", "the artifact that the run began with", "another", ADVICE);
-  }
+interface Begun {
+  readonly run: RunConfig;
+  readonly manifest: Manifest;
+  readonly options: TrainOptions;
 }
 
-const nameOf = (optimizer: TrainOptions["optimizer"]) =>
-  typeof optimizer === "object" ? optimizer.name : optimizer;
+/** "free": it may differ. */
+type Rule<T> = "free" | ((given: T, begun: Begun) => readonly Comparison[] | Promise<readonly Comparison[]>);
+
+/** An option whose value config.json holds. */
+const stored =
+  <T>(option: keyof TrainOptions, of: (run: RunConfig) => unknown, advice?: string): Rule<T> =>
+  (given, { run }) => [{ flag: flagOf(option), given, stored: of(run), ...(advice && { advice }) }];
+
+const ofArtifact =
+  <T>(compare: (given: T, manifest: Manifest) => readonly Comparison[]): Rule<T> =>
+  (given, { manifest }) =>
+    compare(given, manifest);
+
+const LONGER = "--extend-steps or --extend-epochs trains longer";
+
+/** Each option's: one that were added without would not compile. */
+const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<TrainOptions[K]>> } = {
+  out: "free",
+  resume: "free",
+  extendSteps: "free",
+  extendEpochs: "free",
+  data: "free",
+  provider: "free",
+  threads: "free",
+  cacheMb: "free",
+  recipe: stored("recipe", (run) => run.recipe),
+  method: ofArtifact(ARTIFACT_RULES.method),
+  encoder: ofArtifact(ARTIFACT_RULES.encoder),
+  imageSize: ofArtifact(ARTIFACT_RULES.imageSize),
+  optimizer: ofArtifact(ARTIFACT_RULES.optimizer),
+  config: ofArtifact(ARTIFACT_RULES.config),
+  graph: async (given, { manifest }) => {
+    if (isDeepStrictEqual((await readArtifact(given)).manifest, manifest)) return [];
+    throw expected("--graph", "the artifact that the run began with", "another", ADVICE);
+  },
+  steps: stored("steps", (run) => run.steps, LONGER),
+  epochs(given, { run, options }) {
+    const stepsPerEpoch = Math.floor(run.images / run.batch);
+    const same = options.steps !== undefined || Math.ceil(given * stepsPerEpoch) === run.steps;
+    return same ? [] : [{ flag: "--epochs", given, stored: run.steps / stepsPerEpoch, advice: LONGER }];
+  },
+  batch: stored("batch", (run) => run.batch),
+  microBatch: stored("microBatch", (run) => run.microBatch),
+  lr: stored("lr", (run) => run.lr),
+  weightDecay: stored("weightDecay", (run) => run.weightDecay),
+  warmupEpochs: stored("warmupEpochs", (run) => run.warmupEpochs),
+  seed: stored("seed", (run) => run.seed),
+  limit: stored("limit", (run) => run.limit),
+  checkpointEvery: stored("checkpointEvery", (run) => run.checkpointEvery),
+  knnData: (given, { run }) => [{ flag: "--knn", given: resolve(given), stored: run.knn?.data }],
+  knnEvery: stored("knnEvery", (run) => run.knn?.every),
+  init: (given, { run }) => [{ flag: "--init", given: resolve(given), stored: run.init?.from }],
+};
+
+/** Options may be said again, but not otherwise. */
+async function refuseChanges(options: TrainOptions, run: RunConfig, manifest: Manifest): Promise<void> {
+  for (const [option, rule] of Object.entries(RULES)) {
+    const given = options[option as keyof TrainOptions];
+    if (given === undefined || rule === "free") continue;
+    refuseOthers(await rule(given as never, { run, manifest, options }), "as the run began", ADVICE);
+  }
+}
 
 const ADVICE = "leave it out, or train anew with another --out";

@@ -3,18 +3,29 @@ import { resolve } from "node:path";
 import { type Loader, openLoader } from "../data/loader.ts";
 import { findLabelledImages } from "../data/sources.ts";
 import { UserError } from "../errors.ts";
-import { initialState, type StateMap } from "../runtime/state.ts";
+import { checkWritable } from "../files/atomic.ts";
+import { type Lock, lockFolder } from "../files/lock.ts";
+import { shapeIn } from "../runtime/state.ts";
 import { openTrainer, type Trainer } from "../runtime/trainer.ts";
 import type { Manifest } from "../spec.ts";
-import { latestCheckpoint, loadCheckpoint, saveCheckpoint } from "../train/checkpoint.ts";
+import { saveCheckpoint } from "../train/checkpoint.ts";
 import { type LoopResult, runLoop } from "../train/loop.ts";
-import { openProgress } from "../train/progress.ts";
-import { type MetricsLog, openMetrics, type RunConfig, runFiles, writeConfig } from "../train/run-folder.ts";
+import { openProgress, type Progress } from "../train/progress.ts";
+import {
+  type MetricsLog,
+  openMetrics,
+  plannedSteps,
+  readConfig,
+  runFiles,
+  writeConfig,
+} from "../train/run-folder.ts";
 import { runSchedules } from "../train/schedules.ts";
 import { create, type TrainOptions } from "./create.ts";
 import { exportEncoder } from "./export.ts";
+import { extended } from "./extend.ts";
 import { type KnnDuringTraining, openKnn } from "./knn-during-training.ts";
 import { reopen } from "./resume.ts";
+import { afterDivergence, standing } from "./standing.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
 export interface TrainResult {
@@ -33,20 +44,37 @@ export interface TrainResult {
   readonly interrupted: boolean;
 }
 
-/** @throws UserError on wrong options or input, and (exit code 1) if training collapsed. */
-export async function train(
+/**
+ * No other process may write to the run's folder meanwhile.
+ * @throws UserError on wrong options or input, and (exit code 1) if training collapsed.
+ */
+export async function train(options: TrainOptions, surroundings: Surroundings = {}): Promise<TrainResult> {
+  const progress = openProgress(surroundings.output ?? QUIET);
+  if (options.resume) await readConfig(options.out); // rather than make a folder to lock
+  const lock = await lockFolder(options.out, { note: progress.note });
+  try {
+    return await trainAlone(options, progress, lock, surroundings);
+  } finally {
+    lock.release();
+  }
+}
+
+async function trainAlone(
   options: TrainOptions,
-  { output = QUIET, signal, checkpointAsked }: Surroundings = {},
+  progress: Progress,
+  lock: Lock,
+  { signal, checkpointAsked }: Surroundings,
 ): Promise<TrainResult> {
   const started = performance.now();
-  const progress = openProgress(output);
   const warn = (line: string) => progress.note(`warning: ${line}`);
-  const { config, artifact, sources, written, chosen } = options.resume
-    ? await reopen(options)
-    : await create(options);
+  const opened = options.resume ? await reopen(options) : await create(options);
+  const { artifact, sources, first, written } = opened;
   const { manifest } = artifact;
   const files = runFiles(options.out);
-  const { step: from, state } = await startingPoint(manifest, config, files.checkpoints);
+  const { step: from, state } = await standing(options.out, manifest, opened.config, first?.given);
+  const { config, report } = extended(opened.config, manifest, options, from);
+  const steps = plannedSteps(config);
+  await checkWritable(files.metrics, from < steps ? bytesOf(manifest, config.images) : 1);
   const { provider, threads } = config;
   const session = { provider, threads: threads ?? undefined };
   const { images } = config;
@@ -73,7 +101,7 @@ export async function train(
       shorterSide: config.shorterSide,
       cacheBytes: cacheBytes - knnCache,
       startStep: from,
-      steps: config.steps,
+      steps,
       warn,
     });
     const { stepsPerEpoch } = loader;
@@ -85,12 +113,11 @@ export async function train(
     // Only now: what cannot start leaves no run behind.
     await written;
     await writeConfig(options.out, config);
+    if (first) await save(options.out, 0, trainer, lock); // whatever becomes of where they came from
     metrics = openMetrics(options.out, from);
     const plan = `${images} images, ${stepsPerEpoch} steps of ${config.batch} an epoch`;
-    progress.end(
-      from > 0 ? `going on at step ${from} of ${config.steps}: ${plan}` : `${manifest.name}: ${plan}`,
-    );
-    for (const line of chosen) progress.end(line);
+    progress.end(from > 0 ? `going on at step ${from} of ${steps}: ${plan}` : `${manifest.name}: ${plan}`);
+    for (const line of [...opened.chosen, ...report]) progress.end(line);
     const result = await runLoop({
       manifest,
       trainer,
@@ -99,10 +126,12 @@ export async function train(
       seed,
       images,
       from,
-      steps: config.steps,
+      steps,
+      planned: (at) => plannedSteps(config, at),
       batch: config.batch,
       checkpointEvery: config.checkpointEvery,
-      checkpoint: (step) => save(files.checkpoints, step, trainer),
+      checkpoint: (step) => save(options.out, step, trainer, lock),
+      advice: () => afterDivergence(options.out),
       log: metrics,
       evaluation: knn && {
         every: config.knn!.every,
@@ -123,6 +152,7 @@ export async function train(
     metrics?.close();
     await loader?.close();
     await knn?.close();
+    await written.catch(() => {}); // thrown above, if the run came to it
     await opening.then(
       (trainer) => trainer.close(),
       () => {}, // thrown above
@@ -151,27 +181,16 @@ function summary(
   };
 }
 
-/** The latest checkpoint, or the initial state if there is none. */
-async function startingPoint(
-  manifest: Manifest,
-  config: RunConfig,
-  checkpoints: string,
-): Promise<{ step: number; state: () => StateMap }> {
-  const path = await latestCheckpoint(checkpoints);
-  if (path === undefined) return { step: 0, state: () => initialState(manifest, config) };
-  const { step, tensors } = await loadCheckpoint(path);
-  return { step, state: () => tensors };
-}
+/** Of a checkpoint, its header aside. */
+const bytesOf = ({ state }: Manifest, images: number): number =>
+  state.reduce((sum, entry) => sum + 4 * shapeIn(entry, images).reduce((a, b) => a * b, 1), 0);
 
-async function save(dir: string, step: number, trainer: Trainer): Promise<void> {
-  const { state } = trainer;
+async function save(run: string, step: number, { state }: Trainer, lock: Lock): Promise<void> {
+  lock.check();
   for (const [name, { data }] of state) {
     if (data instanceof Float32Array && !data.every(Number.isFinite)) {
-      throw new UserError(
-        `${name} is no longer finite after step ${step}; the checkpoint before stands: try a lower --lr`,
-        1,
-      );
+      throw new UserError(`${name} is no longer finite after step ${step}; ${await afterDivergence(run)}`, 1);
     }
   }
-  await saveCheckpoint(dir, { step, tensors: state, progress: {} });
+  await saveCheckpoint(runFiles(run).checkpoints, { step, tensors: state, progress: {} });
 }

@@ -56,7 +56,13 @@ export const trainCommand = () =>
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--knn <dir>", "labelled folder for kNN while training")
     .option("--knn-every <n>", "epochs between two kNN (default: 1)", positiveInteger)
+    .option(
+      "--init <path>",
+      "start from the weights of a run's folder, an encoder.onnx or a .safetensors file",
+    )
     .option("--resume", "go on with the run in --out")
+    .option("--extend-epochs <n>", "with --resume: so many epochs longer than the run began with", positive)
+    .option("--extend-steps <n>", "the same in steps", positiveInteger)
     .option("--json", "end with one JSON object on standard output")
     .action(async ({ set, knn, json, ...flags }: Flags) => {
       const options = { ...flags, ...(set && { config: set }), ...(knn && { knnData: knn }) };

@@ -11,16 +11,22 @@ export type StateMap = ReadonlyMap<string, TensorData>;
 export const shapeIn = ({ shape, rows }: StateEntry, images: number): readonly number[] =>
   rows ? [images, ...shape] : shape;
 
-/** Each tensor as its initialiser says, drawn from the seed and its own name: the same whatever stands beside it. */
+/**
+ * Each tensor as its initialiser says, drawn from the seed and its own name: the same whatever stands beside it. What is
+ * `given` stands in place of a draw, and of copies of it too.
+ */
 export function initialState(
   manifest: Pick<Manifest, "state">,
   { seed, images }: { readonly seed: number; readonly images: number },
+  given: StateMap = new Map(),
 ): Map<string, TensorData> {
-  const state = new Map<string, TensorData>();
-  for (const entry of manifest.state)
-    if (entry.init.kind !== "copy") state.set(entry.name, drawn(entry, shapeIn(entry, images), seed));
+  const state = new Map(given);
+  for (const entry of manifest.state) {
+    if (entry.init.kind !== "copy" && !given.has(entry.name))
+      state.set(entry.name, drawn(entry, shapeIn(entry, images), seed));
+  }
   for (const { name, init } of manifest.state) {
-    if (init.kind !== "copy") continue;
+    if (init.kind !== "copy" || given.has(name)) continue;
     const source = state.get(init.of)!;
     state.set(name, { ...source, data: source.data.slice() });
   }

@@ -50,6 +50,12 @@ export async function saveCheckpoint(dir: string, checkpoint: Checkpoint, keep =
   return path;
 }
 
+/** Whether a file is named as a checkpoint is. */
+export const isCheckpoint = (path: string): boolean => stepOf(basename(path)) >= 0;
+
+/** Of the checkpoint with the most steps; undefined if `dir` has none or does not exist. */
+export const latestStep = async (dir: string): Promise<number | undefined> => (await stepsIn(dir))[0];
+
 /** The path of the checkpoint with the most steps; undefined if `dir` has none or does not exist. */
 export async function latestCheckpoint(dir: string): Promise<string | undefined> {
   const [latest] = await stepsIn(dir);

@@ -22,6 +22,8 @@ export interface LoopOptions {
   readonly from: number;
   /** Steps of the whole run. */
   readonly steps: number;
+  /** As they were planned when step `at`, counted from 0, was run, where a run was extended. @default steps */
+  readonly planned?: (at: number) => number;
   readonly batch: number;
   /** After this many steps, and at least every ten minutes, `checkpoint` is called. */
   readonly checkpointEvery: number;
@@ -30,6 +32,8 @@ export interface LoopOptions {
   readonly log: Pick<MetricsLog, "write" | "amend">;
   readonly evaluation?: Evaluation | undefined;
   readonly progress: Progress;
+  /** What to do once the loss is no number. */
+  readonly advice?: () => Promise<string>;
   /** Aborted to stop after the step that is running. */
   readonly signal?: AbortSignal | undefined;
   /** Asked after each step; true has a checkpoint written. */
@@ -108,7 +112,12 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     const scalars = Object.fromEntries(
       manifest.scalars.map(({ name }) => [
         name,
-        scheduleValue(options.schedules[name]!, { step, steps, stepsPerEpoch, images: options.images }),
+        scheduleValue(options.schedules[name]!, {
+          step,
+          steps: options.planned?.(step) ?? steps,
+          stepsPerEpoch,
+          images: options.images,
+        }),
       ]),
     );
     const running = trainer.step({ ...images, scalars });
@@ -120,7 +129,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     const epoch = images.epoch + 1;
     const record: Record<string, number> = {
       ...output.metrics,
-      ...(await look(output, step, guard, scalars)),
+      ...(await look(output, step, guard, scalars, options.advice)),
     };
     options.log.write({
       step,
@@ -157,11 +166,12 @@ async function look(
   step: number,
   guard: ReturnType<typeof collapseGuard>,
   scalars: Readonly<Record<string, number>>,
+  advice: LoopOptions["advice"],
 ): Promise<Readonly<Record<string, number>>> {
   if (!Number.isFinite(metrics.loss)) {
     throw new UserError(
       `the loss is ${metrics.loss} at step ${step} (learning rate ${scalars.lr?.toPrecision(3)}); ` +
-        "the last checkpoint stands: try a lower --lr or a longer warm-up",
+        ((await advice?.()) ?? "try a lower --lr or a longer warm-up"),
       FAILED,
     );
   }

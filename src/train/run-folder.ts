@@ -1,13 +1,14 @@
 /**
  * A run's folder: the artifact it trains (manifest.json, step.onnx, encode.onnx), config.json with everything needed
- * to repeat it, metrics.jsonl, checkpoints/ and, at the end, encoder.onnx.
+ * to repeat it, metrics.jsonl, checkpoints/ and, at the end, encoder.onnx; while it runs, run.lock.
  */
 import { closeSync, constants, existsSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import * as z from "zod";
 import { expected, UserError } from "../errors.ts";
 import { readWhole, writeFailed, writeFileAtomic } from "../files/atomic.ts";
 import { parseJson } from "../files/safetensors.ts";
+import { latestCheckpoint } from "./checkpoint.ts";
 
 export const runFiles = (run: string) => ({
   config: join(run, "config.json"),
@@ -20,6 +21,8 @@ const count = z.number().int().positive();
 
 export const runConfigSchema = z.strictObject({
   format: z.literal(1),
+  /** Published settings that it took. */
+  recipe: z.string().max(200).nullable().optional(),
   /** The artifact's name; manifest.json says the rest. */
   artifact: z.string().max(200),
   /** Folder of training images. */
@@ -32,7 +35,10 @@ export const runConfigSchema = z.strictObject({
   batch: count,
   /** Images at a time, where the step is in parts. */
   microBatch: count.nullable(),
+  /** As it began; `extensions` come on top. */
   steps: z.number().int().min(0),
+  /** Each was asked for after `at` steps: from there on the run, and its schedules, are `by` steps longer than it began. */
+  extensions: z.array(z.strictObject({ at: z.number().int().min(0), by: count })).optional(),
   seed: z.number().int(),
   /** Peak learning rate; null takes the artifact's, scaled by the batch. */
   lr: z.number().positive().nullable(),
@@ -46,10 +52,39 @@ export const runConfigSchema = z.strictObject({
   threads: count.nullable(),
   /** Labelled folder for kNN during training, and how many epochs lie between two looks. */
   knn: z.strictObject({ data: z.string().max(4096), every: count }).nullable(),
+  /** Where its first weights came from, as asked for and the file, and how many tensors; its checkpoint of step 0 held them. */
+  init: z
+    .strictObject({ from: z.string().max(4096), file: z.string().max(4096), tensors: count })
+    .nullable()
+    .optional(),
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;
 
 const MAX_CONFIG = 1_000_000;
+
+/** Steps of the whole run, as it was planned when step `at`, counted from 0, was run: the last plan by default. */
+export function plannedSteps({ steps, extensions = [] }: RunConfig, at = Number.POSITIVE_INFINITY): number {
+  return steps + (extensions.findLast((extension) => extension.at <= at)?.by ?? 0);
+}
+
+/** @throws UserError if the folder holds a run, or anything else that a new one would write over. */
+export async function checkNoRun(run: string): Promise<void> {
+  const { config, metrics, encoder, checkpoints } = runFiles(run);
+  if (isRun(run)) {
+    throw expected(run, "a folder without a run", "one", "give another --out, or go on with --resume");
+  }
+  const latest = await latestCheckpoint(checkpoints);
+  const foreign = latest ?? [config, metrics, encoder].find(existsSync);
+  if (foreign === undefined) return;
+  const found = JSON.stringify(relative(run, foreign));
+  throw expected(run, "nothing that a run would write over", found, "move it away or give another --out");
+}
+
+/** Whether there is a config.json of a run, be it damaged. */
+function isRun(run: string): boolean {
+  const { config } = runFiles(run);
+  return existsSync(config) && existsSync(join(run, "manifest.json"));
+}
 
 export async function writeConfig(run: string, config: RunConfig): Promise<void> {
   await writeFileAtomic(runFiles(run).config, `${JSON.stringify(config, null, 2)}\n`);

@@ -105,9 +105,45 @@ describe("cli: what cannot be done is refused in one line", function () {
       () => train({ out: at("text/a.jpg/run") }),
       /run: expected a folder, found a file/,
     ],
-    "an out with something else": [
-      () => train({ out: at("text") }),
-      /text: expected an artifact's folder or none, found "a.jpg"/,
+    "an out with a file of a run's name": [
+      () => train({ out: at("metrics") }),
+      /metrics: expected nothing that a run would write over, found "metrics\.jsonl"; move it away or/,
+    ],
+    "an out with another's config.json": [
+      () => train({ out: at("other-config") }),
+      /other-config: expected nothing that a run would write over, found "config\.json"; move it away or/,
+    ],
+    "an out with another's graph": [
+      () => train({ out: at("other-graph") }),
+      /other-graph: expected nothing that an artifact would write over, found "step\.onnx"/,
+    ],
+    "a graph built into a run": [
+      () => ["graphs", "build", "--method", "simclr", "--encoder", "resnet20", "--out", at("run")],
+      /run: expected nothing that an artifact would write over, found a run/,
+    ],
+    "an encoder exported into another run": [
+      () => ["export", at("run"), "--out", at("second")],
+      /second: expected a folder without a run, found one/,
+    ],
+    "an encoder exported over another's": [
+      () => ["export", at("run"), "--out", at("other-encoder")],
+      /encoder\.onnx: expected an encoder of ours or none, found another file; move it away/,
+    ],
+    "a graph and what it is not": [
+      () => [...train({}), "--method", "moco"],
+      /--method: expected "simclr", as .*graph was built, found "moco"; leave it out/,
+    ],
+    "a whole graph, a few images at a time": [
+      () => train({ "micro-batch": "2" }),
+      /--micro-batch: expected an artifact whose step is in parts, found .*graph/,
+    ],
+    "how often kNN, without its folder": [
+      () => train({ "knn-every": "2" }),
+      /--knn-every: expected --knn DIR with it, found none/,
+    ],
+    "a run that begins longer than it begins": [
+      () => train({ "extend-steps": "2" }),
+      /--extend-steps: expected it with --resume, found a new run/,
     ],
     "to go on without a run": [() => ["train", "--resume", "--out", at("photos")], /expected a run folder/],
 
@@ -154,6 +190,26 @@ describe("cli: what cannot be done is refused in one line", function () {
       () => ["embed", at("encoder.onnx"), "--data", at("photos"), "--out", at("no/f.npy")],
       /no: expected a folder to write to/,
     ],
+    "features whose paths would go over another file": [
+      () => ["embed", at("encoder.onnx"), "--data", at("photos"), "--out", at("features.npy")],
+      /features\.json: expected a list of paths or no file, found another file/,
+    ],
+    "features named as a folder is": [
+      () => ["embed", at("encoder.onnx"), "--data", at("photos"), "--out", at("folder.npy")],
+      /folder\.npy: expected a file or none, found something else/,
+    ],
+    "a baseline that is missing": [
+      () => [...probe("encoder.onnx"), "--baseline", at("none.json")],
+      /none\.json: expected a baseline, found no such file/,
+    ],
+    "a baseline of another kind": [
+      () => [...probe("encoder.onnx"), "--baseline", at("linear.json")],
+      /linear\.json: expected a baseline of kind knn/,
+    ],
+    "a baseline into nowhere": [
+      () => [...probe("encoder.onnx"), "--write-baseline", at("no/b.json")],
+      /no: expected a folder to write to, found none/,
+    ],
   };
   const ended = new Map<string, Ended>();
 
@@ -164,6 +220,13 @@ describe("cli: what cannot be done is refused in one line", function () {
     await labelled(at("others"), ["a", "x"], 1);
     await labelled(at("one"), ["a"], 2);
     await folder.write("text/a.jpg", "no image");
+    await folder.write("metrics/metrics.jsonl", "");
+    await folder.write("other-config/config.json", "{}");
+    await folder.write("other-graph/step.onnx", "another's");
+    await folder.write("other-encoder/encoder.onnx", "another's");
+    await folder.write("folder.npy/a", "");
+    await folder.write("features.json", '{"mine": 1}');
+    await folder.write("linear.json", '{"kind":"linear","top1":50}');
     const copy = async (name: string, file: string, changed: (bytes: Buffer) => Uint8Array) => {
       await cp(at("graph"), at(name), { recursive: true });
       await folder.write(`${name}/${file}`, changed(await readFile(at(`graph/${file}`))));
@@ -172,6 +235,7 @@ describe("cli: what cannot be done is refused in one line", function () {
     await copy("cut", "encode.onnx", (bytes) => bytes.subarray(0, 1000));
     await copy("no-json", "manifest.json", (bytes) => bytes.subarray(1));
     expect((await run(train({ out: at("run") }))).code).to.equal(0);
+    await cp(at("run"), at("second"), { recursive: true });
     const encoder = await readFile(at("run/encoder.onnx"));
     await folder.write("encoder.onnx", encoder);
     await folder.write("cut.onnx", encoder.subarray(0, encoder.length - 5000));
@@ -186,6 +250,7 @@ describe("cli: what cannot be done is refused in one line", function () {
   for (const [i, [name, [, says]]] of Object.entries(refused).entries()) {
     it(name, async () => {
       expect(refusal(ended.get(name)!)).to.match(says);
+      expect(ended.get(name)!.stderr, "images were embedded first").not.to.contain("features of ");
       const left = await readdir(at(`out${i}`)).catch(() => []);
       // Images are decoded as they are needed, after the run has begun.
       if (name !== "nothing but text named .jpg")

@@ -1,42 +1,56 @@
-import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
 import { openEncoder } from "../../src/api/encoder.ts";
-import { readArtifact } from "../../src/artifact/files.ts";
-import { loadCheckpoint } from "../../src/train/checkpoint.ts";
-import { readConfig, runFiles } from "../../src/train/run-folder.ts";
+import { LOCK } from "../../src/files/lock.ts";
+import { latestCheckpoint, loadCheckpoint } from "../../src/train/checkpoint.ts";
+import { runFiles } from "../../src/train/run-folder.ts";
 import { temporaryFolder } from "../data/folder.ts";
 import { pictures, tinyArtifact } from "../support/pictures.ts";
-import { metricsOf, run } from "../support/program.ts";
+import { metricsOf, reaches, refusal, run, start } from "../support/program.ts";
 
-describe("cli: two runs into one folder at a time", function () {
+describe("cli: two at a time in a run's folder", function () {
   this.timeout(60_000);
   const folder = temporaryFolder();
+  const out = (name: string) => join(folder.path, name);
+  let args: (name: string, steps: number) => string[];
 
-  // That is the user's mistake, and which of them stops is open.
-  it("leave no file half-written", async () => {
-    const graph = await tinyArtifact(join(folder.path, "graph"));
-    const photos = await pictures(join(folder.path, "photos"), 8);
-    const out = join(folder.path, "run");
-    const args = ["train", "--data", photos, "--out", out, "--graph", graph, "--batch", "4", "--steps", "10"];
-    const both = await Promise.all(
-      [1, 2].map(() => run([...args, "--checkpoint-every", "1", "--threads", "1"])),
-    );
-    for (const { stderr } of both) expect(stderr).not.to.match(/^ +at /m);
+  before(async () => {
+    const graph = await tinyArtifact(out("graph"));
+    const photos = await pictures(out("photos"), 8);
+    args = (name, steps) => [
+      ...["train", "--data", photos, "--out", out(name), "--graph", graph, "--batch", "4"],
+      ...["--steps", `${steps}`, "--checkpoint-every", "1", "--threads", "1"],
+    ];
+  });
 
-    // Each file is whole or missing: beginning at the same moment, one may take the folder from under the other.
-    const files = runFiles(out);
-    if (existsSync(join(out, "manifest.json"))) {
-      const artifact = await readArtifact(out);
-      for (const which of ["step", "encode"] as const) await artifact.graph(which);
-    }
-    if (existsSync(files.config)) expect(await readConfig(out)).to.include({ steps: 10 });
-    for (const { step } of await metricsOf(out)) expect(step).to.be.within(1, 10);
-    const names = (await readdir(files.checkpoints).catch(() => [])).filter((name) =>
-      name.endsWith(".safetensors"),
+  it("of which one begins the run, and the other is refused", async () => {
+    const both = await Promise.all([1, 2].map(() => run(args("new", 10))));
+    const [winner, other] = both.sort((a, b) => a.code! - b.code!);
+    expect(winner!.code, winner!.stderr).to.equal(0);
+    // Behind by all of the other's run, it would find the run.
+    expect(refusal(other!)).to.match(
+      /new: expected a folder (that no other run writes to|without a run), found/,
     );
-    for (const name of names) await loadCheckpoint(join(files.checkpoints, name));
-    if (existsSync(files.encoder)) await (await openEncoder(out)).close();
+    expect((await metricsOf(out("new"))).map(({ step }) => step)).to.deep.equal([
+      1, 2, 3, 4, 5, 6, 7, 8, 9, 10,
+    ]);
+    const latest = await latestCheckpoint(runFiles(out("new")).checkpoints);
+    expect((await loadCheckpoint(latest!)).step).to.equal(10);
+    await (await openEncoder(out("new"))).close();
+  });
+
+  it("of which the one that would go on with a run that goes on is told whose it is", async () => {
+    const { child, ended } = start(args("busy", 100_000));
+    await reaches(out("busy"), 2, child);
+    const said = refusal(await run(["train", "--resume", "--out", out("busy")]));
+    expect(said).to.contain(`no other run writes to, found process ${child.pid} on `);
+    const before = (await metricsOf(out("busy"))).length;
+    await reaches(out("busy"), before + 2, child);
+    child.kill("SIGINT");
+    expect((await ended).code).to.equal(130);
+    const steps = (await metricsOf(out("busy"))).map(({ step }) => step!);
+    expect(steps).to.deep.equal(Array.from(steps, (_, i) => i + 1));
+    expect(await readdir(out("busy"))).not.to.include(LOCK);
   });
 });

@@ -1,0 +1,121 @@
+/** First weights from elsewhere: another run's, a frozen encoder's, or those of a file of timm's. */
+import { existsSync, statSync } from "node:fs";
+import { resolve } from "node:path";
+import { expected } from "../errors.ts";
+import { encoderWeights } from "../export/weights.ts";
+import { readWhole } from "../files/atomic.ts";
+import { decodeSafetensors, type TensorData } from "../files/safetensors.ts";
+import type { StateMap } from "../runtime/state.ts";
+import type { Manifest, StateEntry } from "../spec.ts";
+import { isCheckpoint, latestCheckpoint, loadCheckpoint } from "../train/checkpoint.ts";
+import { type RunConfig, runFiles } from "../train/run-folder.ts";
+
+export interface FirstWeights {
+  /** Tensors of the run's state by name, in place of those that would be drawn. */
+  readonly given: StateMap;
+  /** For config.json. */
+  readonly origin: NonNullable<RunConfig["init"]>;
+  /** What starts from there and what does not, a line or two. */
+  readonly report: readonly string[];
+}
+
+const MAX_WEIGHTS = 2 ** 32;
+const AVERAGE = "average.";
+const ENCODER = "encoder.";
+
+/**
+ * Parameters, averages and running statistics of the same name and shape. An average that `path` lacks starts as its
+ * parameter, and the other way round.
+ *
+ * @param path a run's folder (its latest checkpoint), an encoder.onnx, or a .safetensors file
+ * @throws UserError if there are no weights, or none that the encoder of `manifest` has.
+ */
+export async function firstWeights(path: string, manifest: Manifest): Promise<FirstWeights> {
+  const file = await fileAt(path);
+  const found = await tensorsOf(file);
+  const wanted = manifest.state.filter(isWeight);
+  const ofEncoder = wanted.filter(({ name }) => name.startsWith(ENCODER));
+  if (file.endsWith(".onnx") && ofEncoder.some(isStatistic)) {
+    const folded = "a frozen encoder, with BatchNorm folded into its convolutions";
+    throw expected(file, "weights to train on from", folded, "give the folder of the run that wrote it");
+  }
+  const tensors = underEncoder(found);
+  const matches = new Map(wanted.map((entry) => [entry.name, match(entry, tensors)]));
+  const given = new Map(
+    [...matches].flatMap(([name, { tensor }]) => (tensor ? [[name, tensor] as const] : [])),
+  );
+  const started = (entries: readonly StateEntry[]) => entries.filter(({ name }) => given.has(name)).length;
+  if (started(ofEncoder) === 0) {
+    const [first] = tensors;
+    const other = first ? `none, but ${first[0]} [${first[1].shape}]` : "none";
+    throw expected(file, `tensors of ${manifest.encoder.name} by their names and shapes`, other);
+  }
+  const own = wanted.filter(({ role, name }) => role !== "average" && !name.startsWith(AVERAGE));
+  const missed = own.flatMap(({ name, shape }) => {
+    const { tensor, other } = matches.get(name)!;
+    return tensor ? [] : [`${name} [${shape}] (there ${other ? `[${other.shape}]` : "is none"})`];
+  });
+  for (const [name, { data }] of given) {
+    if (!(data as Float32Array).every(Number.isFinite))
+      throw expected(`${file}: ${name}`, "numbers", "NaN or Infinity");
+  }
+  return {
+    given,
+    origin: { from: resolve(path), file: resolve(file), tensors: given.size },
+    report: [
+      `starting from ${file}: ${started(own)} of ${own.length} tensors, ${started(ofEncoder)} of ${ofEncoder.length} of the encoder`,
+      ...(missed.length > 0 ? [`drawn anew: ${listed(missed)}`] : []),
+    ],
+  };
+}
+
+/** The file with the weights. */
+async function fileAt(path: string): Promise<string> {
+  const isFolder = existsSync(path) && statSync(path).isDirectory();
+  if (!isFolder) {
+    if (/\.(onnx|safetensors)$/.test(path)) return path;
+    throw expected("--init", "a run's folder, an encoder.onnx or a .safetensors file", JSON.stringify(path));
+  }
+  const { config, checkpoints, encoder } = runFiles(path);
+  if (!existsSync(config) && existsSync(encoder)) return encoder; // exported by itself
+  const latest = await latestCheckpoint(checkpoints);
+  if (latest === undefined) throw expected(path, "a run with a checkpoint", "none");
+  return latest;
+}
+
+async function tensorsOf(file: string): Promise<StateMap> {
+  if (file.endsWith(".onnx")) return encoderWeights(await readWhole(file, MAX_WEIGHTS, "an encoder"), file);
+  if (isCheckpoint(file)) return (await loadCheckpoint(file)).tensors; // checked to the last bit
+  return decodeSafetensors(await readWhole(file, MAX_WEIGHTS, "weights"), file).tensors;
+}
+
+/** Whether it holds what was learnt: no queue, memory bank or optimizer's state. */
+const isWeight = (entry: StateEntry): boolean =>
+  entry.dtype === "float32" &&
+  !entry.rows &&
+  (["param", "average"].includes(entry.role) || isStatistic(entry));
+
+const isStatistic = ({ name }: StateEntry): boolean => /\.running_(mean|var)$/.test(name);
+
+/** As a run's state has them: a file that holds an encoder alone, as timm's do, may leave the prefix out. */
+function underEncoder(tensors: StateMap): StateMap {
+  const names = [...tensors.keys()];
+  if (names.some((name) => name.startsWith(ENCODER) || name.startsWith(AVERAGE + ENCODER))) return tensors;
+  return new Map([...tensors].map(([name, tensor]) => [ENCODER + name, tensor]));
+}
+
+/** The tensor of that name and shape, or of its average or of what it is one of; `other` has another shape. */
+function match({ name, shape }: StateEntry, tensors: StateMap): { tensor?: TensorData; other?: TensorData } {
+  const counterpart = name.startsWith(AVERAGE) ? name.slice(AVERAGE.length) : AVERAGE + name;
+  const found = tensors.get(name) ?? tensors.get(counterpart);
+  if (!found) return {};
+  const fits = found.dtype === "float32" && found.shape.join() === shape.join();
+  return fits ? { tensor: { ...found, data: found.data.slice() } } : { other: found };
+}
+
+const SHOWN = 5;
+
+function listed(items: readonly string[]): string {
+  const more = items.length - SHOWN;
+  return `${items.slice(0, SHOWN).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
+}
