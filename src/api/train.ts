@@ -74,7 +74,6 @@ async function trainAlone(
   const { step: from, state } = await standing(options.out, manifest, opened.config, first?.given);
   const { config, report } = extended(opened.config, manifest, options, from);
   const steps = plannedSteps(config);
-  await checkWritable(files.metrics, from < steps ? bytesOf(manifest, config.images) : 1);
   const { provider, threads } = config;
   const session = { provider, threads: threads ?? undefined };
   const { images } = config;
@@ -89,6 +88,7 @@ async function trainAlone(
   let knn: KnnDuringTraining | undefined;
   let metrics: MetricsLog | undefined;
   try {
+    await checkWritable(files.metrics, from < steps ? bytesOf(manifest, images) : undefined);
     const { seed } = config;
     const cacheBytes = config.cacheMb * 2 ** 20;
     // Images of kNN are asked for as often as those to train on, once an epoch, so they get their share.

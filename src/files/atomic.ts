@@ -50,14 +50,14 @@ export async function makeFolder(dir: string): Promise<boolean> {
  * a disk with room for `bytes`.
  * @throws UserError as `writeFileAtomic` would.
  */
-export async function checkWritable(path: string, bytes = 1): Promise<void> {
+export async function checkWritable(path: string, bytes?: number): Promise<void> {
   const what = await stat(path).catch(() => undefined);
   if (what && !what.isFile()) throw expected(path, "a file or none", "something else", "choose another name");
   const trial = `${path}.${randomBytes(6).toString("hex")}.tmp`;
   try {
     await writeSynced(trial, Uint8Array.of(0));
   } catch (error) {
-    throw writeFailed(dirname(path), error);
+    throw writeFailed(dirname(path), error, bytes);
   } finally {
     await rm(trial, { force: true }).catch(() => {});
   }
@@ -66,9 +66,11 @@ export async function checkWritable(path: string, bytes = 1): Promise<void> {
     bsize: 1,
   }));
   const free = bfree * bsize;
-  if (free < bytes) {
-    throw expected(dirname(path), `${sizeText(bytes)} of free space`, sizeText(free), "free some space");
-  }
+  if (bytes === undefined || free >= bytes) return;
+  throw new UserError(
+    `${dirname(path)}: disk full, ${sizeText(bytes)} could not be written into the ${sizeText(free)} that are free; ` +
+      "free some space and try again",
+  );
 }
 
 async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {

@@ -9,6 +9,7 @@ import { probe } from "../../src/api/probe.ts";
 import { train } from "../../src/api/train.ts";
 import { readArtifact } from "../../src/artifact/files.ts";
 import { UserError } from "../../src/errors.ts";
+import { latestCheckpoint, loadCheckpoint } from "../../src/train/checkpoint.ts";
 import { failure, temporaryFolder } from "../data/folder.ts";
 import { labelled, picture, pictures, tinyArtifact } from "../support/pictures.ts";
 
@@ -42,6 +43,12 @@ describe("api/train", () => {
     [{ encoder: "resnet18" }, /^--encoder: expected "resnet20"/],
     [{ imageSize: 32 }, /^--image-size: expected 16/],
     [{ optimizer: "lars" }, /^--optimizer: expected "sgd"/],
+    [
+      { optimizer: { name: "sgd", lr: 9, weightDecay: 0, warmupEpochs: 0 } },
+      /^optimizer\.lr: expected [\d.]+, as the run began, found 9/,
+    ],
+    [{ recipe: "moco-cifar10" }, /^--recipe: expected none, as the run began, found "moco-cifar10"/],
+    [{ init: "elsewhere" }, /^--init: expected none, as the run began, found ".*elsewhere"/],
     [{ config: { temperature: 0.5, blur: 1 } }, /^--set blur: expected 0/],
     [{ config: { sharpness: 1 } }, /^--set sharpness: expected none/],
     [{ epochs: 100 }, /^--epochs: expected 1\.5/],
@@ -141,6 +148,8 @@ describe("api/train", () => {
     expect(manifest.method.config).to.include({ queue: 32, temperature: 0.1 });
     expect(manifest.optimizer.config).to.include({ lr: 0.12, weightDecay: 5e-4, warmupEpochs: 0 });
     expect(manifest.encoder).to.include({ name: "resnet20", imageSize: 32 });
+    const again = { ...options, out: at("recipe"), recipe: "moco-cifar10", resume: true };
+    expect(await train(again)).to.include({ steps: 0 });
     expect(await failure(train({ ...options, out: at("none"), recipe: "moco-cifar" }))).to.match(
       /^unknown recipe "moco-cifar": did you mean "moco-cifar10"/,
     );
@@ -199,6 +208,34 @@ describe("api/train", () => {
     expect(said).to.have.length(2);
     for (const line of said)
       expect(line).to.match(/^warning: .*b\/cut\.png: expected an image that can be decoded/);
+  });
+
+  it("keeps a log, and what systems put into folders, and no folder where it could not begin", async () => {
+    for (const name of [".gitkeep", ".DS_Store", "train.log"]) await folder.write(`logged/${name}`, "kept");
+    expect(await train({ ...begun, out: at("logged") })).to.include({ steps: 3 });
+    expect(await readFile(at("logged/train.log"), "utf8")).to.equal("kept");
+    await failure(train({ ...begun, out: at("not-begun"), data: at("nothing") }));
+    expect(await readdir(folder.path)).not.to.include("not-begun");
+    await folder.write("strange/checkpoints/step-00000009.safetensors", "another's");
+    expect(await failure(train({ ...begun, out: at("strange") }))).to.match(
+      /expected nothing that a run would write over, found "checkpoints\/step-00000009\.safetensors"; move it/,
+    );
+  });
+
+  it("tells after a loss that is no number what there is to go on from", async () => {
+    const diverging = { ...begun, lr: 1e30, steps: 8 };
+    const early = await failure(train({ ...diverging, out: at("early"), checkpointEvery: 100 }));
+    const late = await failure(train({ ...diverging, out: at("late"), checkpointEvery: 1 }));
+    const anew = "train anew with another --out and a lower --lr or more --warmup-epochs";
+    expect(early).to.match(/^the loss is (NaN|-?Infinity) at step \d+ \(learning rate 1\.00e\+30\); /);
+    expect(early).to.contain(`; there is no checkpoint yet: ${anew}`);
+    const step = Number(
+      /the checkpoint of step (\d) is finite, but --resume would come to the same/.exec(late)?.[1],
+    );
+    expect(late).to.contain(`${anew}, from its weights with --init ${at("late")}`);
+    const { step: latest } = await loadCheckpoint((await latestCheckpoint(at("late/checkpoints")))!);
+    expect(step).to.equal(latest);
+    expect(await failure(train({ out: at("late"), resume: true }))).to.equal(late);
   });
 
   it("is interrupted before its first step without harm", async () => {

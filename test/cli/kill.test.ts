@@ -1,4 +1,4 @@
-import { readdir, readFile } from "node:fs/promises";
+import { cp, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
 import { randomFor } from "../../src/random.ts";
@@ -28,10 +28,10 @@ describe("cli: a run that is cut off", function () {
   ];
   const resume = (out: string) => ["train", "--resume", "--out", at(out)];
 
-  async function sameAs(reference: string, out: string) {
+  async function sameAs(reference: string, out: string, steps = STEPS) {
     const [wanted, found] = [await outcome(at(reference)), await outcome(at(out))];
     expect(found.metrics.map(({ step }) => step)).to.deep.equal(
-      Array.from({ length: STEPS }, (_, i) => i + 1),
+      Array.from({ length: steps }, (_, i) => i + 1),
     );
     expect(found.metrics).to.deep.equal(wanted.metrics);
     expect(found.checkpoints).to.deep.equal(wanted.checkpoints);
@@ -48,7 +48,7 @@ describe("cli: a run that is cut off", function () {
       const { child, ended } = start(args);
       const from = (await metricsOf(at(out))).at(-1)?.step ?? 0;
       if (kills < times) {
-        await reaches(at(out), kills === 0 ? 1 : Math.max(0, from - 4) + 1 + random.integer(8), child);
+        await reaches(at(out), kills === 0 ? from + 1 : Math.max(0, from - 4) + 1 + random.integer(8), child);
         await new Promise((resolve) => setTimeout(resolve, random.uniform(0, 25)));
         if (child.kill("SIGKILL")) kills++;
       }
@@ -103,6 +103,15 @@ describe("cli: a run that is cut off", function () {
       await sameAs(`reference-${method}`, `killed-${method}`);
     });
   }
+
+  it("and when it is extended", async () => {
+    const longer = (out: string) => [...resume(out), "--extend-steps", `${STEPS}`];
+    for (const out of ["extended", "killed-extended"])
+      await cp(at("reference"), at(out), { recursive: true });
+    expect((await run(longer("extended"))).code).to.equal(0);
+    await killedOver(longer("killed-extended"), "killed-extended", 2);
+    await sameAs("extended", "killed-extended", 2 * STEPS);
+  });
 
   it("writes a checkpoint on Ctrl-C and goes on from it", async () => {
     const { child, ended } = start([...begin("good", "interrupted"), "--json"]);

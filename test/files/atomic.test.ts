@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { UserError } from "../../src/errors.ts";
-import { readWhole, TEMPORARY, writeFailed, writeFileAtomic } from "../../src/files/atomic.ts";
+import { checkWritable, readWhole, TEMPORARY, writeFailed, writeFileAtomic } from "../../src/files/atomic.ts";
 
 const faultOf = async (work: Promise<unknown>): Promise<UserError> => {
   const error = await work.then(
@@ -88,5 +88,28 @@ describe("files/atomic", () => {
   it("recognises its temporary files", () => {
     expect(TEMPORARY.test("a.0123456789ab.tmp")).to.equal(true);
     expect(TEMPORARY.test("a.tmp")).to.equal(false);
+  });
+
+  it("finds out beforehand whether a file can be written, and leaves nothing", async () => {
+    const path = join(dir, "a.txt");
+    await checkWritable(path, 10);
+    await writeFile(path, "kept");
+    await checkWritable(path, 10);
+    expect(await readFile(path, "utf8")).to.equal("kept");
+    expect(await readdir(dir)).to.deep.equal(["a.txt"]);
+    expect((await faultOf(checkWritable(path, 1e18))).message).to.match(
+      new RegExp(
+        `^${dir}: disk full, 1000000000 GB could not be written into the .* that are free; free some`,
+      ),
+    );
+    expect((await faultOf(checkWritable(dir))).message).to.match(
+      /expected a file or none, found something else/,
+    );
+    expect((await faultOf(checkWritable(join(dir, "no/a.txt")))).message).to.match(
+      /no: expected a folder to write to, found none; make it first/,
+    );
+    expect((await faultOf(checkWritable(join(path, "a.txt")))).message).to.match(
+      /expected a folder, found a file/,
+    );
   });
 });
