@@ -1,7 +1,13 @@
 /** The public API: all that the command line does. */
 export { GRAPHS, prebuiltFolders } from "./api/artifacts.ts";
 export type { TrainOptions } from "./api/create.ts";
-export { type Embedded, type OpenedEncoder, openEncoder, writeEmbedding } from "./api/encoder.ts";
+export {
+  checkEmbeddingFile,
+  type Embedded,
+  type OpenedEncoder,
+  openEncoder,
+  writeEmbedding,
+} from "./api/encoder.ts";
 export { type ExportResult, exportEncoder } from "./api/export.ts";
 export {
   checkBaseline,
@@ -9,6 +15,7 @@ export {
   type ProbeOptions,
   type ProbeResult,
   probe,
+  readBaseline,
   writeBaseline,
 } from "./api/probe.ts";
 export { type Recipe, recipes } from "./api/recipes.ts";
