@@ -27,4 +27,4 @@ export { findImages, findLabelledImages, type Sources } from "./data/sources.ts"
 export { UserError } from "./errors.ts";
 export type { EncoderMetadata } from "./export/metadata.ts";
 export type { Features } from "./probe/features.ts";
-export type { Init, Manifest, Schedule, StateEntry, ViewRecipe } from "./spec.ts";
+export type { Chance, Init, Least, Manifest, Schedule, StateEntry, ViewRecipe } from "./spec.ts";

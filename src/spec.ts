@@ -158,6 +158,24 @@ export type JsonObject = { readonly [key: string]: Json };
 export const STEP_GRAPHS = ["step", "embed", "contrast", "backward", "update"] as const;
 export type StepGraph = (typeof STEP_GRAPHS)[number];
 
+/** A number of images that is needed at least, and why. */
+export interface Least {
+  readonly images: number;
+  /** Follows the message that there are too few. */
+  readonly why: string;
+}
+
+/** The loss where a network tells nothing: all that it chooses from has one score, embeddings have right angles. */
+export type Chance =
+  | { readonly kind: "constant"; readonly value: number }
+  /** One of `fixed + perImage * images in the batch`: the natural logarithm of their number. */
+  | { readonly kind: "choice"; readonly fixed: number; readonly perImage: number }
+  /**
+   * One of a memory bank's K + 1 rows, K of other images: ln(K + 1). Where each of the K is told to be none of its own
+   * ("each"), K ln(1 + 1 / K) more.
+   */
+  | { readonly kind: "bank"; readonly each: boolean };
+
 export interface GraphFile {
   readonly file: string;
   readonly bytes: number;
@@ -197,6 +215,14 @@ export interface Manifest {
   readonly permutations: readonly string[];
   /** The number of images in a batch is a multiple of this. */
   readonly batchMultiple: number;
+  /** The setting of the method that asks for that, besides `pieces`. */
+  readonly multipleOf?: string | undefined;
+  /** Of a batch. @default one image */
+  readonly least?: Least | undefined;
+  /** Of each part of a batch, where the step is in parts. @default one image */
+  readonly leastOfPart?: Least | undefined;
+  /** Undefined where no such loss means anything. */
+  readonly chance?: Chance | undefined;
   /** A step goes through its batch in so many. */
   readonly pieces: number;
   readonly scalars: readonly ScalarEntry[];

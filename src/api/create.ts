@@ -7,9 +7,10 @@ import { findImages, findLabelledImages, fingerprint, type Sources } from "../da
 import { expected } from "../errors.ts";
 import { memoryBytes } from "../machine.ts";
 import type { Provider } from "../runtime/session.ts";
-import type { JsonObject, Manifest } from "../spec.ts";
+import type { JsonObject } from "../spec.ts";
 import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
 import { copyArtifact, provideArtifact } from "./artifacts.ts";
+import { batchOf, usualBatch } from "./batch.ts";
 import { flagOf, refuseOtherThan } from "./compare.ts";
 import { type FirstWeights, firstWeights } from "./init.ts";
 import { recipeNamed } from "./recipes.ts";
@@ -37,7 +38,10 @@ export interface TrainOptions {
   readonly epochs?: number | undefined;
   /** In place of epochs; 0 exports the encoder as initialised. */
   readonly steps?: number | undefined;
-  /** Images a step. @default 256, or 64 where views are larger than 64 pixels; or all if there are fewer */
+  /**
+   * Images a step. @default 256, or 64 where views are larger than 64 pixels; or all if there are fewer, half of them
+   * where negatives come of a memory bank
+   */
   readonly batch?: number | undefined;
   /** Images at a time, for a batch larger than memory; the loss stays that of the whole batch. @default all */
   readonly microBatch?: number | undefined;
@@ -61,9 +65,11 @@ export interface TrainOptions {
   readonly knnData?: string | undefined;
   /** Epochs between two kNN. @default 1 */
   readonly knnEvery?: number | undefined;
+  /** Whether a run stops once its representation has collapsed; the signs are logged in any case. @default true */
+  readonly guard?: boolean | undefined;
   /** First weights: another run's folder (its latest checkpoint), an encoder.onnx or timm's .safetensors. @default drawn */
   readonly init?: string | undefined;
-  /** Goes on with the run in `out`; only data, provider, threads and cacheMb may differ from what it began with. */
+  /** Goes on with the run in `out`; only data, provider, threads, cacheMb and guard may differ from what it began with. */
   readonly resume?: boolean | undefined;
   /** With `resume`: trains so many steps longer than the run began with; schedules are planned over the whole. */
   readonly extendSteps?: number | undefined;
@@ -127,7 +133,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
   const { artifact, written } = await provide();
   const first = options.init === undefined ? undefined : await firstWeights(options.init, artifact.manifest);
   const { imageSize } = artifact.manifest.encoder;
-  const batch = batchOf(artifact.manifest, options.batch, sources.files.length);
+  const batch = batchOf(artifact.manifest, sources.files.length, options);
   const stepsPerEpoch = Math.floor(sources.files.length / batch);
   const config: RunConfig = {
     format: 1,
@@ -150,6 +156,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     cacheMb: options.cacheMb ?? Math.min(2048, Math.floor(memoryBytes() / 2 ** 22)),
     provider: options.provider ?? "cpu",
     threads: options.threads ?? null,
+    guard: options.guard ?? true,
     knn:
       options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
     init: first?.origin ?? null,
@@ -167,21 +174,6 @@ async function sizeFor(sources: Sources): Promise<{ size: number; chosen: readon
   const size = IMAGE_SIZES.reduce((best, next) => (off(next) < off(best) ? next : best));
   const why = `the images have ${side} px on their shorter side (median)`;
   return { size, chosen: [`views of ${size} px, for ${why}; --image-size takes another`] };
-}
-
-/** Images of up to 64 px fit by the hundred into memory, photographs by the dozen. */
-const usualBatch = (imageSize: number): number => (imageSize <= 64 ? 256 : 64);
-
-/** The usual batch, or all images if they are fewer, unless told. */
-function batchOf(
-  { name, batchMultiple: unit, encoder }: Manifest,
-  given: number | undefined,
-  images: number,
-): number {
-  const batch = given ?? Math.min(usualBatch(encoder.imageSize), Math.floor(images / unit) * unit);
-  if (batch % unit !== 0) throw expected(`batch for ${name}`, `a multiple of ${unit}`, `${batch}`);
-  if (batch === 0) throw expected(`images for ${name}`, `${unit} or more`, `${images}`);
-  return batch;
 }
 
 function specOf({

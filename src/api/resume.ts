@@ -20,6 +20,7 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     cacheMb: options.cacheMb ?? stored.cacheMb,
     provider: options.provider ?? stored.provider,
     threads: options.threads ?? stored.threads,
+    guard: options.guard ?? stored.guard,
   };
   const { seed, limit, images } = config;
   const sources = await findImages(config.data, limit === null ? { seed } : { limit, seed });
@@ -64,6 +65,7 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   provider: "free",
   threads: "free",
   cacheMb: "free",
+  guard: "free",
   recipe: stored("recipe", (run) => run.recipe),
   method: ofArtifact(ARTIFACT_RULES.method),
   encoder: ofArtifact(ARTIFACT_RULES.encoder),

@@ -33,6 +33,8 @@ export interface TrainResult {
   readonly epochs: number;
   /** Of the last step; null where none ran. */
   readonly loss: number | null;
+  /** The loss of a network that tells nothing; null where that means nothing. */
+  readonly chance: number | null;
   readonly imagesPerSecond: number;
   readonly waitShare: number;
   /** Greatest memory of the process, bytes. */
@@ -129,6 +131,7 @@ async function trainAlone(
       steps,
       planned: (at) => plannedSteps(config, at),
       batch: config.batch,
+      guard: config.guard,
       checkpointEvery: config.checkpointEvery,
       checkpoint: (step) => save(options.out, step, trainer, lock),
       advice: () => afterDivergence(options.out),
@@ -171,6 +174,7 @@ function summary(
     steps: result.step,
     epochs: result.step / stepsPerEpoch,
     loss: Number.isFinite(result.loss) ? result.loss : null,
+    chance: result.chance ?? null,
     imagesPerSecond: result.imagesPerSecond,
     waitShare: result.waitShare,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,

@@ -6,15 +6,16 @@ import { divideDims, multiplyDims } from "../graph/dims.ts";
 import { buildModel, encodeModel, OPSET } from "../graph/model.ts";
 import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
 import { methodNamed } from "../methods/index.ts";
-import type { OptimizerChoice, Step } from "../methods/method.ts";
+import type { Method, OptimizerChoice, Step } from "../methods/method.ts";
 import { optimizers } from "../nn/optimizers.ts";
 import { Scope } from "../nn/scope.ts";
 import { cut } from "../ops/pieces.ts";
-import type { Dim, JsonObject, Manifest } from "../spec.ts";
+import type { Dim, JsonObject, Least, Manifest } from "../spec.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
 import { augment, centreView, isLarge } from "../views/augment.ts";
 import type { Graphs } from "./files.ts";
 import { writableInPlace } from "./in-place.ts";
+import { leastOf, type Wanted } from "./least.ts";
 import { TrainingScope } from "./scope.ts";
 import { encodeParts, nextOf, stepInParts, trainingStep } from "./step.ts";
 
@@ -86,7 +87,7 @@ const leastImages = (widest: number): number => (widest > PIECE ? 2 : 4);
 /** The pieces for a step of `batch` images, a power of two: few enough to divide it, many enough to stay in the cache. */
 export function piecesFor(spec: ArtifactSpec, batch: number): number {
   const resolved = resolveSpec(spec);
-  const unit = methodNamed(spec.method).batchMultiple?.(resolved.method.config as never) ?? 1;
+  const unit = multipleOf(methodNamed(spec.method), resolved.method.config);
   const { viewed, widest } = valuesOf(resolved);
   const wanted = Math.max(
     Math.min((batch * viewed) / PIECE, MOST_PIECES.views),
@@ -96,6 +97,10 @@ export function piecesFor(spec: ArtifactSpec, batch: number): number {
   while (2 * count <= wanted && batch % (2 * count * unit) === 0) count *= 2;
   return count;
 }
+
+/** What the method wants the number of images to be a multiple of. */
+const multipleOf = ({ batchMultiple: key }: Method<unknown>, config: JsonObject): number =>
+  key === undefined ? 1 : (config[key] as number);
 
 /** Of those, the encoder's, which puts some together again where views are larger than what it makes of one. */
 function encoderPieces(spec: ArtifactSpec): number {
@@ -127,7 +132,7 @@ export function compile(spec: ArtifactSpec): CompiledArtifact {
   const next = new Map(whole.map((s) => [s.tensor, s.next ?? s.tensor]));
   const written = writableInPlace(next, Object.values(outputs));
   return {
-    manifest: manifestOf(name, opened, step, written),
+    manifest: manifestOf(name, opened, step, { least: leastFor(opened, outputs), written }),
     graphs: { step: graph, encode: encodeGraph(spec, name) },
   };
 }
@@ -142,16 +147,30 @@ export function compileInParts({ pieces: _, ...spec }: ArtifactSpec): CompiledAr
   const name = `${nameOf(spec)}-parts`;
   const { step, parts } = stepInParts(scope, method, config, optimizerOf(spec), perImage);
   const graphs = { ...encodeParts(parts, name), encode: encodeGraph(spec, name) };
-  return { manifest: manifestOf(name, opened, step), graphs };
+  const least = leastFor(opened, parts.contrast.outputs, parts.contrast.options.given);
+  const leastOfPart = leastOf(Object.values(parts.embed.outputs));
+  return { manifest: manifestOf(name, opened, step, { least, leastOfPart }), graphs };
+}
+
+/** Of a batch, by what the outputs need and what the method does. */
+const leastFor = ({ method, batchMultiple: unit }: Opened, outputs: Tensors, given?: Wanted["given"]) =>
+  leastOf(Object.values(outputs), { unit, splits: method.batchMultiple, least: method.least, given });
+
+/** What is known of a step once it is built. */
+interface Built {
+  readonly least: Least | undefined;
+  readonly leastOfPart?: Least | undefined;
+  /** What is written in place. */
+  readonly written?: ReadonlySet<Tensor>;
 }
 
 const nameOf = ({ method, encoder, imageSize }: ArtifactSpec): string => `${method}-${encoder}-${imageSize}`;
 
 function manifestOf(
   name: string,
-  { resolved, scope, recipes, batchMultiple }: Opened,
+  { resolved, method, config, scope, recipes, batchMultiple }: Opened,
   step: Step,
-  written: ReadonlySet<Tensor> = new Set(),
+  { least, leastOfPart, written = new Set() }: Built,
 ): Omit<Manifest, "files"> {
   return {
     format: 1,
@@ -161,6 +180,10 @@ function manifestOf(
     views: recipes.map((recipe, i) => ({ input: viewInput(i), recipe })),
     permutations: [...scope.permutations.keys()],
     batchMultiple,
+    ...(method.batchMultiple && { multipleOf: method.batchMultiple }),
+    ...(least && { least }),
+    ...(leastOfPart && { leastOfPart }),
+    ...(method.chance && { chance: method.chance(config) }),
     scalars: scope.scalars.map(({ tensor, ...entry }) => entry),
     state: scope.all.map(({ name, role, dtype, shape, init, rows, tensor }) => {
       const kept = { name, role, dtype, shape, init, next: nextOf(name) };
@@ -171,6 +194,8 @@ function manifestOf(
   };
 }
 
+type Tensors = Readonly<Record<string, Tensor>>;
+
 const viewInput = (i: number): string => `view${i}`;
 const imagesInput = (n: Dim) => input("images", "uint8", [n, "h", "w", 3]);
 
@@ -180,7 +205,7 @@ function openStep(spec: ArtifactSpec) {
   const method = methodNamed(spec.method);
   const config = resolved.method.config as never;
   const recipes = method.views(config, spec.imageSize);
-  const batchMultiple = (method.batchMultiple?.(config) ?? 1) * resolved.pieces;
+  const batchMultiple = multipleOf(method, config) * resolved.pieces;
   const n = multiplyDims(batchMultiple, "n");
   const images = imagesInput(n); // [n, h, w, 3]
   const params = recipes.map((_, i) => input(viewInput(i), "float32", [n, VIEW_COLUMNS.length]));

@@ -91,6 +91,16 @@ const stateSchema = z.strictObject({
   rows: z.strictObject({ others: name, count: count.max(2 ** 24) }).optional(),
 });
 
+const leastSchema = z.strictObject({ images: count.max(2 ** 24), why: name });
+
+const chanceSchema = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("constant"), value: z.number() }),
+  z
+    .strictObject({ kind: z.literal("choice"), fixed: z.int(), perImage: z.int().min(0) })
+    .refine(({ fixed, perImage }) => fixed + perImage > 0, "one choice or more for an image"),
+  z.strictObject({ kind: z.literal("bank"), each: z.boolean() }),
+]);
+
 const graphFileSchema = z.strictObject({
   file,
   bytes: count.max(MAX_GRAPH),
@@ -130,6 +140,10 @@ export const manifestSchema = z
       .max(100),
     permutations: z.array(name).max(10),
     batchMultiple: count.max(4096),
+    multipleOf: name.optional(),
+    least: leastSchema.optional(),
+    leastOfPart: leastSchema.optional(),
+    chance: chanceSchema.optional(),
     pieces: count.max(4096).default(1),
     scalars: z
       .array(z.strictObject({ name, schedule: scheduleSchema, batchScaling: z.enum(["none", "linear"]) }))

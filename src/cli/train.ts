@@ -60,6 +60,8 @@ export const trainCommand = () =>
       "--init <path>",
       "start from the weights of a run's folder, an encoder.onnx or a .safetensors file",
     )
+    .option("--guard", "stop once the representation has collapsed (default)")
+    .option("--no-guard", "go on all the same; the signs of it are logged")
     .option("--resume", "go on with the run in --out")
     .option("--extend-epochs <n>", "with --resume: so many epochs longer than the run began with", positive)
     .option("--extend-steps <n>", "the same in steps", positiveInteger)
@@ -67,10 +69,11 @@ export const trainCommand = () =>
     .action(async ({ set, knn, json, ...flags }: Flags) => {
       const options = { ...flags, ...(set && { config: set }), ...(knn && { knnData: knn }) };
       const result = await train(options, { output: outputOf(), ...listenToSignals() });
-      const { steps, epochs, loss, imagesPerSecond, seconds, run, encoder } = result;
+      const { steps, epochs, loss, chance, imagesPerSecond, seconds, run, encoder } = result;
+      const beside = loss === null || chance === null ? "" : ` (chance ${chance.toFixed(4)})`;
       report(json, result, [
         `${steps} steps (${epochs.toFixed(1)} epochs) in ${duration(seconds)}, ${imagesPerSecond.toFixed(0)} images/s, ` +
-          `loss ${loss === null ? "none" : loss.toFixed(4)}`,
+          `loss ${loss === null ? "none" : loss.toFixed(4)}${beside}`,
         result.interrupted
           ? `interrupted: go on with  ort-pretrain train --resume --out ${flags.out}`
           : `encoder: ${encoder}`,

@@ -43,6 +43,7 @@ export const byol: Method<Config> = {
     imageSize <= SMALL
       ? { name: "sgd", lr: 0.03, weightDecay: 2e-3, warmupEpochs: 0 }
       : { name: "lars", lr: 0.2, weightDecay: 1e-6, warmupEpochs: 10 },
+  chance: () => ({ kind: "constant", value: 4 }),
   build: (step, { momentum, hidden, projection }) => {
     const decay = step.scalar("momentum", { kind: "cosine", from: momentum, to: 1, warmupEpochs: 0 });
     const head = (name: string, x: Tensor) =>

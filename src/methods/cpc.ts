@@ -80,6 +80,7 @@ export const cpc: Method<Config> = {
     warmupEpochs: 0,
     config: { beta1: 0.8, eps: 1e-7 },
   }),
+  chance: () => ({ kind: "choice", fixed: 0, perImage: GRID ** 2 }),
   build: (step, config) => {
     const cut = patchesOf(step.views[0]!); // [49n, 3, p, p]
     // All patches of the batch in one call: batch statistics are common to contexts, positives and negatives, so that

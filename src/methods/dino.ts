@@ -72,6 +72,7 @@ export const dino: Method<Config> = {
       ? { name: "sgd", lr: 0.12, weightDecay: 5e-4, warmupEpochs: 0 }
       : { name: "sgd", lr: 0.03, weightDecay: 1e-4, warmupEpochs: 10 },
   exports: "average",
+  chance: ({ outputs }) => ({ kind: "choice", fixed: outputs, perImage: 0 }),
   build: (step, settings) => {
     const { outputs, temperature, teacherTemperature, momentum, centreMomentum } = settings;
     const { warmupTeacherTemperature, warmupTeacherTemperatureEpochs, freeze } = settings;

@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { linear } from "../nn/layers.ts";
 import { normalize } from "../ops/reduce.ts";
-import { contrastWithBank, memoryBank, remember } from "./memory-bank.ts";
+import { bankChance, contrastWithBank, memoryBank, remember } from "./memory-bank.ts";
 import type { Method } from "./method.ts";
 import { fraction, randomView, SMALL, share } from "./views.ts";
 
@@ -52,6 +52,7 @@ export const instanceDiscrimination: Method<Config> = {
     warmupEpochs: 0,
     drops: { factor: 0.1, at: [0.6, 0.8] },
   }),
+  chance: ({ loss }) => bankChance(loss),
   build: (step, { loss: kind, temperature, negatives, momentum, dim }) => {
     const h = step.encode(step.views[0]!); // [n, features]
     const v = normalize(step.in("projector", () => linear(step, "0", h, { out: dim }))); // [n, dim]

@@ -65,6 +65,7 @@ export const jigsaw: Method<Config> = {
           warmupEpochs: 5,
           drops: { factor: 0.1, at: [30 / 105, 60 / 105, 90 / 105, 100 / 105] },
         },
+  chance: (config) => ({ kind: "choice", fixed: config.permutations, perImage: 0 }),
   build: (step, { permutations: count, hidden }) => {
     const tiles = standardize(unsplit(step.views)); // [9n, 3, p, p]
     const features = step.encode(tiles); // [9n, features]

@@ -23,6 +23,7 @@ import { matmul, swap } from "../ops/matmul.ts";
 import { cast, concat, reshape, stopGradient } from "../ops/movement.ts";
 import { logSumExp, normalize, reduceMax, reduceMean, reduceSum } from "../ops/reduce.ts";
 import { countOf } from "../ops/shape.ts";
+import type { Chance } from "../spec.ts";
 
 export interface MemoryBank {
   /** The batch's rows as they were before the step, [n, d]. */
@@ -40,6 +41,9 @@ export const remember = (s: Scope, { own }: MemoryBank, embeddings: Tensor, mome
   s.update(own, normalize(add(mul(own, momentum), mul(embeddings, 1 - momentum)))); // [n, d]
 
 export type BankLoss = "nce" | "softmax" | "infonce";
+
+/** InfoNCE chooses one row; the other losses tell each of the negatives besides. */
+export const bankChance = (loss: BankLoss): Chance => ({ kind: "bank", each: loss !== "infonce" });
 
 /** The loss of embeddings [n, d], of unit length, against the bank; averaged over the rows. */
 export function contrastWithBank(

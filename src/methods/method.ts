@@ -3,7 +3,7 @@ import type * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Hyperparameters } from "../nn/optimizers.ts";
 import type { Scope } from "../nn/scope.ts";
-import type { JsonObject, ViewColumn, ViewRecipe } from "../spec.ts";
+import type { Chance, JsonObject, Least, ViewColumn, ViewRecipe } from "../spec.ts";
 
 /** What a method builds with. */
 export interface StepScope extends Scope {
@@ -48,8 +48,12 @@ export interface Method<C> {
   readonly config: (imageSize: number, multiple?: number) => z.ZodType<C>;
   readonly views: (config: C, imageSize: number) => readonly ViewRecipe[];
   readonly optimizer: (imageSize: number) => OptimizerChoice;
-  /** The number of images in a batch must be a multiple of this. @default 1 */
-  readonly batchMultiple?: (config: C) => number;
+  /** The setting, a number, that the number of images in a batch must be a multiple of. */
+  readonly batchMultiple?: keyof C & string;
+  /** The images that its loss needs in a batch; batch statistics tell of themselves what they need. @default one */
+  readonly least?: Least;
+  /** Undefined where no such loss means anything. */
+  readonly chance?: (config: C) => Chance;
   /** Which weights are exported: those trained, or their moving average. @default "trained" */
   readonly exports?: "trained" | "average";
   readonly build: (step: StepScope, config: C) => Step;

@@ -68,7 +68,8 @@ export const moco: Method<Config> = {
     imageSize <= SMALL
       ? { name: "sgd", lr: 0.12, weightDecay: 5e-4, warmupEpochs: 0 }
       : { name: "sgd", lr: 0.03, weightDecay: 1e-4, warmupEpochs: 0 },
-  batchMultiple: ({ splits }) => splits,
+  batchMultiple: "splits",
+  chance: ({ queue }) => ({ kind: "choice", fixed: 1 + queue, perImage: 0 }),
   build: (step, { temperature, queue: length, momentum, head, dim, symmetric, splits }) => {
     const [a, b] = step.views as [Tensor, Tensor]; // [n, 3, s, s] each
     const tau = step.scalar("temperature", { kind: "constant", value: temperature });

@@ -11,7 +11,7 @@ import { concat, split } from "../ops/movement.ts";
 import { unsplit } from "../ops/pieces.ts";
 import { normalize } from "../ops/reduce.ts";
 import type { ViewRecipe } from "../spec.ts";
-import { contrastWithBank, memoryBank, remember } from "./memory-bank.ts";
+import { bankChance, contrastWithBank, memoryBank, remember } from "./memory-bank.ts";
 import type { Method, StepScope } from "./method.ts";
 import { gridPatch, patchSize } from "./patches.ts";
 import { permutations } from "./permutations.ts";
@@ -67,6 +67,7 @@ export const pirl: Method<Config> = {
   },
   // The paper's 0.12 is for batches of 1024; it ends at 1.2e-4.
   optimizer: () => ({ name: "sgd", lr: 0.03, weightDecay: 1e-4, warmupEpochs: 0, finalLr: 1e-3 }),
+  chance: ({ loss }) => bankChance(loss),
   build: (step, { transform, loss, weight, temperature, negatives, momentum, dim }) => {
     const [image, ...others] = step.views as [Tensor, ...Tensor[]];
     // The transformed first, so that the running statistics end on those of whole images.

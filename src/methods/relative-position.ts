@@ -79,6 +79,7 @@ export const relativePosition: Method<Config> = {
           warmupEpochs: 5,
           drops: { factor: 0.1, at: [30 / 70, 50 / 70] },
         },
+  chance: () => ({ kind: "choice", fixed: NEIGHBOURS.length, perImage: 0 }),
   build: (step, { hidden }) => {
     const patches = standardize(unsplit(step.views)); // [2n, 3, p, p]
     const features = step.encode(patches); // [2n, features]

@@ -55,6 +55,7 @@ export const rotation: Method<Config> = {
           warmupEpochs: 0,
           drops: { factor: 0.1, at: [30 / 105, 60 / 105, 90 / 105, 100 / 105] },
         },
+  chance: () => ({ kind: "choice", fixed: QUARTERS.length, perImage: 0 }),
   build: (step, { turns }) => {
     const view = step.views[0]!; // [n, 3, s, s], turned already where there is one turn
     const turn = step.drawn(0, "turn"); // [n]

@@ -53,6 +53,8 @@ export const simclr: Method<Config> = {
     imageSize <= SMALL
       ? { name: "sgd", lr: 0.12, weightDecay: 5e-4, warmupEpochs: 1 }
       : { name: "lars", lr: 0.3, weightDecay: 1e-6, warmupEpochs: 10 },
+  least: { images: 2, why: "it tells the images of a batch apart" },
+  chance: () => ({ kind: "choice", fixed: -1, perImage: 2 }),
   build: (step, { temperature, hidden, projection }) => {
     const h = step.encode(unsplit(step.views)); // [2n, features]
     const z = step.in("projector", () => {

@@ -36,6 +36,7 @@ export const similarity: Method<Config> = {
     imageSize <= SMALL
       ? { name: "sgd", lr: 0.12, weightDecay: 5e-4, warmupEpochs: 0 }
       : { name: "sgd", lr: 0.05, weightDecay: 1e-4, warmupEpochs: 0 },
+  chance: () => ({ kind: "constant", value: 0 }),
   build: (step, { hidden, projection }) => {
     // No normalisation at the end: it would keep the batch's projections apart.
     const project = (view: Tensor) => {

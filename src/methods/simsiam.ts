@@ -47,6 +47,7 @@ export const simsiam: Method<Config> = {
     imageSize <= SMALL
       ? { name: "sgd", lr: 0.12, weightDecay: 5e-4, warmupEpochs: 0 }
       : { name: "sgd", lr: 0.05, weightDecay: 1e-4, warmupEpochs: 0 },
+  chance: () => ({ kind: "constant", value: 0 }),
   build: (step, { layers, projection, predictor, ...settings }) => {
     const project = (view: Tensor) => {
       const h = step.encode(view); // [n, features]

@@ -79,6 +79,8 @@ export const swav: Method<Config> = {
     imageSize <= SMALL
       ? { name: "adamw", lr: 2e-3, weightDecay: 1e-6, warmupEpochs: 0 }
       : { name: "lars", lr: 0.3, weightDecay: 1e-6, warmupEpochs: 10, finalLr: 0.001 },
+  least: { images: 2, why: "it shares prototypes out among the images of a batch" },
+  chance: ({ prototypes }) => ({ kind: "choice", fixed: prototypes, perImage: 0 }),
   build: (step, settings) => {
     const { prototypes: k, dim, freeze, temperature } = settings;
     const views = step.views; // [n, 3, s, s] each

@@ -44,6 +44,7 @@ export const vicreg: Method<Config> = {
     imageSize <= SMALL
       ? { name: "lars", lr: 0.3, weightDecay: 1e-4, warmupEpochs: 1, config: { trust: 0.02 } }
       : { name: "lars", lr: 0.2, weightDecay: 1e-6, warmupEpochs: 10, finalLr: 0.001 },
+  least: { images: 2, why: "its loss takes the variance over the images" },
   build: (step, { layers, width, ...weights }) => {
     const project = (view: Tensor) => {
       const h = step.encode(view); // [n, features]

@@ -1,14 +1,17 @@
 /** Batch and layer normalisation. */
+import { addDims, elements } from "../graph/dims.ts";
 import {
   axisOf,
   constant,
   fixed,
+  type Node,
   operator,
   ShapeError,
   scalar,
   type Tensor,
   transient,
 } from "../graph/tensor.ts";
+import type { Dim } from "../spec.ts";
 import { add, div, mul, reciprocal, sqrt, square, sub } from "./elementwise.ts";
 import { chunk, concat, reshape } from "./movement.ts";
 import { byPieces, piecesOf } from "./pieces.ts";
@@ -58,10 +61,12 @@ function rowOf(x: Tensor, value: number): Tensor {
 const scaled = (x: Tensor, a: Tensor): Tensor =>
   x.shape.length > 2 ? affine(x, a) : mul(x, perChannel(a, x));
 
+const STATISTICS = "BatchStatistics";
+
 // One gradient rule for mean and variance together: with respect to each x it is b x + c per channel, a single pass.
 const statisticsOp = operator({
   type: "Identity",
-  name: "BatchStatistics",
+  name: STATISTICS,
   // The statistics are computed already; 1 / m and the chunks of x are for the gradient rule alone.
   taken: 1,
   infer: ([both]) => [both!],
@@ -103,6 +108,13 @@ function batchStatistics(x: Tensor): { mean: Tensor; variance: Tensor; share: Te
   const [both] = statisticsOp([concat([row(mean), row(variance)], 0), share, ...pieces]);
   const [m, v] = rowsOf(both!);
   return { mean: m!, variance: v!, share };
+}
+
+/** The values of a channel that a node takes batch statistics of; undefined where it takes none. */
+export function statisticsOver({ op, inputs }: Node): Dim | undefined {
+  if (op.name !== STATISTICS) return undefined;
+  const [, , ...xs] = inputs as Tensor[];
+  return xs.map((x) => elements(channelAxes(x).map((axis) => x.shape[axis]!))).reduce(addDims);
 }
 
 export interface BatchStatistics {

@@ -42,12 +42,15 @@ export interface Trainer {
   close(): Promise<void>;
 }
 
+/** Images at a time, unless told. */
+export const MICRO_BATCH = 64;
+
 export interface TrainerOptions extends SessionOptions {
   /** Names the state in messages. */
   readonly where: string;
   /** In the data set: the rows of a memory bank. */
   readonly images: number;
-  /** Images at a time, for an artifact whose step is in parts. @default 64 */
+  /** Images at a time, for an artifact whose step is in parts. @default MICRO_BATCH */
   readonly microBatch?: number | undefined;
 }
 
@@ -125,7 +128,7 @@ async function openEncoder(artifact: Artifact, options: SessionOptions): Promise
 async function openStep(
   artifact: Artifact,
   initial: () => StateMap,
-  { where, images, microBatch = 64, ...options }: TrainerOptions,
+  { where, images, microBatch = MICRO_BATCH, ...options }: TrainerOptions,
 ) {
   const { manifest } = artifact;
   const whole = manifest.state.filter(({ rows }) => !rows);

@@ -3,11 +3,12 @@ import type { Loader } from "../data/loader.ts";
 import { UserError } from "../errors.ts";
 import type { StepOutput, Trainer } from "../runtime/trainer.ts";
 import type { Manifest, Schedule } from "../spec.ts";
+import { chanceLoss } from "./chance.ts";
 import { drawStep } from "./draws.ts";
 import { duration, type Progress, recentRate, speedOf, timeToGo } from "./progress.ts";
 import type { MetricsLog } from "./run-folder.ts";
 import { scheduleValue } from "./schedules.ts";
-import { collapseGuard, signsOf } from "./signs.ts";
+import { collapseGuard, type Guard, signsOf } from "./signs.ts";
 
 export interface LoopOptions {
   readonly manifest: Manifest;
@@ -25,6 +26,8 @@ export interface LoopOptions {
   /** As they were planned when step `at`, counted from 0, was run, where a run was extended. @default steps */
   readonly planned?: (at: number) => number;
   readonly batch: number;
+  /** Whether a collapsed representation stops the run. @default true */
+  readonly guard?: boolean | undefined;
   /** After this many steps, and at least every ten minutes, `checkpoint` is called. */
   readonly checkpointEvery: number;
   /** Saves the state after `step` steps. */
@@ -54,6 +57,8 @@ export interface LoopResult {
   /** Steps that have run, of the whole run. */
   readonly step: number;
   readonly loss: number;
+  /** The loss of a network that tells nothing, where that means anything. */
+  readonly chance: number | undefined;
   readonly imagesPerSecond: number;
   /** Share of the time that steps waited for data. */
   readonly waitShare: number;
@@ -69,7 +74,9 @@ const FAILED = 1;
 export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   const { manifest, trainer, loader, steps, batch, progress, signal, evaluation } = options;
   const { stepsPerEpoch } = loader;
-  const guard = collapseGuard();
+  const guard = options.guard === false ? undefined : collapseGuard();
+  const chance = chanceLoss(manifest, options);
+  const beside = chance === undefined ? "" : ` (chance ${chance.toFixed(4)})`;
   const rate = recentRate();
   const started = performance.now();
   let saved = started;
@@ -129,7 +136,8 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     const epoch = images.epoch + 1;
     const record: Record<string, number> = {
       ...output.metrics,
-      ...(await look(output, step, guard, scalars, options.advice)),
+      ...(await look(output, { step, batch, scalars }, guard, options.advice)),
+      ...(step === 1 && chance !== undefined && { chance }),
     };
     options.log.write({
       step,
@@ -140,7 +148,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
       waitShare: waitShare(),
     });
     progress.show(
-      `epoch ${epoch}/${Math.ceil(steps / stepsPerEpoch)}  step ${step}/${steps}  loss ${loss.toFixed(4)}  ` +
+      `epoch ${epoch}/${Math.ceil(steps / stepsPerEpoch)}  step ${step}/${steps}  loss ${loss.toFixed(4)}${beside}  ` +
         `${rate.perSecond.toFixed(0)} images/s  ${duration(((steps - step) * batch) / rate.perSecond)} left  ` +
         `waiting ${(100 * waitShare()).toFixed(1)} %`,
     );
@@ -157,15 +165,14 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     if (evaluated) await evaluate(epoch);
   }
   const imagesPerSecond = ((step - options.from) * batch) / elapsed();
-  return { step, loss, imagesPerSecond, waitShare: waitShare(), interrupted: step < steps };
+  return { step, loss, chance, imagesPerSecond, waitShare: waitShare(), interrupted: step < steps };
 }
 
 /** Stops on a loss that is no number and, now and then, on a collapsed embedding. */
 async function look(
   { metrics, embedding }: StepOutput,
-  step: number,
-  guard: ReturnType<typeof collapseGuard>,
-  scalars: Readonly<Record<string, number>>,
+  { step, batch, scalars }: { step: number; batch: number; scalars: Readonly<Record<string, number>> },
+  guard: Guard | undefined,
   advice: LoopOptions["advice"],
 ): Promise<Readonly<Record<string, number>>> {
   if (!Number.isFinite(metrics.loss)) {
@@ -177,7 +184,8 @@ async function look(
   }
   if (step % SIGNS_EVERY !== 0) return {};
   const signs = await signsOf(embedding);
-  const diagnosis = guard.look(step, signs);
+  const { rows, d } = embedding;
+  const diagnosis = guard?.look(step, signs, { rows, d, images: batch });
   if (diagnosis) throw new UserError(diagnosis, FAILED);
   return { embeddingStd: signs.std, effectiveRank: signs.effectiveRank };
 }

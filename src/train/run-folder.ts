@@ -50,6 +50,8 @@ export const runConfigSchema = z.strictObject({
   cacheMb: z.number().min(0),
   provider: z.enum(["cpu", "webgpu", "cuda"]),
   threads: count.nullable(),
+  /** Whether a collapsed representation stops the run; true where it is left out. */
+  guard: z.boolean().optional(),
   /** Labelled folder for kNN during training, and how many epochs lie between two looks. */
   knn: z.strictObject({ data: z.string().max(4096), every: count }).nullable(),
   /** Where its first weights came from, as asked for and the file, and how many tensors; its checkpoint of step 0 held them. */
@@ -102,7 +104,7 @@ export async function readConfig(run: string): Promise<RunConfig> {
   throw new UserError(`${path}: ${issue!.path.join(".") || "configuration"}: ${issue!.message}`);
 }
 
-/** A line of metrics.jsonl. */
+/** A line of metrics.jsonl; that of the first step holds `chance` as well, where there is one. */
 export interface StepRecord {
   /** Counted from 1. */
   readonly step: number;

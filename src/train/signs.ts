@@ -61,25 +61,51 @@ async function effectiveRank(z: Float64Array, n: number, d: number): Promise<num
 const LEAST_STD = 0.1;
 const LEAST_RANK = 2;
 const PATIENCE = 5;
+/** And until these looks have seen so many rows: the spread of a few depends on which images happen to be among them. */
+const PATIENCE_ROWS = 40;
+/** The rank that images must allow for `LEAST_RANK` to be asked of them; of fewer, less is asked, and nothing of two. */
+const AMPLE_RANK = 9;
 /** Networks start out with similar features for all images; they get this many steps to spread them. */
 const GRACE_STEPS = 100;
 
+/** What signs are of. */
+export interface Sample {
+  /** Embeddings, and their length. */
+  readonly rows: number;
+  readonly d: number;
+  /** Images that they are of. */
+  readonly images: number;
+}
+
+/**
+ * Whether a sample is spread as far as can be asked of it. Views of an image may have one embedding, so that what images
+ * allow counts: n that are centred have rank n - 1 at most. Of one alone nothing can be told.
+ */
+function isSpread({ std, effectiveRank }: Signs, { d, images }: Sample): boolean {
+  if (images === 1) return true;
+  const most = Math.min(images - 1, d);
+  const asked = 1 + ((LEAST_RANK - 1) * (most - 1)) / (AMPLE_RANK - 1);
+  return std >= LEAST_STD && effectiveRank >= Math.min(LEAST_RANK, asked);
+}
+
 export interface Guard {
   /** A diagnosis once the run should stop. */
-  look(step: number, signs: Signs): string | undefined;
+  look(step: number, signs: Signs, sample: Sample): string | undefined;
 }
 
 export function collapseGuard(): Guard {
   let bad = 0;
+  let seen = 0;
   return {
-    look(step, { std, effectiveRank: rank }) {
-      const fine = std >= LEAST_STD && rank >= LEAST_RANK;
+    look(step, { std, effectiveRank: rank }, sample) {
+      const fine = isSpread({ std, effectiveRank: rank }, sample);
       bad = fine || step < GRACE_STEPS ? 0 : bad + 1;
-      if (bad < PATIENCE) return undefined;
+      seen = bad === 0 ? 0 : seen + sample.rows;
+      if (bad < PATIENCE || seen < PATIENCE_ROWS) return undefined;
       return (
         `the representation has collapsed at step ${step}: embeddings have a standard deviation of ${std.toFixed(3)} ` +
         `(1 is spread evenly, below ${LEAST_STD} is collapsed) and an effective rank of ${rank.toFixed(1)}; ` +
-        "try a lower learning rate, a larger batch or stronger views"
+        "try a lower learning rate, a larger batch or stronger views, or go on with --no-guard"
       );
     },
   };

@@ -10,8 +10,10 @@ import { train } from "../../src/api/train.ts";
 import { readArtifact } from "../../src/artifact/files.ts";
 import { UserError } from "../../src/errors.ts";
 import { latestCheckpoint, loadCheckpoint } from "../../src/train/checkpoint.ts";
+import { readConfig } from "../../src/train/run-folder.ts";
 import { failure, temporaryFolder } from "../data/folder.ts";
 import { labelled, picture, pictures, tinyArtifact } from "../support/pictures.ts";
+import { metricsOf } from "../support/program.ts";
 
 describe("api/train", () => {
   const folder = temporaryFolder();
@@ -177,7 +179,7 @@ describe("api/train", () => {
     const graph = await tinyArtifact(at("moco"), { method: "moco", config: { queue: 16, splits: 4 } });
     const options = { ...begun, graph, limit: undefined };
     expect(await failure(train({ ...options, out: at("parts"), batch: 6 }))).to.equal(
-      "batch for moco-resnet20-16: expected a multiple of 4, found 6",
+      "batch for moco-resnet20-16: expected a multiple of 4 (the setting splits), found 6; --set splits=1 lifts it",
     );
     expect(await train({ ...options, out: at("parts"), batch: undefined })).to.include({ steps: 3 });
   });
@@ -193,6 +195,40 @@ describe("api/train", () => {
       /^--micro-batch: expected 3, as the run began/,
     );
     expect(await train({ out, resume: true })).to.include({ steps: 3 });
+  });
+
+  it("refuses what it cannot work with before there is a run", async () => {
+    const one = await pictures(at("one-photo"), 1);
+    const graph = await tinyArtifact(at("byol"), { method: "byol", config: { hidden: 8, projection: 8 } });
+    const out = at("too-few");
+    for (const [options, says] of [
+      [{ data: one }, /^images for simclr-resnet20-16: expected 2 or more, found 1; it tells the images/],
+      [{ graph, batch: 1 }, /^batch for byol-resnet20-16: expected 2 or more, found 1; its projector takes/],
+    ] as const) {
+      expect(
+        await failure(train({ ...begun, limit: undefined, batch: undefined, out, ...options })),
+      ).to.match(says);
+      expect(await readdir(out).catch(() => [])).not.to.include("config.json");
+    }
+  });
+
+  it("stops once it has collapsed, and goes on without its guard", async () => {
+    const config = { hidden: 8, projection: 8 };
+    const graph = await tinyArtifact(at("collapses"), { method: "similarity", config });
+    const out = at("collapsed");
+    const run = train({ ...begun, limit: undefined, out, graph, steps: 150, lr: 1, checkpointEvery: 130 });
+    expect(await run.catch((error: unknown) => error))
+      .to.be.instanceOf(UserError)
+      .and.include({ exitCode: 1 });
+    expect(await failure(run)).to.match(/^the representation has collapsed at step 140: .* --no-guard$/);
+    const guarded = async () => (await readConfig(out)).guard;
+    expect(await guarded()).to.equal(true);
+    expect(await train({ out, resume: true, guard: false })).to.include({ steps: 150, chance: 0 });
+    expect(await guarded()).to.equal(false);
+    const signs = (await metricsOf(out)).filter(({ embeddingStd }) => embeddingStd !== undefined);
+    expect(signs.map(({ step }) => step)).to.include.members([140, 150]);
+    await train({ out, resume: true });
+    expect(await guarded(), "as it was left").to.equal(false);
   });
 
   it("warns on the stream it is given, and is quiet otherwise", async () => {

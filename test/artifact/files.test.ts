@@ -120,6 +120,25 @@ describe("artifact/files", () => {
     expect(await readdir(join(dir, ".."))).to.deep.equal(["x"]);
   });
 
+  it("keeps what a batch must hold and the loss of chance, which older manifests do without", async () => {
+    const more = {
+      multipleOf: "splits",
+      least: { images: 4, why: "its projector takes batch statistics" },
+      leastOfPart: { images: 2, why: "so do its parts" },
+    };
+    const chances = [
+      { kind: "constant", value: 4 },
+      { kind: "choice", fixed: -1, perImage: 2 },
+      { kind: "bank", each: true },
+    ] as const;
+    for (const chance of chances) {
+      await writeArtifact(dir, { ...manifest, ...more, chance }, graphs);
+      expect((await readArtifact(dir)).manifest).to.deep.include({ ...more, chance });
+    }
+    const older = await writeArtifact(dir, manifest, graphs);
+    expect(older).not.to.have.any.keys("multipleOf", "least", "leastOfPart", "chance");
+  });
+
   it("writes the same bytes whatever the order of the keys", async () => {
     await writeArtifact(dir, manifest, graphs);
     const turned = Object.fromEntries(Object.entries(manifest).reverse()) as unknown as typeof manifest;
@@ -300,6 +319,18 @@ describe("artifact/files", () => {
         "permutations[0]: expected a new name of an input",
       ],
       ["a batch of no images", ["batchMultiple"], 0, "batchMultiple: expected more than 0, found 0"],
+      [
+        "a choice among none",
+        ["chance"],
+        { kind: "choice", fixed: -1, perImage: 1 },
+        "chance: expected one choice or more for an image",
+      ],
+      [
+        "a reason on two lines",
+        ["least"],
+        { images: 2, why: "a\nb" },
+        "least.why: expected a printable name",
+      ],
       [
         "other rows named as a state",
         ["state", 2, "rows", "others"],

@@ -58,15 +58,17 @@ describe("cli: --json", function () {
       "--batch",
       "4",
     ];
-    trained = await json([...args, "--epochs", "2", "--knn", at("train"), "--threads", "1"]);
+    trained = await json([...args, "--epochs", "2", "--knn", at("train"), "--threads", "1", "--no-guard"]);
   });
 
   it("of train", async () => {
-    const numbers = ["loss", "imagesPerSecond", "waitShare", "peakRssBytes", "seconds"];
+    const numbers = ["loss", "chance", "imagesPerSecond", "waitShare", "peakRssBytes", "seconds"];
     for (const name of numbers) expect(trained[name], name).to.be.a("number");
     expect(trained).to.include({ steps: 4, epochs: 2, run: at("run"), encoder: at("run/encoder.onnx") });
     expect(trained.interrupted).to.equal(false);
     expect(Number(trained.peakRssBytes)).to.be.within(50e6, 10e9);
+    expect(trained.chance).to.be.closeTo(Math.log(7), 1e-12);
+    expect(JSON.parse(await readFile(at("run/config.json"), "utf8"))).to.include({ batch: 4, guard: false });
     expect(trained).to.have.all.keys(["steps", "epochs", "run", "encoder", "interrupted", ...numbers]);
   });
 

@@ -85,12 +85,20 @@ describe("cli: what cannot be done is refused in one line", function () {
       /expected a folder of images, found a file/,
     ],
     "nothing but text named .jpg": [
-      () => train({ data: at("text"), batch: "1" }),
+      () => train({ data: at("text"), batch: "2" }),
       /expected an image that can be decoded, found none/,
     ],
     "a batch larger than the folder": [
       () => train({ batch: "100" }),
       /expected at most the number of images \(6 in/,
+    ],
+    "a batch that leaves nothing to contrast": [
+      () => train({ batch: "1" }),
+      /batch for simclr-resnet20-16: expected 2 or more, found 1; it tells the images of a batch apart/,
+    ],
+    "a last part that is too small for batch statistics": [
+      () => named("--method", "byol", "--batch", "5", "--micro-batch", "4"),
+      /--micro-batch for byol.*: expected parts of 2 images or more, found one of 1 \(5 images, 4 at a time\)/,
     ],
     "a kNN folder of one class": [
       () => train({ knn: at("one") }),
@@ -227,6 +235,7 @@ describe("cli: what cannot be done is refused in one line", function () {
     await folder.write("folder.npy/a", "");
     await folder.write("features.json", '{"mine": 1}');
     await folder.write("linear.json", '{"kind":"linear","top1":50}');
+    await folder.write("text/b.jpg", "no image");
     const copy = async (name: string, file: string, changed: (bytes: Buffer) => Uint8Array) => {
       await cp(at("graph"), at(name), { recursive: true });
       await folder.write(`${name}/${file}`, changed(await readFile(at(`graph/${file}`))));

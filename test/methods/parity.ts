@@ -145,7 +145,7 @@ export interface Run {
 const smooth = (x: Tensor): Tensor => mul(add(x, sqrt(add(square(x), 0.01))), 0.5); // as x
 
 /** 3x3 convolutions to 8 and 16 channels, each with batch normalisation: [n, 3, s, s] -> [n, 16]. */
-function encode(s: Scope, x: Tensor): Tensor {
+export function encode(s: Scope, x: Tensor): Tensor {
   const first = smooth(batchNorm(s, "bn1", conv(s, "conv1", x, { out: 8, kernel: 3, pad: 1 }))); // [n, 8, s, s]
   const second = conv(s, "conv2", first, { out: 16, kernel: 3, stride: 2, pad: 1 }); // [n, 16, s / 2, s / 2]
   return globalAveragePool(smooth(batchNorm(s, "bn2", second))); // [n, 16]
@@ -155,7 +155,7 @@ function encode(s: Scope, x: Tensor): Tensor {
 function buildStep({ method: name, config: given, imageSize, optimizer = "sgd" }: Run) {
   const method = methodNamed(name);
   const config = method.config(imageSize).parse(given);
-  const n = multiplyDims(method.batchMultiple?.(config) ?? 1, "n");
+  const n = multiplyDims(method.batchMultiple ? config[method.batchMultiple] : 1, "n");
   const recipes = method.views(config, imageSize);
   const views = recipes.map(({ size }, i) => input(`view${i}`, "float32", [n, 3, size, size]));
   const params = recipes.map((_, i) => input(`params${i}`, "float32", [n, VIEW_COLUMNS.length]));

@@ -47,7 +47,7 @@ describe("similarity, the negative control", () => {
       const { outputs, metrics, next } = await stepper.step(state, batch, SCALARS);
       const [rows, d] = outputs.embedding!.dims as [number, number];
       signs.push(await signsOf({ data: outputs.embedding!.data as Float32Array, rows, d }));
-      if (step % 10 === 0) diagnosis = guard.look(step, signs.at(-1)!);
+      if (step % 10 === 0) diagnosis = guard.look(step, signs.at(-1)!, { rows, d, images: 12 });
       loss = metrics.loss!;
       state = next;
     }

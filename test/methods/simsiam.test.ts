@@ -144,7 +144,9 @@ describe("SimSiam", () => {
     /** What the guard says of them, as if they came late enough for it to look. */
     const diagnosis = (signs: readonly Signs[]) => {
       const guard = collapseGuard();
-      return signs.map((sign, i) => guard.look(1000 + i, sign)).find((said) => said !== undefined);
+      return signs
+        .map((sign, i) => guard.look(1000 + i, sign, { rows: 64, d: WIDTH, images: 32 }))
+        .find((said) => said !== undefined);
     };
     const [stopped, free] = [await signsAfter(stepper), await signsAfter(open)];
     // The last normalisation keeps every component's spread, so that all of them become one.

@@ -265,4 +265,34 @@ describe("train/loop", () => {
     expect((result as Error).message).to.match(/^the representation has collapsed at step 140: /);
     expect(records).to.have.length(139);
   });
+
+  it("goes on all the same without a guard, and logs the signs", async () => {
+    const { result, records } = await looped({ steps: 300, guard: false }, () => ({ embedding: COLLAPSED }));
+    expect(result).to.include({ step: 300, interrupted: false });
+    const signs = records.filter(({ embeddingStd }) => embeddingStd !== undefined);
+    expect(signs.map(({ step }) => step)).to.deep.equal(Array.from({ length: 30 }, (_, i) => 10 * (i + 1)));
+    expect(signs.at(-1)!.embeddingStd).to.be.closeTo(0, 1e-6);
+  });
+
+  it("does not stop on how two images lie, which is always on one line", async () => {
+    const rows = { data: Float32Array.from({ length: 16 }, () => random.normal()), rows: 2, d: 8 };
+    const { result } = await looped({ steps: 300 }, () => ({ embedding: rows }));
+    expect(result).to.include({ step: 300 });
+  });
+
+  it("shows beside the loss what chance would have, and logs it once", async () => {
+    const lines: string[] = [];
+    const progress = { show: (line: string) => void lines.push(line), note: () => {}, end: () => {} };
+    const { result, records } = await looped({ progress });
+    expect(result).to.have.property("chance").closeTo(Math.log(3), 1e-12); // the other view of two images
+    expect(lines[19]).to.match(/^epoch 4\/4 {2}step 20\/20 {2}loss 0\.0500 \(chance 1\.0986\) {2}/);
+    expect(records.filter((record) => "chance" in record)).to.deep.equal([records[0]]);
+    expect(records[0]!.chance).to.equal((result as LoopResult).chance);
+    const { chance: _, ...without } = manifest as Manifest;
+    const none = await looped({ progress, manifest: without as Manifest });
+    expect(none.result).to.have.property("chance", undefined);
+    expect(lines.at(-1)).to.match(/ loss 0\.0500 {2}/);
+    expect(none.records[0]).not.to.have.property("chance");
+    expect((await looped({ from: 13, loader: fakeLoader(13) })).records[0]).not.to.have.property("chance");
+  });
 });

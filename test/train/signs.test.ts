@@ -69,12 +69,13 @@ describe("train/signs: the guard", () => {
   const fine = { std: 0.9, effectiveRank: 20 };
   const point = { std: 0.01, effectiveRank: 20 };
   const line = { std: 0.9, effectiveRank: 1.5 };
+  const many = { rows: 256, d: 128, images: 128 };
 
   it("stops at the fifth bad look in a row", () => {
     const guard = collapseGuard();
     for (const step of [100, 110, 120, 130])
-      expect(guard.look(step, step % 20 ? point : line)).to.equal(undefined);
-    const diagnosis = guard.look(140, point);
+      expect(guard.look(step, step % 20 ? point : line, many)).to.equal(undefined);
+    const diagnosis = guard.look(140, point, many);
     expect(diagnosis).to.match(
       /^the representation has collapsed at step 140: .* 0\.010 .* effective rank of 20\.0; try/,
     );
@@ -83,22 +84,68 @@ describe("train/signs: the guard", () => {
   it("begins anew after a good one", () => {
     const guard = collapseGuard();
     for (let look = 0; look < 40; look++) {
-      expect(guard.look(100 + 10 * look, look % 5 === 4 ? fine : line)).to.equal(undefined);
+      expect(guard.look(100 + 10 * look, look % 5 === 4 ? fine : line, many)).to.equal(undefined);
     }
   });
 
   it("gives the first hundred steps to spread", () => {
     const guard = collapseGuard();
-    for (let step = 10; step < 100; step += 10) expect(guard.look(step, point)).to.equal(undefined);
-    for (let step = 100; step < 140; step += 10) expect(guard.look(step, point)).to.equal(undefined);
-    expect(guard.look(140, point)).not.to.equal(undefined);
+    for (let step = 10; step < 100; step += 10) expect(guard.look(step, point, many)).to.equal(undefined);
+    for (let step = 100; step < 140; step += 10) expect(guard.look(step, point, many)).to.equal(undefined);
+    expect(guard.look(140, point, many)).not.to.equal(undefined);
   });
 
   it("takes signs that are no number as bad", () => {
     const guard = collapseGuard();
     const said = [100, 110, 120, 130, 140].map((step) =>
-      guard.look(step, { std: Number.NaN, effectiveRank: Number.NaN }),
+      guard.look(step, { std: Number.NaN, effectiveRank: Number.NaN }, many),
     );
     expect(said.map((text) => text !== undefined)).to.deep.equal([false, false, false, false, true]);
+  });
+
+  const D = 64;
+  /** The look at which 30 batches of two views of each image are found bad, the images' embeddings as drawn. */
+  async function stopsAt(images: number, draw: (normal: () => number) => readonly number[]) {
+    const guard = collapseGuard();
+    const random = randomFor("looks", images);
+    for (let look = 1; look <= 30; look++) {
+      const own = Array.from({ length: images }, () => draw(() => random.normal()));
+      const z = embeddings(2 * images, D, (i, j) => own[i % images]![j]! + 1e-3 * random.normal());
+      const sample = { rows: 2 * images, d: D, images };
+      if (guard.look(100 + 10 * look, await signsOf(z), sample)) return look;
+    }
+    return undefined;
+  }
+  const along = (j: number) => Math.cos(j);
+  const spread = (normal: () => number) => Array.from({ length: D }, normal);
+  const onePoint = () => Array.from({ length: D }, (_, j) => along(j));
+  const oneLine = (normal: () => number) => {
+    const t = 0.3 * normal();
+    return Array.from({ length: D }, (_, j) => along(j) + t * along(2 * j));
+  };
+
+  it("asks few images for no more than they can show", async () => {
+    for (const images of [1, 2, 3, 4, 6, 12]) {
+      expect(await stopsAt(images, spread), `${images} images`).to.equal(undefined);
+    }
+  });
+
+  it("sees them in one point, after as many looks as see 40 rows", async () => {
+    const at = [2, 3, 4, 12].map((images) => stopsAt(images, onePoint));
+    expect(await Promise.all(at)).to.deep.equal([10, 7, 5, 5]);
+  });
+
+  it("sees them on one line, but for two, which always are", async () => {
+    const at = [2, 3, 12].map((images) => stopsAt(images, oneLine));
+    expect(await Promise.all(at)).to.deep.equal([undefined, 7, 5]);
+  });
+
+  it("has no view of one image, whose views may agree, nor of the rank of embeddings that are short", async () => {
+    expect(await stopsAt(1, onePoint)).to.equal(undefined);
+    const guard = collapseGuard();
+    for (let look = 0; look < 10; look++) {
+      const short = { rows: 256, d: 2, images: 128 };
+      expect(guard.look(100 + 10 * look, { std: 0.9, effectiveRank: 1.9 }, short)).to.equal(undefined);
+    }
   });
 });
