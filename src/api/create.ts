@@ -65,6 +65,8 @@ export interface TrainOptions {
   readonly knnData?: string | undefined;
   /** Epochs between two kNN. @default 1 */
   readonly knnEvery?: number | undefined;
+  /** The values of black and white, in files whose values are not of 8 bits. @default 0 and 65535 where they have 16 */
+  readonly range?: readonly [black: number, white: number] | undefined;
   /** Whether a run stops once its representation has collapsed; the signs are logged in any case. @default true */
   readonly guard?: boolean | undefined;
   /** First weights: another run's folder (its latest checkpoint), an encoder.onnx or timm's .safetensors. @default drawn */
@@ -95,7 +97,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
   const own = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const settings = { ...recipe?.config, ...given.config };
   const told = { ...recipe, ...(own as Partial<TrainOptions>), out: given.out, config: settings };
-  const { data, out, seed = 0, limit, graph, steps, epochs = 100 } = told;
+  const { data, out, seed = 0, limit, range, graph, steps, epochs = 100 } = told;
   if (data === undefined) throw expected("train", "--data DIR", "none");
   for (const flag of ["extendSteps", "extendEpochs"] as const) {
     if (given[flag] !== undefined) throw expected(flagOf(flag), "it with --resume", "a new run");
@@ -103,7 +105,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
   if (given.knnEvery !== undefined && given.knnData === undefined)
     throw expected("--knn-every", "--knn DIR with it", "none");
   await checkNoRun(out);
-  const sources = await findImages(data, limit === undefined ? { seed } : { limit, seed });
+  const sources = await findImages(data, { limit, seed, range });
   if (told.knnData !== undefined) await findLabelledImages(told.knnData);
   const { size, chosen } =
     told.imageSize === undefined && graph === undefined
@@ -160,6 +162,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     knn:
       options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
     init: first?.origin ?? null,
+    ...(range && { range: [...range] as [number, number] }),
   };
   return { config, artifact, sources, first, written, chosen: [...chosen, ...(first?.report ?? [])] };
 }

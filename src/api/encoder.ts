@@ -3,10 +3,10 @@ import { existsSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
-import { decodeSquare } from "../data/decode.ts";
+import { openDecoder } from "../data/decoder.ts";
 import { mapInOrder } from "../data/parallel.ts";
 import type { Sources } from "../data/sources.ts";
-import { expected, messageOf, UserError } from "../errors.ts";
+import { expected, UserError } from "../errors.ts";
 import { forMany, MANY } from "../export/for-many.ts";
 import { type EncoderMetadata, readEncoderMetadata } from "../export/metadata.ts";
 import { checkWritable, readWhole, writeFileAtomic } from "../files/atomic.ts";
@@ -28,7 +28,10 @@ export interface OpenedEncoder {
     images: Uint8Array,
     shape: readonly [n: number, height: number, width: number, channels: 3],
   ): Promise<Float32Array>;
-  /** Features of image files, in their order; one that cannot be decoded is left out with a warning. */
+  /**
+   * Features of image files, in their order; one that cannot be decoded is left out with a warning. Values that are not
+   * of 8 bits are read by the range of `sources`, or else by the one that the encoder was trained with.
+   */
   embed(sources: Sources, surroundings?: Surroundings): Promise<Embedded>;
   close(): Promise<void>;
 }
@@ -84,22 +87,20 @@ export async function openEncoder(path: string, options: SessionOptions = {}): P
 }
 
 async function embed(
-  { root, files, labels, classes }: Sources,
-  { side, features: d }: EncoderMetadata,
+  sources: Sources,
+  { side, features: d, range }: EncoderMetadata,
   encode: OpenedEncoder["encode"],
   { output = QUIET, signal }: Surroundings,
 ): Promise<Embedded> {
+  const { root, files, labels, classes } = sources;
   const progress = openProgress(output);
+  const warn = (line: string) => progress.note(`warning: ${line}`);
+  const decoder = openDecoder({ ...sources, range: sources.range ?? range }, { warn });
   const rate = recentRate();
   const data = new Float32Array(files.length * d);
   const kept: number[] = [];
   const decodeBlock = (at: number) =>
-    mapInOrder(files.slice(at, at + BLOCK), (file) =>
-      decodeSquare(join(root, file), side).catch((error) => {
-        progress.note(`warning: ${messageOf(error)}; it is left out`);
-        return undefined;
-      }),
-    );
+    mapInOrder(files.slice(at, at + BLOCK), (file) => decoder.square(file, side));
   let ahead = decodeBlock(0);
   for (let at = 0; at < files.length; at += BLOCK) {
     const before = performance.now();

@@ -3,8 +3,8 @@ import { existsSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { isForeign, readArtifact } from "../artifact/files.ts";
-import { decodeSquare } from "../data/decode.ts";
-import { findImages } from "../data/sources.ts";
+import { openDecoder } from "../data/decoder.ts";
+import { findImages, type SourceOptions } from "../data/sources.ts";
 import { expected, UserError } from "../errors.ts";
 import { writeEncoder } from "../export/encoder.ts";
 import { checkWritable, makeFolder } from "../files/atomic.ts";
@@ -54,8 +54,9 @@ export async function exportEncoder(
       steps: step,
       images: config.images,
       seed: config.seed,
+      ...(config.range && { range: config.range }),
     },
-    images: await firstSquares(config.data, encoder.side),
+    images: await firstSquares(config.data, encoder.side, config.range),
     threads: options.threads,
   });
   return { encoder: resolve(path), steps: step, ...written };
@@ -77,12 +78,14 @@ async function checkOut(out: string, run: string): Promise<void> {
 async function firstSquares(
   data: string,
   side: number,
+  range: SourceOptions["range"],
 ): Promise<{ data: Uint8Array; shape: [number, number, number, number] }> {
-  const { root, files } = await findImages(data);
+  const sources = await findImages(data, { range });
+  const decoder = openDecoder(sources, { warn: () => {} }); // training has warned
   const squares: Uint8Array[] = [];
-  for (const file of files) {
+  for (const file of sources.files) {
     if (squares.length === COMPARED) break;
-    const square = await decodeSquare(join(root, file), side).catch(() => undefined);
+    const square = await decoder.square(file, side);
     if (square) squares.push(square.pixels);
   }
   if (squares.length === 0)

@@ -1,5 +1,5 @@
 /** kNN while training: of every fifth image of a labelled folder among the others, with the weights of the moment. */
-import { decodeSquare } from "../data/decode.ts";
+import { openDecoder } from "../data/decoder.ts";
 import { openImages } from "../data/images.ts";
 import type { Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
@@ -16,7 +16,7 @@ export interface KnnSurroundings {
   readonly threads?: number | undefined;
   /** Decoded images are kept up to this many bytes; the others are decoded again each time. */
   readonly cacheBytes: number;
-  /** Takes a line for each image that cannot be decoded; it is left out. */
+  /** See `DecoderOptions`. */
   readonly warn: (line: string) => void;
   readonly progress: Progress;
   /** Aborted to stop between two blocks of images. */
@@ -42,11 +42,11 @@ export function openKnn(
   const classes = new Set(sources.labels.filter((_, i) => votes(i)));
   if (classes.size < 2)
     throw expected(sources.root, "several images of two classes or more", `${count} in all`);
+  const decoder = openDecoder(sources, { warn });
   const images = openImages(sources, {
-    decode: (path) => decodeSquare(path, side),
+    decode: (file) => decoder.square(file, side),
     cacheBytes,
     concurrency: 2 * cores(),
-    broken: (message) => warn(`${message}; it is left out`),
   });
   /** Of all images that can be decoded. */
   async function featuresOfAll(): Promise<Features> {

@@ -28,6 +28,8 @@ export interface ProbeOptions extends SessionOptions {
   readonly k?: number | undefined;
   /** Of the neighbours' votes. @default 0.1 */
   readonly temperature?: number | undefined;
+  /** The values of black and white, in files whose values are not of 8 bits. @default what the encoder was trained with */
+  readonly range?: readonly [black: number, white: number] | undefined;
   /** Of the samples and of linear training. @default 0 */
   readonly seed?: number | undefined;
 }
@@ -57,8 +59,8 @@ export function probeKindNamed(name: string): ProbeKind {
 
 /** @throws UserError on folders that are not labelled, a damaged encoder, classes that differ. */
 export async function probe(options: ProbeOptions, surroundings: Surroundings = {}): Promise<ProbeResult> {
-  const { kind, limit, seed = 0, threads, provider } = options;
-  const sample = limit === undefined ? { seed } : { limit, seed };
+  const { kind, limit, seed = 0, range, threads, provider } = options;
+  const sample = { limit, seed, range };
   const train = await findLabelledImages(options.train, sample);
   const test = await findLabelledImages(options.test, sample);
   checkClasses(`${kind} probe`, train, test); // which the probe itself would do once all are embedded

@@ -22,8 +22,8 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     threads: options.threads ?? stored.threads,
     guard: options.guard ?? stored.guard,
   };
-  const { seed, limit, images } = config;
-  const sources = await findImages(config.data, limit === null ? { seed } : { limit, seed });
+  const { seed, limit, images, range } = config;
+  const sources = await findImages(config.data, { limit: limit ?? undefined, seed, range });
   if (sources.files.length !== images) {
     throw expected(config.data, `the ${images} images that the run began with`, `${sources.files.length}`);
   }
@@ -89,6 +89,7 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   warmupEpochs: stored("warmupEpochs", (run) => run.warmupEpochs),
   seed: stored("seed", (run) => run.seed),
   limit: stored("limit", (run) => run.limit),
+  range: stored("range", (run) => run.range),
   checkpointEvery: stored("checkpointEvery", (run) => run.checkpointEvery),
   knnData: (given, { run }) => [{ flag: "--knn", given: resolve(given), stored: run.knn?.data }],
   knnEvery: stored("knnEvery", (run) => run.knn?.every),

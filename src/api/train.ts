@@ -94,7 +94,7 @@ async function trainAlone(
     const { seed } = config;
     const cacheBytes = config.cacheMb * 2 ** 20;
     // Images of kNN are asked for as often as those to train on, once an epoch, so they get their share.
-    const labelled = config.knn && (await findLabelledImages(config.knn.data, { seed }));
+    const labelled = config.knn && (await findLabelledImages(config.knn.data, { seed, range: config.range }));
     const knnImages = labelled?.files.length ?? 0;
     const knnCache = (cacheBytes * knnImages) / (knnImages + images);
     loader = openLoader(sources, {

@@ -3,12 +3,13 @@ import { Command } from "commander";
 import { checkEmbeddingFile, openEncoder, writeEmbedding } from "../api/encoder.ts";
 import { findImages } from "../data/sources.ts";
 import { UserError } from "../errors.ts";
-import { outputOf, positiveInteger, report, threadCount } from "./options.ts";
+import { outputOf, positiveInteger, RANGE, report, threadCount, valueRange } from "./options.ts";
 
 interface Flags {
   readonly data: string;
   readonly out: string;
   readonly limit?: number;
+  readonly range?: readonly [number, number];
   readonly threads?: number;
   readonly json?: boolean;
 }
@@ -20,12 +21,13 @@ export const embedCommand = () =>
     .requiredOption("--data <dir>", "folder of images, searched recursively")
     .requiredOption("--out <file>", "a .npy file; the list of paths goes beside it")
     .option("--limit <n>", "a fixed sample of this many images", positiveInteger)
+    .option("--range <low,high>", `${RANGE} (default: the encoder's)`, valueRange)
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--json", "end with one JSON object on standard output")
-    .action(async (path: string, { data, out, limit, threads, json }: Flags) => {
+    .action(async (path: string, { data, out, limit, range, threads, json }: Flags) => {
       if (!out.endsWith(".npy"))
         throw new UserError(`--out: expected a file that ends in .npy, found ${out}`);
-      const sources = await findImages(data, limit === undefined ? {} : { limit });
+      const sources = await findImages(data, { limit, range });
       const encoder = await openEncoder(path, { threads });
       await checkEmbeddingFile(out, sources.files.length, encoder.metadata.features);
       const embedded = await encoder.embed(sources, { output: outputOf() });

@@ -19,6 +19,25 @@ export const integer = number(Number.isSafeInteger, "a whole number");
 export const positive = number((x) => x > 0, "a number above 0");
 export const nonNegative = number((x) => x >= 0, "a number of 0 or more");
 
+/** `low,high`: the values of black and white. */
+export function valueRange(text: string): readonly [number, number] {
+  const [low, high, ...more] = text
+    .split(",")
+    .map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
+  if (
+    low === undefined ||
+    high === undefined ||
+    more.length > 0 ||
+    !(low < high) ||
+    !Number.isFinite(high - low)
+  )
+    throw new InvalidArgumentError("Expected low,high: two numbers, the lower one first.");
+  return [low, high];
+}
+
+/** What `--range` does, where it is an option. */
+export const RANGE = "values of black and white in files that are not of 8 bits";
+
 /** Collects `--set key=value`; values are JSON where they parse as such, else text. */
 export function setting(text: string, before: JsonObject = {}): JsonObject {
   const at = text.indexOf("=");

@@ -9,7 +9,17 @@ import {
 } from "../api/probe.ts";
 import { UserError } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
-import { integer, nonNegative, outputOf, positive, positiveInteger, report, threadCount } from "./options.ts";
+import {
+  integer,
+  nonNegative,
+  outputOf,
+  positive,
+  positiveInteger,
+  RANGE,
+  report,
+  threadCount,
+  valueRange,
+} from "./options.ts";
 
 interface Flags {
   readonly kind: string;
@@ -19,6 +29,7 @@ interface Flags {
   readonly k?: number;
   readonly temperature?: number;
   readonly seed?: number;
+  readonly range?: readonly [number, number];
   readonly threads?: number;
   readonly baseline?: string;
   readonly tolerance: number;
@@ -37,6 +48,7 @@ export const probeCommand = () =>
     .option("--k <n>", "neighbours of kNN (default: 200)", positiveInteger)
     .option("--temperature <t>", "of kNN's votes (default: 0.1)", positive)
     .option("--seed <n>", "(default: 0)", integer)
+    .option("--range <low,high>", `${RANGE} (default: the encoder's)`, valueRange)
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--baseline <file>", "end with 1 if top-1 fell below this file's")
     .option("--tolerance <points>", "by more than this", nonNegative, 0)

@@ -1,9 +1,11 @@
 /** Image files to sRGB pixels: with sharp, small JPEGs at once. */
-import { readFileSync, statSync } from "node:fs";
+import { closeSync, openSync, readSync, statSync } from "node:fs";
 import type { Sharp } from "sharp";
-import { expected, messageOf } from "../errors.ts";
+import { expected, faultOf, messageOf, UserError } from "../errors.ts";
 import type { Source } from "./canvas.ts";
+import { type Header, headerOf } from "./header.ts";
 import { decodeSmallJpeg } from "./small-jpeg.ts";
+import { decodeRaster, type Reading } from "./values.ts";
 
 let loading: ReturnType<typeof load> | undefined;
 
@@ -24,6 +26,9 @@ async function load() {
 /** Images with more pixels are refused: 2^28 take up to 1 GiB while they are decoded. */
 export const MAX_PIXELS = 2 ** 28;
 
+/** Of a pixel; more than hyperspectral cameras have. */
+const MAX_BANDS = 512;
+
 /**
  * What shows behind transparent parts: the mean color of photos. Normalised it is about zero, like the padding of
  * convolutions, so that what is not there says nothing; black or white would.
@@ -35,15 +40,21 @@ const BEHIND = { r: 124, g: 116, b: 104 };
  * is at most `shorterSide` pixels and the longer one at most twice that. At least one pixel a side.
  *
  * Its orientation (EXIF) is applied, transparent parts lie on a mean gray, and of several frames the first is taken.
+ * Values of more than 8 bits, and bands besides color: see `decodeRaster`.
  *
  * @throws UserError with the path if the file is no image, is broken or cut off, or exceeds `MAX_PIXELS`.
  */
-export async function decodeSource(path: string, shorterSide: number): Promise<Source> {
+export async function decodeSource(
+  path: string,
+  shorterSide: number,
+  reading: Reading = {},
+): Promise<Source> {
   const source = await pixelsOf(
     path,
     (width, height) => Math.min(width, height) <= shorterSide && Math.max(width, height) <= 2 * shorterSide,
     (image) =>
       image.resize(shorterSide, shorterSide, { fit: "outside", withoutEnlargement: true, kernel: "linear" }),
+    reading,
   );
   // How long the image is shows only now. Asking for its size first would cost every image a second trip through
   // JavaScript, which stands still during a training step; such images are few.
@@ -55,11 +66,12 @@ export async function decodeSource(path: string, shorterSide: number): Promise<S
  * An image for probes: scaled (up too) so that the shorter side is `side` pixels, then cropped at its centre to
  * [side, side, 3]. Otherwise like `decodeSource`.
  */
-export async function decodeSquare(path: string, side: number): Promise<Source> {
+export async function decodeSquare(path: string, side: number, reading: Reading = {}): Promise<Source> {
   return pixelsOf(
     path,
     (width, height) => width === side && height === side,
     (image) => image.resize(side, side, { fit: "cover", kernel: "linear" }),
+    reading,
   );
 }
 
@@ -71,44 +83,82 @@ async function pixelsOf(
   path: string,
   fits: (width: number, height: number) => boolean,
   resize: (image: Sharp) => Sharp,
+  reading: Reading,
 ): Promise<Source> {
-  const file = smallFile(path);
+  const { file, raster } = look(path);
   const small = file && (await decodeSmallJpeg(file, fits));
   if (small) return small;
   const sharp = await loadSharp();
-  const decode = async () => {
+  const open = (from: Uint8Array | string = file ?? path, ignoreIcc = false) =>
     // "error" refuses files that are cut off, which would decode half gray, and lets oddities of metadata pass.
-    const image = sharp(file ?? path, {
+    sharp(from, {
       failOn: "error",
       limitInputPixels: MAX_PIXELS,
+      limitInputChannels: MAX_BANDS,
       sequentialRead: true,
       autoOrient: true,
+      ignoreIcc,
     });
-    const raw = resize(image).flatten({ background: BEHIND }).toColourspace("srgb").raw();
-    return raw.toBuffer({ resolveWithObject: true });
+  const decode = async () => {
+    if (raster) return decodeRaster(path, raster, open, resize, Object.values(BEHIND), reading);
+    const raw = resize(open()).flatten({ background: BEHIND }).toColourspace("srgb").raw();
+    const { data, info } = await raw.toBuffer({ resolveWithObject: true });
+    if (info.channels !== 3) throw expected(path, "an image in color or gray", `${info.channels} channels`);
+    return { width: info.width, height: info.height, pixels: bytes(data) };
   };
-  const { data, info } = await decode().catch((error: unknown) => {
-    throw expected(path, "an image that can be decoded", firstLine(error));
+  return decode().catch((error: unknown) => {
+    throw error instanceof UserError ? error : expected(path, DECODABLE, firstLine(error));
   });
-  if (info.channels !== 3) throw expected(path, "an image in color or gray", `${info.channels} channels`);
-  return { width: info.width, height: info.height, pixels: bytes(data) };
 }
+
+const DECODABLE = "an image that can be decoded";
 
 /** Files up to this are read whole, bytes: more would hold JavaScript up, or many of them fill memory. */
 const SMALL_FILE = 2 ** 16;
 
 /**
- * The bytes of a small file. sharp opens a file some twenty times to find out what it is; of bytes, a quarter of the
- * time that a small image takes is saved. Read at once, for a decode that had to come back to JavaScript would wait
- * for it. Undefined also where it cannot be read: sharp says why.
+ * What a file's first bytes say, and all of its bytes if it is small. sharp opens a file some twenty times to find out
+ * what it is; of bytes, a quarter of the time that a small image takes is saved. Read at once, for a decode that had to
+ * come back to JavaScript would wait for it.
+ *
+ * Formats other than those that we name are refused, though libvips reads some. SVG above all, under any name: it is a
+ * program that draws, which may take any time and memory, and may ask for other files.
  */
-function smallFile(path: string): Uint8Array | undefined {
+export function look(path: string): Pick<Header, "raster"> & { readonly file?: Uint8Array } {
   try {
-    const stats = statSync(path);
-    return stats.isFile() && stats.size > 0 && stats.size <= SMALL_FILE ? readFileSync(path) : undefined;
-  } catch {
-    return undefined;
+    const { size } = fileStats(path);
+    const opened = openSync(path, "r");
+    try {
+      const read = (at: number, length: number) => readAt(opened, at, length);
+      const whole = size <= SMALL_FILE ? read(0, Math.max(size, 32)) : undefined;
+      const { format, raster } = headerOf(whole ? (at, n) => whole.subarray(at, at + n) : read);
+      if (format) return { raster, ...(whole && { file: whole }) };
+      if (whole?.length === 0) throw expected(path, DECODABLE, "an empty file");
+    } finally {
+      closeSync(opened);
+    }
+  } catch (error) {
+    throw error instanceof UserError ? error : expected(path, DECODABLE, faultOf(error));
   }
+  throw expected(path, DECODABLE, "none of JPEG, PNG, WebP, AVIF, TIFF and GIF");
+}
+
+/** Asked before it is opened: to open a named pipe would wait for ever. */
+function fileStats(path: string) {
+  const stats = statSync(path);
+  if (!stats.isFile()) throw expected(path, DECODABLE, "something that is not a file");
+  return stats;
+}
+
+/** Up to `length` bytes, fewer where the file ends. */
+function readAt(file: number, at: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let done = 0; done < length; ) {
+    const more = readSync(file, bytes, done, length - done, at + done);
+    if (more === 0) return bytes.subarray(0, done);
+    done += more;
+  }
+  return bytes;
 }
 
 async function shrunk({ width, height, pixels }: Source, factor: number): Promise<Source> {
@@ -129,5 +179,5 @@ function bytes(data: Buffer): Uint8Array {
 /** libvips repeats itself over many lines. */
 function firstLine(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
-  return messageOf(message.split("\n")[0]);
+  return messageOf(message.split("\n")[0]).replace(/:$/, ""); // after which it sometimes has nothing to say
 }

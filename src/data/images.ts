@@ -1,19 +1,16 @@
 /** The decoded images of a folder: kept in memory as far as it goes, decoded again beyond that. */
 import { join } from "node:path";
 import PQueue from "p-queue";
-import { messageOf } from "../errors.ts";
 import type { Source } from "./canvas.ts";
 import type { Sources } from "./sources.ts";
 
 export interface ImagesOptions {
-  /** Such as `decodeSource`. */
-  readonly decode: (path: string) => Promise<Source>;
+  /** Of a file of the folder, such as `Decoder.source`. */
+  readonly decode: (file: string) => Promise<Source | undefined>;
   /** Decoded images are kept up to this many bytes. */
   readonly cacheBytes: number;
   /** Images handed to sharp at a time. */
   readonly concurrency: number;
-  /** Takes the reason, with its path, for each image that cannot be decoded. */
-  readonly broken: (reason: string) => void;
 }
 
 export interface Images {
@@ -44,20 +41,15 @@ export function openImages(sources: Sources, options: ImagesOptions): Images {
 
   async function decode(index: number): Promise<Source | undefined> {
     if (closed) throw new Error("the loader is closed");
-    const path = join(sources.root, sources.files[index]!);
-    try {
-      const image = await options.decode(path);
-      // First come, first kept: each is used once an epoch, so none deserves another's place.
-      if (image.pixels.byteLength <= room) {
-        room -= image.pixels.byteLength;
-        kept.set(index, image);
-      }
-      return image;
-    } catch (error) {
-      broken.set(index, path);
-      options.broken(messageOf(error));
-      return undefined;
+    const file = sources.files[index]!;
+    const image = await options.decode(file);
+    if (!image) broken.set(index, join(sources.root, file));
+    // First come, first kept: each is used once an epoch, so none deserves another's place.
+    else if (image.pixels.byteLength <= room) {
+      room -= image.pixels.byteLength;
+      kept.set(index, image);
     }
+    return image;
   }
 
   async function close() {

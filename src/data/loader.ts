@@ -2,7 +2,7 @@
 import { expected } from "../errors.ts";
 import { randomFor } from "../random.ts";
 import { assemble, type Canvas } from "./canvas.ts";
-import { decodeSource } from "./decode.ts";
+import { openDecoder } from "./decoder.ts";
 import { openImages } from "./images.ts";
 import type { Sources } from "./sources.ts";
 
@@ -29,7 +29,7 @@ export interface LoaderOptions {
   readonly startStep?: number | undefined;
   /** Steps of the whole run: no batch is prepared for later ones. @default Infinity */
   readonly steps?: number | undefined;
-  /** Takes one line, with its path, for each image that cannot be decoded. */
+  /** See `DecoderOptions`. */
   readonly warn: (line: string) => void;
 }
 
@@ -61,16 +61,17 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
   const count = sources.files.length;
   wholeNumbers(1, { batch, shorterSide, concurrency });
   wholeNumbers(0, { ahead, startStep });
+  // First, for what it warns of may be why there are too few images.
+  const decoder = openDecoder(sources, { warn, instead: "another image takes its place" });
   if (batch > count) {
     const wanted = `at most the number of images (${count} in ${sources.root})`;
     throw expected("batch", wanted, `${batch}`, "use a smaller batch or more images");
   }
   const stepsPerEpoch = Math.floor(count / batch);
   const images = openImages(sources, {
-    decode: (path) => decodeSource(path, shorterSide),
+    decode: (file) => decoder.source(file, shorterSide),
     cacheBytes,
     concurrency,
-    broken: (reason) => warn(`${reason}; another image takes its place`),
   });
   const orderOf = epochOrders(count, seed);
 

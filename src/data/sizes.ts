@@ -1,6 +1,6 @@
 /** How large the images of a folder are. */
 import { join } from "node:path";
-import { loadSharp } from "./decode.ts";
+import { loadSharp, look } from "./decode.ts";
 import { mapInOrder } from "./parallel.ts";
 import type { Sources } from "./sources.ts";
 
@@ -12,14 +12,16 @@ export async function typicalSide({ root, files }: Sources): Promise<number | un
   const count = Math.min(ASKED, files.length);
   const some = Array.from({ length: count }, (_, i) => files[Math.floor((i * files.length) / count)]!);
   const sharp = await loadSharp();
-  const sides = await mapInOrder(some, (file) =>
-    sharp(join(root, file), { limitInputPixels: false }) // the header alone is read
-      .metadata()
-      .then(
-        ({ width, height }) => Math.min(width, height),
-        () => 0, // told when it is decoded
-      ),
-  );
+  const sides = await mapInOrder(some, async (name) => {
+    try {
+      const path = join(root, name);
+      const { file = path } = look(path);
+      const { width, height } = await sharp(file, { limitInputPixels: false }).metadata(); // of the header alone
+      return Math.min(width, height);
+    } catch {
+      return 0; // told when it is decoded
+    }
+  });
   const known = sides.filter((side) => side > 0).sort((a, b) => a - b);
   return known[Math.floor(known.length / 2)];
 }

@@ -21,6 +21,8 @@ export interface EncoderMetadata {
   /** Images that it was trained on. */
   readonly images: number;
   readonly seed: number;
+  /** The values of black and white, if its images are not of 8 bits and they were given. */
+  readonly range?: readonly [black: number, white: number] | undefined;
   /** What its probes scored, such as {"knn": {"top1": 41.2, "k": 200}}. */
   readonly probes?: Readonly<Record<string, JsonObject>> | undefined;
 }
@@ -47,6 +49,17 @@ function whole(least: number, most: number) {
   return z.string(wanted).refine(isWithin, wanted).transform(Number);
 }
 
+/** Two numbers, the lower one first, with a comma between them. */
+const twoNumbers = z
+  .string()
+  .max(100)
+  .transform((text) => text.split(",").map(Number))
+  .refine(
+    (two) => two.length === 2 && two.every(Number.isFinite) && two[0]! < two[1]!,
+    "two numbers, as low,high",
+  )
+  .transform(([low, high]) => [low!, high!] as const);
+
 const MOST = Number.MAX_SAFE_INTEGER;
 const fieldsSchema = z.object({
   method: name,
@@ -57,6 +70,7 @@ const fieldsSchema = z.object({
   steps: whole(0, MOST),
   images: whole(0, MOST),
   seed: whole(-MOST, MOST),
+  range: twoNumbers.optional(),
   probes: z.string().max(65_536, "at most 65536 characters").optional(),
 });
 const probesSchema = z.record(name, z.record(z.string(), z.unknown()));
@@ -64,7 +78,9 @@ const probesSchema = z.record(name, z.record(z.string(), z.unknown()));
 /** The entries of metadata_props. @throws Error if they could not be read back. */
 export function metadataTexts({ probes, ...fields }: EncoderMetadata): Record<string, string> {
   const texts: Record<string, string> = { [`${PREFIX}format`]: FORMAT };
-  for (const [key, value] of Object.entries(fields)) texts[PREFIX + key] = String(value);
+  for (const [key, value] of Object.entries(fields)) {
+    if (value !== undefined) texts[PREFIX + key] = String(value);
+  }
   if (probes) texts[`${PREFIX}probes`] = JSON.stringify(probes);
   parse(new Map(Object.entries(texts)), "encoder.onnx");
   return texts;
@@ -92,10 +108,12 @@ function parse(texts: ReadonlyMap<string, string>, where: string): EncoderMetada
     const key = `${PREFIX}${String(path[0])}`;
     throw expected(`${where}: metadata ${key}`, message, shown(texts.get(key)));
   }
-  const { probes, ...fields } = parsed.data;
-  return probes === undefined
-    ? fields
-    : { ...fields, probes: probesOf(probes, `${where}: metadata ${PREFIX}probes`) };
+  const { probes, range, ...fields } = parsed.data;
+  return {
+    ...fields,
+    ...(range && { range }),
+    ...(probes !== undefined && { probes: probesOf(probes, `${where}: metadata ${PREFIX}probes`) }),
+  };
 }
 
 function probesOf(text: string, where: string): Readonly<Record<string, JsonObject>> {

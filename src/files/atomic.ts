@@ -1,7 +1,8 @@
 /** Whole files: written all or nothing, read up to a bound. */
 import { randomBytes } from "node:crypto";
+import { statfsSync } from "node:fs";
 import { mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { expected, UserError } from "../errors.ts";
 
 /** How the names of temporary files end; one is left behind only where the process was killed. */
@@ -32,17 +33,39 @@ export async function writeFileAtomic(
 }
 
 /**
- * Whether the folder was made; false if it was there.
+ * Makes the folder, and those that it lies in; whether it was not there. For `bytes` that are to be written to it.
  * @throws UserError if there is a file in its place, or it cannot be made.
  */
-export async function makeFolder(dir: string): Promise<boolean> {
+export async function makeFolder(
+  dir: string,
+  bytes?: number,
+  make: (path: string) => Promise<unknown> = (path) => mkdir(path),
+): Promise<boolean> {
   try {
-    return (await mkdir(dir, { recursive: true })) !== undefined;
+    return await madeWithParents(dir, make);
   } catch (error) {
     if (["EEXIST", "ENOTDIR"].includes(codeOf(error) ?? ""))
       throw expected(dir, "a folder", "a file", "choose another folder");
-    throw writeFailed(dir, error);
+    throw writeFailed(dir, error, bytes);
   }
+}
+
+/** One folder at a time: mkdir's own `recursive` says that there is no such folder, where the disk is read-only. */
+async function madeWithParents(dir: string, make: (path: string) => Promise<unknown>): Promise<boolean> {
+  const once = () =>
+    make(dir).then(
+      () => true,
+      async (error) => {
+        if (await isFolder(dir)) return false;
+        throw error;
+      },
+    );
+  return once().catch(async (error) => {
+    const parent = dirname(resolve(dir));
+    if (codeOf(error) !== "ENOENT" || parent === resolve(dir)) throw error;
+    await madeWithParents(parent, make);
+    return once();
+  });
 }
 
 /**
@@ -98,6 +121,12 @@ export async function syncFolder(path: string): Promise<void> {
   }
 }
 
+const isFolder = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (what) => what.isDirectory(),
+    () => false,
+  );
+
 /**
  * The error to throw after a failed write of `bytes` bytes: a UserError for a fault of the system (a full disk, a
  * missing permission), anything else as it came.
@@ -109,6 +138,8 @@ export function writeFailed(path: string, error: unknown, bytes?: number, retry 
   switch (code) {
     case "ENOSPC":
     case "EDQUOT":
+      if (hasNoInodes(path))
+        return new UserError(`${path}: no inodes left${lost}; remove some files of that disk and ${retry}`);
       return new UserError(`${path}: disk full${lost}; free some space and ${retry}`);
     case "EACCES":
     case "EPERM":
@@ -125,6 +156,17 @@ export function writeFailed(path: string, error: unknown, bytes?: number, retry 
       return expected(path, "nothing or what an earlier run wrote", "something else", "move it away");
     default:
       return new UserError(`${path}: could not be written (${code})${lost}`);
+  }
+}
+
+/** Whether the disk takes no more files, however much space it has; `path` itself may not be there. */
+function hasNoInodes(path: string): boolean {
+  try {
+    const { files, ffree } = statfsSync(path);
+    return files > 0 && ffree === 0; // some file systems do not count them
+  } catch (error) {
+    const parent = dirname(path);
+    return codeOf(error) === "ENOENT" && parent !== path && hasNoInodes(parent);
   }
 }
 

@@ -65,7 +65,9 @@ export function checkClasses(
   train: Pick<Features, "classes">,
   test: Pick<Features, "classes" | "labels">,
 ): Int32Array {
-  const places = test.classes.map((name) => train.classes.indexOf(name));
+  // Systems write the same name in different forms of Unicode.
+  const known = train.classes.map((name) => name.normalize("NFC"));
+  const places = test.classes.map((name) => known.indexOf(name.normalize("NFC")));
   return test.labels.map((label) => {
     const place = places[label]!;
     if (place >= 0) return place;

@@ -1,10 +1,10 @@
 /** Checkpoints of a run: `step-00000120.safetensors`, each complete and written all or nothing. */
 import { constants } from "node:buffer";
 import { createHash } from "node:crypto";
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { expected, UserError } from "../errors.ts";
-import { codeOf, readWhole, TEMPORARY, writeFailed, writeFileAtomic } from "../files/atomic.ts";
+import { codeOf, makeFolder, readWhole, TEMPORARY, writeFileAtomic } from "../files/atomic.ts";
 import {
   bytesOf,
   decodeSafetensors,
@@ -35,9 +35,7 @@ export async function saveCheckpoint(dir: string, checkpoint: Checkpoint, keep =
   if (!isStep(checkpoint.step)) throw new RangeError(`step ${checkpoint.step}: not a count`);
   const path = join(dir, nameOf(checkpoint.step));
   const bytes = encodeSafetensors(checkpoint.tensors, metadataOf(checkpoint));
-  await mkdir(dir, { recursive: true }).catch((error: unknown) => {
-    throw writeFailed(dir, error, bytes.length);
-  });
+  await makeFolder(dir, bytes.length);
   await writeFileAtomic(path, bytes, "go on with --resume");
   const older = (await stepsIn(dir)).filter((step) => step <= checkpoint.step);
   const stale = (await readdir(dir)).filter(

@@ -59,6 +59,8 @@ export const runConfigSchema = z.strictObject({
     .strictObject({ from: z.string().max(4096), file: z.string().max(4096), tensors: count })
     .nullable()
     .optional(),
+  /** The values of black and white, if they were given. */
+  range: z.tuple([z.number(), z.number()]).optional(),
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;
 

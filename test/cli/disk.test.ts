@@ -62,6 +62,13 @@ describe("cli: a disk", function () {
 
   it("that may not be written to", async function () {
     mount(this, "ro");
-    expect(refusal(await run(train()))).to.match(/disk\/run: /);
+    expect(refusal(await run(train()))).to.match(/disk\/run: read-only file system; choose another folder/);
+  });
+
+  it("that takes no more files", async function () {
+    mount(this, "nr_inodes=2"); // its root and one more
+    expect(refusal(await run(train()))).to.match(
+      /no inodes left, .* could not be written; remove some files/,
+    );
   });
 });

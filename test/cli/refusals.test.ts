@@ -67,6 +67,14 @@ describe("cli: what cannot be done is refused in one line", function () {
     "a rate that is no number": [() => train({ lr: "x" }), /--lr .* 'x' is invalid/],
     "steps below 0": [() => train({ steps: "-1" }), /--steps .* '-1' is invalid/],
     "threads beyond reason": [() => train({ threads: "100000" }), /--threads .* '100000' is invalid/],
+    "a range from white to black": [
+      () => train({ range: "5,1" }),
+      /--range .* '5,1' is invalid.*lower one first/,
+    ],
+    "a range to resume with another": [
+      () => ["train", "--resume", "--out", at("run"), "--range", "-1,1"],
+      /--range: expected none, as the run began, found \[-1,1\]/,
+    ],
     "a setting out of range": [() => named("--set", "temperature=-1"), /setting "temperature": .*>0/],
     "a setting without a value": [() => named("--set", "temperature"), /Expected key=value/],
     "no data": [() => ["train", "--out", at("out")], /expected --data DIR/],
@@ -184,6 +192,10 @@ describe("cli: what cannot be done is refused in one line", function () {
     ],
     "an encoder cut off": [() => probe("cut.onnx"), /cut\.onnx: expected/],
     "one class": [() => probe("encoder.onnx", "one"), /expected one folder per class .* found one class "a"/],
+    "sets in place of classes": [
+      () => probe("encoder.onnx", "sets"),
+      /sets: expected one folder per class, found sets .*; did you mean .*sets\/test or .*sets\/train\?/,
+    ],
     "test classes that train lacks": [
       () => probe("encoder.onnx", "labelled", "others"),
       /class "x", which the training set lacks/,
@@ -227,6 +239,8 @@ describe("cli: what cannot be done is refused in one line", function () {
     await labelled(at("labelled"), ["a", "b"], 2);
     await labelled(at("others"), ["a", "x"], 1);
     await labelled(at("one"), ["a"], 2);
+    await labelled(at("sets/train"), ["a", "b"], 1);
+    await labelled(at("sets/test"), ["a", "b"], 1);
     await folder.write("text/a.jpg", "no image");
     await folder.write("metrics/metrics.jsonl", "");
     await folder.write("other-config/config.json", "{}");

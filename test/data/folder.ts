@@ -1,6 +1,6 @@
 /** A temporary folder of images for the tests of a file. */
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import sharp, { type Create, type Sharp } from "sharp";
 
@@ -41,6 +41,11 @@ export function noise(width: number, height: number): Sharp {
   return sharp({
     create: { width, height, channels: 3, background, noise: { type: "gaussian", mean: 128, sigma: 40 } },
   });
+}
+
+/** What node:fs throws for a fault of the system. */
+export function systemError(code: "EACCES" | "EIO"): Error {
+  return Object.assign(new Error(`${code}: of a test`), { code, errno: -constants.errno[code] });
 }
 
 /** The message of what a promise rejects with. */

@@ -89,6 +89,19 @@ describe("export/metadata", () => {
     expect(messageOf(changed("steps", "9007199254740993"))).to.include("whole number");
   });
 
+  it("gives back the range of values, if there was one", () => {
+    const ranged = { ...metadata, range: [-0.5, 4095] as const };
+    expect(read(model(metadataTexts(ranged)))).to.deep.equal(ranged);
+    expect(Object.keys(metadataTexts({ ...metadata, range: undefined }))).to.not.include(
+      "ort-pretrain.range",
+    );
+    for (const value of ["", "1", "2,1", "1,2,3", "0,x", "0,Infinity"]) {
+      expect(messageOf(changed("range", value)), value).to.equal(
+        `a.onnx: metadata ort-pretrain.range: expected two numbers, as low,high, found ${JSON.stringify(value)}`,
+      );
+    }
+  });
+
   it("bounds the probes", () => {
     for (const value of ["", "[]", "{", '{"knn": 3}', '{"knn": null}', '{"__proto__": {"top1": 1}}'])
       expect(messageOf(changed("probes", value)), value).to.match(

@@ -1,9 +1,16 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { UserError } from "../../src/errors.ts";
-import { checkWritable, readWhole, TEMPORARY, writeFailed, writeFileAtomic } from "../../src/files/atomic.ts";
+import {
+  checkWritable,
+  makeFolder,
+  readWhole,
+  TEMPORARY,
+  writeFailed,
+  writeFileAtomic,
+} from "../../src/files/atomic.ts";
 
 const faultOf = async (work: Promise<unknown>): Promise<UserError> => {
   const error = await work.then(
@@ -51,6 +58,32 @@ describe("files/atomic", () => {
     expect((await faultOf(writeFileAtomic(join(dir, "file", "a"), "data"))).message).to.match(
       /expected a folder/,
     );
+  });
+
+  it("makes a folder and those that it lies in", async () => {
+    const path = join(dir, "x/y/z");
+    expect(await makeFolder(path)).to.equal(true);
+    expect(await makeFolder(path)).to.equal(false);
+    expect((await stat(path)).isDirectory()).to.equal(true);
+    await writeFile(join(dir, "file"), "");
+    for (const taken of ["file", "file/x"]) {
+      const { message } = await faultOf(makeFolder(join(dir, taken)));
+      expect(message).to.equal(`${join(dir, taken)}: expected a folder, found a file; choose another folder`);
+    }
+  });
+
+  it("tells why a folder cannot be made, whatever is missing above it", async () => {
+    for (const [code, says] of [
+      ["EROFS", /r: read-only file system, 45 MB could not be written/],
+      ["ENOSPC", /r: disk full, 45 MB/],
+      ["EIO", /r: could not be written \(EIO\)/],
+    ] as const) {
+      // As the system does it: what is missing comes first.
+      const make = async (path: string) => {
+        throw systemError(path.endsWith("/p") ? code : "ENOENT");
+      };
+      expect((await faultOf(makeFolder(join(dir, "p/q/r"), 45e6, make))).message).to.match(says);
+    }
   });
 
   it("says in one line why a write failed", () => {

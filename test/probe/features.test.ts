@@ -70,6 +70,16 @@ describe("probe/features", () => {
     expect([...checkProbe("probe", train, test)]).to.deep.equal([2, 0]);
   });
 
+  it("takes names that differ in their Unicode form for one class", () => {
+    const rows = [
+      [1, 0],
+      [0, 1],
+    ];
+    const train = featuresOf(rows, [0, 1], ["caf\u00e9", "tea"]);
+    const test = featuresOf(rows, [0, 1], ["tea", "cafe\u0301"]);
+    expect([...checkProbe("probe", train, test)]).to.deep.equal([1, 0]);
+  });
+
   const good = featuresOf(
     [
       [1, 0],

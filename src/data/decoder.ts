@@ -1,0 +1,45 @@
+/** Decodes the images of a folder and says what is to be said of it, each thing once. */
+import { join } from "node:path";
+import { messageOf } from "../errors.ts";
+import type { Source } from "./canvas.ts";
+import { decodeSource, decodeSquare } from "./decode.ts";
+import type { Sources } from "./sources.ts";
+import { KindError, type Reading } from "./values.ts";
+
+export interface DecoderOptions {
+  /** Takes a line for all that was left out when the folder was searched, for each kind of file, for each broken image. */
+  readonly warn: (line: string) => void;
+  /** What becomes of images that cannot be decoded, in their warnings. @default "it is left out" */
+  readonly instead?: string | undefined;
+}
+
+/** Of one of the folder's files; undefined, after a warning, if it cannot be decoded. */
+export interface Decoder {
+  /** See `decodeSource`. */
+  source(file: string, shorterSide: number): Promise<Source | undefined>;
+  /** See `decodeSquare`. */
+  square(file: string, side: number): Promise<Source | undefined>;
+}
+
+export function openDecoder(
+  { root, notes, range }: Sources,
+  { warn, instead = "it is left out" }: DecoderOptions,
+): Decoder {
+  for (const note of notes) warn(note);
+  const said = new Set<string>();
+  const once = (kind: string, line: string) => {
+    if (!said.has(kind)) warn(`${line} (said once for all such files)`);
+    said.add(kind);
+  };
+  const reading: Reading = { range, said, note: once };
+  const tell = (error: unknown) => {
+    const line = `${messageOf(error)}; ${instead}`;
+    if (error instanceof KindError) once(error.kind, line);
+    else warn(line);
+    return undefined;
+  };
+  return {
+    source: (file, shorterSide) => decodeSource(join(root, file), shorterSide, reading).catch(tell),
+    square: (file, side) => decodeSquare(join(root, file), side, reading).catch(tell),
+  };
+}

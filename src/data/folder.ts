@@ -1,0 +1,123 @@
+/** The images that a folder and all folders below it hold, and what of it was left out. */
+import type { Dirent } from "node:fs";
+import { readdir, realpath, stat } from "node:fs/promises";
+import { extname, join } from "node:path";
+import { expected, faultOf, type UserError } from "../errors.ts";
+
+/** Extensions that are read, in any case; what a file holds is found out when it is decoded. */
+export const IMAGE_EXTENSIONS = [
+  ...["jpg", "jpeg", "jpe", "jif", "jfif"],
+  ...["png", "apng", "webp", "avif", "tif", "tiff", "gif"],
+] as const;
+
+/** Images and films that are not read: who has them in a folder would miss them. */
+const OTHER_EXTENSIONS = (
+  "bmp dib ico icns cur tga pcx ras xbm xpm pbm pgm ppm pnm pam pfm " +
+  "jp2 j2k j2c jpc jpx jpf jxl jxr jls heic heif hif mpo bpg qoi flif " +
+  "svg svgz eps psd psb xcf kra exr hdr rgbe dds ktx ktx2 " +
+  "dng cr2 cr3 crw nef nrw arw srf sr2 raf orf rw2 pef srw raw 3fr iiq " +
+  "fits fit fts dcm dicom nii mha mhd nrrd czi lif lsm nd2 svs ndpi scn " +
+  "mp4 m4v mov avi mkv webm mpg mpeg wmv flv 3gp mts m2ts ogv"
+).split(" ");
+
+export interface Found {
+  /** Paths relative to the folder, with "/" between their parts, sorted by code unit. */
+  readonly files: string[];
+  /** A line for each entry that could not be read, and one for the images of other formats. */
+  readonly notes: readonly string[];
+}
+
+/** Lists a folder, as node:fs does. */
+export type List = (path: string) => Promise<Dirent[]>;
+
+/** More entries that cannot be read than these are only counted. */
+const MAX_LINES = 10;
+
+/**
+ * Names that start with a dot are skipped. Links are followed, but no folder is read twice.
+ *
+ * @throws UserError if there is no such folder, it cannot be read itself, or it holds no image.
+ */
+export async function imagesIn(
+  root: string,
+  list: List = (path) => readdir(path, { withFileTypes: true }),
+): Promise<Found> {
+  const what = await stat(root).catch((error) => {
+    throw unreadable(root, error);
+  });
+  if (!what.isDirectory()) throw expected(root, "a folder of images", "a file", "give the folder it lies in");
+
+  const files: string[] = [];
+  const faults: string[] = [];
+  const others = new Map<string, number>();
+  const visited = new Set<string>(); // real paths
+  const folders = [""];
+  // Folders behind links wait until all others are read, so that an image is listed by its own path if it has one.
+  const linked: string[] = [];
+  for (let folder = folders.pop(); folder !== undefined; folder = folders.pop() ?? linked.pop()) {
+    const path = join(root, folder);
+    const entries = await entriesOnce(path, visited, list).catch((error) => {
+      if (folder === "") throw unreadable(root, error);
+      faults.push(`${path}: the folder is left out: ${faultOf(error)}`);
+      return [];
+    });
+    for (const entry of entries) {
+      if (entry.name.startsWith(".")) continue;
+      const file = folder === "" ? entry.name : `${folder}/${entry.name}`;
+      const extension = extname(entry.name).slice(1).toLowerCase();
+      const kind = await kindOf(entry, join(path, entry.name)).catch((error) => {
+        faults.push(`${join(path, entry.name)}: left out: ${faultOf(error)}`);
+      });
+      if (kind === "folder") (entry.isSymbolicLink() ? linked : folders).push(file);
+      else if (kind === "file" && isOneOf(IMAGE_EXTENSIONS, extension)) files.push(file);
+      else if (kind === "file" && isOneOf(OTHER_EXTENSIONS, extension))
+        others.set(extension, (others.get(extension) ?? 0) + 1);
+      else if (kind === "other" && isOneOf(IMAGE_EXTENSIONS, extension))
+        faults.push(`${join(path, entry.name)}: left out: not a file`);
+    }
+  }
+  const notes = [...shortened(root, faults), ...leftOut(root, others)];
+  if (files.length === 0) {
+    const wanted = `images (${IMAGE_EXTENSIONS.join(", ")})`;
+    throw expected(root, wanted, "none in it or in its folders", notes.join("; ") || undefined);
+  }
+  return { files: files.sort(), notes };
+}
+
+/** What a folder holds, in one order on every file system; nothing if it was read before under another path. */
+async function entriesOnce(path: string, visited: Set<string>, list: List): Promise<Dirent[]> {
+  const real = await realpath(path);
+  if (visited.has(real)) return [];
+  visited.add(real);
+  const entries = await list(path);
+  return entries.sort((a, b) => (a.name < b.name ? 1 : -1)); // the last one is popped first
+}
+
+/** What an entry is, or what it links to. */
+async function kindOf(entry: Dirent, path: string): Promise<"folder" | "file" | "other"> {
+  const what = entry.isSymbolicLink() ? await stat(path) : entry;
+  if (what.isDirectory()) return "folder";
+  return what.isFile() ? "file" : "other";
+}
+
+const isOneOf = (extensions: readonly string[], extension: string) => extensions.includes(extension);
+
+function shortened(root: string, faults: readonly string[]): readonly string[] {
+  if (faults.length <= MAX_LINES) return faults;
+  const more = faults.length - MAX_LINES;
+  return [...faults.slice(0, MAX_LINES), `${root}: ${more} more entries are left out, which cannot be read`];
+}
+
+function leftOut(root: string, others: ReadonlyMap<string, number>): readonly string[] {
+  if (others.size === 0) return [];
+  const counts = [...others].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
+  const named = counts.map(([extension, count]) => `${count} .${extension}`).join(", ");
+  return [`${root}: left out ${named}, of formats that are not read: convert them to PNG or JPEG`];
+}
+
+function unreadable(path: string, error: unknown): UserError {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === "ENOENT" || code === "ENOTDIR")
+    return expected(path, "a folder of images", "nothing at this path");
+  return expected(path, "a folder that can be read", faultOf(error));
+}
