@@ -4,16 +4,18 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
 import { openDecoder } from "../data/decoder.ts";
-import { mapInOrder } from "../data/parallel.ts";
+import { openImages } from "../data/images.ts";
 import type { Sources } from "../data/sources.ts";
 import { expected, UserError } from "../errors.ts";
 import { forMany, MANY } from "../export/for-many.ts";
 import { type EncoderMetadata, readEncoderMetadata } from "../export/metadata.ts";
 import { checkWritable, readWhole, writeFileAtomic } from "../files/atomic.ts";
+import { cores } from "../machine.ts";
 import type { Features } from "../probe/features.ts";
 import { free } from "../runtime/free.ts";
 import { openSession, type Session, type SessionOptions } from "../runtime/session.ts";
-import { duration, openProgress, recentRate } from "../train/progress.ts";
+import { openProgress } from "../train/progress.ts";
+import { featuresOf } from "./features.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
 export interface OpenedEncoder {
@@ -44,7 +46,6 @@ export interface Embedded {
 }
 
 const MAX_ENCODER = 2 ** 30;
-const BLOCK = 64;
 
 /** Opens encoder.onnx, or that of a run folder. @throws UserError if there is none or it is damaged. */
 export async function openEncoder(path: string, options: SessionOptions = {}): Promise<OpenedEncoder> {
@@ -92,47 +93,24 @@ async function embed(
   encode: OpenedEncoder["encode"],
   { output = QUIET, signal }: Surroundings,
 ): Promise<Embedded> {
-  const { root, files, labels, classes } = sources;
+  const { root, files } = sources;
   const progress = openProgress(output);
   const warn = (line: string) => progress.note(`warning: ${line}`);
   const decoder = openDecoder({ ...sources, range: sources.range ?? range }, { warn });
-  const rate = recentRate();
-  const data = new Float32Array(files.length * d);
-  const kept: number[] = [];
-  const decodeBlock = (at: number) =>
-    mapInOrder(files.slice(at, at + BLOCK), (file) => decoder.square(file, side));
-  let ahead = decodeBlock(0);
-  for (let at = 0; at < files.length; at += BLOCK) {
-    const before = performance.now();
-    const squares = await ahead;
-    ahead = decodeBlock(at + BLOCK); // while this block is encoded
-    const good = squares.flatMap((square, i) => (square ? [{ pixels: square.pixels, index: at + i }] : []));
-    if (good.length > 0) {
-      const images = Buffer.concat(good.map((g) => g.pixels));
-      data.set(await encode(images, [good.length, side, side, 3]), kept.length * d);
-      kept.push(...good.map((g) => g.index));
-    }
-    signal?.throwIfAborted();
-    rate.add(squares.length, (performance.now() - before) / 1000);
-    const done = Math.min(at + BLOCK, files.length);
-    const left = duration((files.length - done) / rate.perSecond);
-    progress.show(
-      `features of ${done}/${files.length} images  ${rate.perSecond.toFixed(0)} images/s  ${left} left`,
-    );
+  const images = openImages(sources, {
+    decode: (file) => decoder.square(file, side),
+    cacheBytes: 0,
+    concurrency: 2 * cores(),
+  });
+  try {
+    const found = { square: images.get, encode, side, d, title: "features of", progress, signal };
+    const { kept, ...features } = await featuresOf(sources, found);
+    if (kept.length === 0) throw new UserError(`${root}: expected images that can be decoded, found none`);
+    return { features, files: kept.map((i) => files[i]!) };
+  } finally {
+    progress.end();
+    await images.close();
   }
-  await ahead;
-  progress.end();
-  if (kept.length === 0) throw new UserError(`${root}: expected images that can be decoded, found none`);
-  return {
-    features: {
-      data: data.subarray(0, kept.length * d),
-      n: kept.length,
-      d,
-      labels: Int32Array.from(labels.length ? kept : [], (i) => labels[i]!),
-      classes,
-    },
-    files: kept.map((i) => files[i]!),
-  };
 }
 
 const indexOf = (file: string): string => `${file.replace(/\.npy$/, "")}.json`;
