@@ -7,7 +7,7 @@ import {
   readBaseline,
   writeBaseline,
 } from "../api/probe.ts";
-import { UserError } from "../errors.ts";
+import { expected, UserError } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
 import {
   integer,
@@ -59,6 +59,10 @@ export const probeCommand = () =>
         throw new UserError("probe: expected --baseline or --write-baseline, found both");
       }
       const kind = probeKindNamed(flags.kind);
+      for (const option of ["k", "temperature"] as const) {
+        if (kind !== "knn" && flags[option] !== undefined)
+          throw expected(`--${option}`, "it with --kind knn", `--kind ${kind}`);
+      }
       // Before the work, of which no fault of a file should be told last.
       if (flags.baseline !== undefined) await readBaseline(flags.baseline, kind);
       if (flags.writeBaseline !== undefined) await checkWritable(flags.writeBaseline);

@@ -63,6 +63,10 @@ describe("cli: what cannot be done is refused in one line", function () {
       () => [...probe("encoder.onnx"), "--kind", "knnn"],
       /"knnn": did you mean "knn"\?/,
     ],
+    "kNN's options for another kind of probe": [
+      () => [...probe("encoder.onnx"), "--kind", "linear", "--k", "20"],
+      /--k: expected it with --kind knn, found --kind linear/,
+    ],
     "a batch of 0": [() => train({ batch: "0" }), /--batch .* '0' is invalid/],
     "a rate that is no number": [() => train({ lr: "x" }), /--lr .* 'x' is invalid/],
     "steps below 0": [() => train({ steps: "-1" }), /--steps .* '-1' is invalid/],
