@@ -339,6 +339,15 @@ const CASTS = [
 export const cast = (x: Tensor, to: (typeof CASTS)[number][0]): Tensor =>
   x.dtype === to ? x : castOp([x], { to: CASTS.find(([dtype]) => dtype === to)![1] })[0]!;
 
+const castLikeOp = operator({
+  type: "CastLike",
+  infer: ([x, like]) => [{ dtype: like!.dtype, shape: x!.shape }],
+  gradient: { none: "between whole numbers and floats" },
+});
+
+/** Whole numbers in the graph's own kind of float, which tools may change: converted to float16, a model's Cast would not follow. */
+export const castToFloat = (x: Tensor): Tensor => castLikeOp([x, scalar(1)])[0]!;
+
 const stopOp = operator({
   type: "Identity",
   name: "StopGradient",

@@ -133,7 +133,7 @@ export function countOf(x: Tensor, axes: readonly number[]): { known: number; sy
 
 const rangeOp = operator({
   type: "Range",
-  infer: ([, limit]) => [{ dtype: "float32", shape: [rangeLength(limit!)] }],
+  infer: ([, limit]) => [{ dtype: limit!.dtype, shape: [rangeLength(limit!)] }],
   gradient: { none: "made of whole numbers" },
 });
 const squeezeSize = operator({
@@ -173,4 +173,15 @@ export function indicesAlong(x: Tensor, axis: number): Tensor {
     );
   const limit = squeezeSize([castSize([sizeOf(x, axis)], { to: FLOAT })[0]!])[0]!;
   return rangeOp([scalar(0), limit, scalar(1)])[0]!;
+}
+
+/**
+ * The same as int64 [size]. Of another whole type the runtime would not take the range once a size is fixed: what it then
+ * infers of the limit is int64, as all that comes of a shape.
+ */
+export function placesAlong(x: Tensor, axis: number): Tensor {
+  const size = x.shape[axisOf(axis, x.shape.length)]!;
+  if (typeof size === "number") return integers(Array.from({ length: size }, (_, i) => i));
+  const [first, step] = [0n, 1n].map((value) => constant(BigInt64Array.of(value), [])) as [Tensor, Tensor]; // []
+  return rangeOp([first, squeezeSize([sizeOf(x, axis)])[0]!, step])[0]!;
 }

@@ -16,7 +16,6 @@ import {
   greaterOrEqual,
   isPositive,
   maximum,
-  minimum,
   mul,
   neg,
   reciprocal,
@@ -30,7 +29,6 @@ import { cast, chunk, concat, reshape, slice, split, table } from "../ops/moveme
 import { affine as byChannel } from "../ops/normalization.ts";
 import { cut, inPieces, piecesOf } from "../ops/pieces.ts";
 import { reduceMax, reduceMean, reduceMin, reduceSum } from "../ops/reduce.ts";
-import { sizeOf } from "../ops/shape.ts";
 import { turnBy } from "../ops/turn.ts";
 import { randomFor } from "../random.ts";
 import { type Dim, VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
@@ -108,19 +106,6 @@ function throughStages(
   return normalise(stages.turn ? turnBy(dropped, p.turn) : dropped);
 }
 
-/** The centre square of each image, `share` of its shorter side, resized to `size` and normalised: [n, 3, s, s]. */
-export function centreView(images: Tensor, size: number, share: number): Tensor {
-  const [height, width] = [1, 2].map((axis) => sizeOfAxis(images, axis)); // [1] each
-  const side = floor(add(mul(minimum(height!, width!), share), 0.5)); // [1]
-  const still = constant(new Float32Array([0]), [1, 1, 1]); // [1, 1, 1]
-  const box = (whole: Tensor) => ({
-    start: cell(floor(mul(sub(whole, side), 0.5))),
-    length: cell(side),
-    flip: still,
-  });
-  return normalise(resample(images, box(height!), box(width!), size));
-}
-
 type Columns = Readonly<Record<ViewColumn, Tensor>>;
 
 /** Each parameter as [n, 1, 1]. */
@@ -130,9 +115,6 @@ function columnsOf(params: Tensor): Columns {
     VIEW_COLUMNS.map((name, i) => [name, reshape(slice(params, { 1: [i, i + 1] }), [n, 1, 1])]),
   ) as unknown as Columns;
 }
-
-const cell = (t: Tensor) => reshape(t, [1, 1, 1]);
-const sizeOfAxis = (x: Tensor, axis: number): Tensor => cast(sizeOf(x, axis), "float32"); // [1]
 
 function cropAndResize(images: Tensor, p: Columns, size: number, name: string): Tensor {
   const rows = { start: p.top, length: p.height, flip: mul(p.flip, 0) }; // [n, 1, 1] each
@@ -268,8 +250,8 @@ function keepChannel(x: Tensor, channel: Tensor): Tensor {
   return where(greater(add(kept, all), 0), x, filled); // [n, 3, s, s]
 }
 
-/** (x - mean) / std per channel, in one pass. */
-function normalise(x: Tensor): Tensor {
+/** (x / unit - mean) / std per channel, in one pass. */
+export function normalise(x: Tensor, unit = 1): Tensor {
   const row = (of: (mean: number, std: number) => number) =>
     constant(
       Float32Array.from(CHANNEL_MEAN, (mean, i) => of(mean, CHANNEL_STD[i]!)),
@@ -277,7 +259,7 @@ function normalise(x: Tensor): Tensor {
     );
   return byChannel(
     x,
-    row((_, std) => 1 / std),
+    row((_, std) => 1 / (unit * std)),
     row((mean, std) => -mean / std),
   );
 }

@@ -49,6 +49,10 @@ describe("api/encoder", () => {
     expect(compareFeatures(few, many, FEATURES).maxRelative).to.be.within(1e-9, 2e-5);
   });
 
+  it("gives no features of no images", async () => {
+    expect(await encode(0, 0)).to.deep.equal(new Float32Array(0));
+  });
+
   it("gives the same bytes each time, also when asked twice at once", async () => {
     const [first, second] = await Promise.all([encode(0, MANY), encode(0, MANY)]);
     expect(first).to.deep.equal(second);

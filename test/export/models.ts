@@ -7,7 +7,7 @@ import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input, inScope } from "../../src/graph/tensor.ts";
 import { Scope } from "../../src/nn/scope.ts";
 import { randomFor } from "../../src/random.ts";
-import { centreView } from "../../src/views/augment.ts";
+import { centreView } from "../../src/views/centre.ts";
 
 export type StateTensors = Map<string, TensorData & { readonly data: Float32Array }>;
 

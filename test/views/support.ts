@@ -3,7 +3,8 @@ import { expect } from "chai";
 import { input } from "../../src/graph/tensor.ts";
 import { type Random, randomFor } from "../../src/random.ts";
 import { VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../../src/spec.ts";
-import { augment, centreView } from "../../src/views/augment.ts";
+import { augment } from "../../src/views/augment.ts";
+import { centreView } from "../../src/views/centre.ts";
 import { compile, floats, type Value } from "../support/run.ts";
 import type { Amounts, Box, Image, Part, Planes } from "./reference.ts";
 
