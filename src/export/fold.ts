@@ -5,6 +5,7 @@
 import type { AttributeProto, GraphProto, NodeProto, TensorProto } from "onnx-buf";
 import { tensorProto } from "../graph/model.ts";
 import { floatsOf, sizesOf } from "./constants.ts";
+import { countUses } from "./unused.ts";
 
 /** y = factor x + offset, one of each for a channel, in double precision. */
 interface Affine {
@@ -76,21 +77,7 @@ export function foldBatchNorms(graph: GraphProto): void {
   }
 
   graph.node = graph.node.filter((node) => !folded.has(node));
-  const gone = new Set([...folded].map((norm) => norm.input[0]!));
-  graph.valueInfo = graph.valueInfo.filter(({ name }) => !gone.has(name));
   graph.initializer = [...initializers.values()];
-}
-
-/** How often each value is read: by nodes, those of nested graphs too, and as an output. */
-export function countUses(graph: GraphProto, uses = new Map<string, number>()): Map<string, number> {
-  const read = (name: string) => uses.set(name, (uses.get(name) ?? 0) + 1);
-  for (const node of graph.node) {
-    for (const name of node.input) if (name) read(name);
-    for (const { g, graphs } of node.attribute)
-      for (const inner of g ? [g, ...graphs] : graphs) countUses(inner, uses);
-  }
-  for (const { name } of graph.output) read(name);
-  return uses;
 }
 
 /** What a BatchNormalization computes, if it is in inference form and its parameters are constants. */

@@ -4,15 +4,16 @@ import { type GraphProto, StringStringEntryProtoSchema, type ValueInfoProto } fr
 import { expected } from "../errors.ts";
 import type { TensorData } from "../files/safetensors.ts";
 import { DATA_TYPES, decodeModel, encodeModel, type ModelProto, tensorProto } from "../graph/model.ts";
-import { countUses, foldBatchNorms } from "./fold.ts";
+import { foldBatchNorms } from "./fold.ts";
+import { dropUnused } from "./unused.ts";
 
 /** The input that remains an input. */
 const IMAGES = "images";
 const WHERE = "encode.onnx";
 
 /**
- * The model with the state tensors that it reads as initializers, BatchNormalization folded away, and `metadata` in
- * the order of its keys. Equal arguments give equal bytes.
+ * The model with the state tensors that it reads as initializers, BatchNormalization folded away, without what
+ * nothing reads, and `metadata` in the order of its keys. Equal arguments give equal bytes.
  *
  * @param encode inputs `images` (uint8 [n, h, w, 3]) and state tensors by name
  * @throws UserError if it is no such model, or reads a tensor that `state` lacks or has in another shape: both come
@@ -34,8 +35,7 @@ export function freezeEncoder(
     ...inputs.map((info) => initializer(info, state.get(info.name))),
   ];
   foldBatchNorms(graph);
-  const uses = countUses(graph);
-  graph.initializer = graph.initializer.filter(({ name }) => uses.has(name));
+  dropUnused(graph);
   model.metadataProps = Object.keys(metadata)
     .sort()
     .map((key) => create(StringStringEntryProtoSchema, { key, value: metadata[key]! }));

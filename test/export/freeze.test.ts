@@ -4,7 +4,7 @@ import { UserError } from "../../src/errors.ts";
 import { freezeEncoder } from "../../src/export/freeze.ts";
 import { compareFeatures, verifyFrozen } from "../../src/export/verify.ts";
 import type { TensorData } from "../../src/files/safetensors.ts";
-import { buildModel, decodeModel, encodeModel } from "../../src/graph/model.ts";
+import { buildModel, decodeModel, encodeModel, nodeProto, valueInfo } from "../../src/graph/model.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { conv } from "../../src/ops/conv.ts";
 import { add, relu } from "../../src/ops/elementwise.ts";
@@ -95,13 +95,55 @@ describe("export/freeze", () => {
     });
   }
 
-  it("runs by the plain runtime, whatever the number of images", async () => {
+  for (const [name, size, d] of [
+    ["resnet20", 32, 64],
+    ["resnet18", 96, 512],
+    ["vit-tiny", 32, 192],
+  ] as const) {
+    it(`${name} at ${size} px runs by the plain runtime, whatever the number of images, none too`, async () => {
+      const { encode, state } = encodeModelOf(name, size);
+      const frozen = freezeEncoder(encode, state, {});
+      for (const n of [0, 1, 5]) {
+        const { data, shape } = noise(n, 40, 32);
+        const { dims } = await featuresOf(frozen, { images: new ort.Tensor("uint8", data, shape) });
+        expect(dims).to.deep.equal([n, d]);
+      }
+    });
+  }
+
+  it("runs with its sizes fixed, as some runtimes want them", async () => {
     const { encode, state } = encodeModelOf("resnet20", 32);
     const frozen = freezeEncoder(encode, state, {});
-    for (const n of [1, 5]) {
-      const { data, shape } = noise(n, 40, 32);
-      const { dims } = await featuresOf(frozen, { images: new ort.Tensor("uint8", data, shape) });
-      expect(dims).to.deep.equal([n, 64]);
+    const fixed = decodeModel(frozen);
+    fixed.graph!.input = [valueInfo("images", "uint8", [2, 50, 40, 3])];
+    const { data, shape } = noise(2, 50, 40);
+    const images = new ort.Tensor("uint8", data, shape);
+    expect(await featuresOf(encodeModel(fixed), { images })).to.deep.equal(
+      await featuresOf(frozen, { images }),
+    );
+  });
+
+  it("leaves out what nothing reads: optional outputs, nodes, constants and what is told of their sizes", () => {
+    for (const [name, size] of [
+      ["resnet18", 96],
+      ["vit-tiny", 32],
+    ] as const) {
+      const { encode, state } = encodeModelOf(name, size);
+      const model = decodeModel(encode);
+      model.graph!.node.push(nodeProto("Relu", "a", ["images"], ["a"]), nodeProto("Relu", "b", ["a"], ["b"]));
+      const {
+        node,
+        initializer,
+        output,
+        valueInfo: told,
+      } = decodeModel(freezeEncoder(encodeModel(model), state, {})).graph!;
+      const read = new Set([...node.flatMap(({ input: from }) => from), ...output.map((o) => o.name)]);
+      const made = new Set(node.flatMap((n) => n.output));
+      // Split gives all its parts.
+      const given = node.filter(({ opType }) => opType !== "Split").flatMap((n) => n.output);
+      expect(given.filter((value) => !read.has(value))).to.deep.equal([]);
+      expect(initializer.filter((t) => !read.has(t.name))).to.deep.equal([]);
+      expect(told.filter((v) => !made.has(v.name))).to.deep.equal([]);
     }
   });
 
