@@ -8,7 +8,7 @@ export {
   openEncoder,
   writeEmbedding,
 } from "./api/encoder.ts";
-export { type ExportResult, exportEncoder } from "./api/export.ts";
+export { type ExportOptions, type ExportResult, exportEncoder } from "./api/export.ts";
 export {
   checkBaseline,
   type ProbeKind,

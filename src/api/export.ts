@@ -5,10 +5,12 @@ import { join, resolve } from "node:path";
 import { isForeign, readArtifact } from "../artifact/files.ts";
 import { openDecoder } from "../data/decoder.ts";
 import { findImages, type SourceOptions } from "../data/sources.ts";
-import { expected, UserError } from "../errors.ts";
+import { expected, messageOf } from "../errors.ts";
+import { drawnImages } from "../export/drawn.ts";
 import { writeEncoder } from "../export/encoder.ts";
+import type { Images } from "../export/verify.ts";
 import { checkWritable, makeFolder } from "../files/atomic.ts";
-import { readConfig, runFiles } from "../train/run-folder.ts";
+import { type RunConfig, readConfig, runFiles } from "../train/run-folder.ts";
 import { standing } from "./standing.ts";
 
 export interface ExportResult {
@@ -17,23 +19,33 @@ export interface ExportResult {
   readonly bytes: number;
   /** Steps that it was trained for. */
   readonly steps: number;
-  /** Greatest relative distance of its features from those of the training-time encoder, on images of the run. */
+  /** Greatest relative distance of its features from those of the training-time encoder, on the images compared. */
   readonly maxRelative: number;
+  /** What the two were compared on, such as "8 images of photos". */
+  readonly compared: string;
+  /** Whether those images were drawn, for none of the run's could be read. */
+  readonly drawn: boolean;
+}
+
+export interface ExportOptions {
+  /** Folder for encoder.onnx. @default the run's */
+  readonly out?: string | undefined;
+  /** Folder of images to compare the two on. @default the run's, or drawn ones where none of it can be read */
+  readonly data?: string | undefined;
+  /** Of the CPU provider. @default one for each core */
+  readonly threads?: number | undefined;
 }
 
 /** Images that the frozen encoder is compared on before it is kept. */
 const COMPARED = 8;
 
 /**
- * The encoder of the run's latest checkpoint (as initialised, if there is none) as encoder.onnx in `out`, the run's
- * folder by default.
+ * The encoder of the run's latest checkpoint (as initialised, if there is none) as encoder.onnx.
  *
- * @throws UserError if there is no run, its files are damaged, or the frozen encoder differs from the trained one.
+ * @throws UserError if there is no run, its files are damaged, the frozen encoder differs from the trained one, or
+ *   `data` is given and holds no image that decodes.
  */
-export async function exportEncoder(
-  run: string,
-  options: { out?: string; threads?: number | undefined } = {},
-): Promise<ExportResult> {
+export async function exportEncoder(run: string, options: ExportOptions = {}): Promise<ExportResult> {
   const out = options.out ?? run;
   const path = join(out, "encoder.onnx");
   const config = await readConfig(run);
@@ -42,6 +54,7 @@ export async function exportEncoder(
   const { manifest } = artifact;
   const { step, state } = await standing(run, manifest, config);
   const { method, encoder } = manifest;
+  const { images, ...compared } = await comparisonImages(config, options.data, encoder.side);
   const written = await writeEncoder(path, {
     encode: await artifact.graph("encode"),
     state: state(),
@@ -56,10 +69,28 @@ export async function exportEncoder(
       seed: config.seed,
       ...(config.range && { range: config.range }),
     },
-    images: await firstSquares(config.data, encoder.side, config.range),
+    images,
     threads: options.threads,
   });
-  return { encoder: resolve(path), steps: step, ...written };
+  return { encoder: resolve(path), steps: step, ...written, ...compared };
+}
+
+/** Squares of the folder given, else of the run's own, else, rather than lose an export for want of them, drawn ones. */
+async function comparisonImages(
+  { data: own, range }: RunConfig,
+  given: string | undefined,
+  side: number,
+): Promise<{ images: Images; compared: string; drawn: boolean }> {
+  const data = given ?? own;
+  try {
+    const images = await firstSquares(data, side, range);
+    const [n] = images.shape;
+    return { images, compared: `${n} image${n === 1 ? "" : "s"} of ${data}`, drawn: false };
+  } catch (error) {
+    if (given !== undefined) throw error;
+    const images = drawnImages(COMPARED, side);
+    return { images, compared: `${COMPARED} drawn images (${messageOf(error)})`, drawn: true };
+  }
 }
 
 /** Makes the folder. @throws UserError if an encoder that is another run's, or none of ours, would be written over. */
@@ -75,11 +106,7 @@ async function checkOut(out: string, run: string): Promise<void> {
 }
 
 /** The first images of the folder that can be decoded, uint8 [n, side, side, 3]. */
-async function firstSquares(
-  data: string,
-  side: number,
-  range: SourceOptions["range"],
-): Promise<{ data: Uint8Array; shape: [number, number, number, number] }> {
+async function firstSquares(data: string, side: number, range: SourceOptions["range"]): Promise<Images> {
   const sources = await findImages(data, { range });
   const decoder = openDecoder(sources, { warn: () => {} }); // training has warned
   const squares: Uint8Array[] = [];
@@ -88,7 +115,6 @@ async function firstSquares(
     const square = await decoder.square(file, side);
     if (square) squares.push(square.pixels);
   }
-  if (squares.length === 0)
-    throw new UserError(`${data}: expected an image to compare the encoder on, found none that decodes`);
+  if (squares.length === 0) throw expected(data, "an image to compare the encoder on", "none that decodes");
   return { data: Buffer.concat(squares), shape: [squares.length, side, side, 3] };
 }

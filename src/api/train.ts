@@ -146,10 +146,11 @@ async function trainAlone(
       signal,
       checkpointAsked,
     });
-    const encoder = result.interrupted
+    const exported = result.interrupted
       ? null
-      : (await exportEncoder(options.out, { threads: session.threads })).encoder;
-    return summary(options.out, result, stepsPerEpoch, started, encoder);
+      : await exportEncoder(options.out, { threads: session.threads });
+    if (exported?.drawn) warn(`encoder.onnx was compared on ${exported.compared}`);
+    return summary(options.out, result, stepsPerEpoch, started, exported?.encoder ?? null);
   } finally {
     progress.end();
     metrics?.close();

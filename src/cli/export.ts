@@ -2,16 +2,27 @@ import { Command } from "commander";
 import { exportEncoder } from "../api/export.ts";
 import { report } from "./options.ts";
 
+interface Flags {
+  readonly out: string;
+  readonly data?: string;
+  readonly json?: boolean;
+}
+
 export const exportCommand = () =>
   new Command("export")
     .description("Write the frozen encoder of a run's latest checkpoint")
     .argument("<run>", "the run's folder")
     .requiredOption("--out <dir>", "folder for encoder.onnx")
+    .option(
+      "--data <dir>",
+      "images to compare it with the trained one on (default: the run's, or drawn ones)",
+    )
     .option("--json", "end with one JSON object on standard output")
-    .action(async (run: string, { out, json }: { out: string; json?: boolean }) => {
-      const result = await exportEncoder(run, { out });
+    .action(async (run: string, { json, ...options }: Flags) => {
+      const result = await exportEncoder(run, options);
       report(json, result, [
         `${result.encoder}: ${(result.bytes / 1e6).toFixed(1)} MB, ${result.steps} steps, ` +
-          `within ${result.maxRelative.toExponential(1)} of the training-time encoder`,
+          `within ${result.maxRelative.toExponential(1)} of the training-time encoder, ` +
+          `compared on ${result.compared}`,
       ]);
     });

@@ -1,6 +1,7 @@
+import { rmSync } from "node:fs";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { PassThrough } from "node:stream";
+import { PassThrough, Writable } from "node:stream";
 import { expect } from "chai";
 import type { TrainOptions } from "../../src/api/create.ts";
 import { openEncoder } from "../../src/api/encoder.ts";
@@ -291,6 +292,41 @@ describe("api/train", () => {
     expect(features).to.have.length(128);
     expect(features.subarray(0, 64)).to.deep.equal(features.subarray(64));
     await encoder.close();
+  });
+
+  it("compares the encoder on images of another folder, or drawn ones where the run's are gone", async () => {
+    const [data, out] = [await pictures(at("moved"), 2), at("lonely")];
+    await train({ ...begun, data, limit: undefined, batch: 2, out, steps: 0 });
+    const kept = await exportEncoder(out);
+    expect(kept).to.include({ compared: `2 images of ${data}`, drawn: false });
+    await rm(data, { recursive: true });
+    const drawn = await exportEncoder(out);
+    expect(drawn).to.include({ drawn: true, bytes: kept.bytes });
+    expect(drawn.compared).to.equal(
+      `8 drawn images (${data}: expected a folder of images, found nothing at this path)`,
+    );
+    expect(drawn.maxRelative).to.be.within(0, 1e-4);
+    expect(await exportEncoder(out, { data: at("photos") })).to.include({
+      compared: `8 images of ${at("photos")}`,
+      drawn: false,
+    });
+    expect(await failure(exportEncoder(out, { data }))).to.match(/moved: expected a folder of images/);
+  });
+
+  it("keeps what was trained though the images vanish meanwhile", async () => {
+    const [data, out] = [await pictures(at("vanishing"), 2), at("bereft")];
+    const said: string[] = [];
+    const stream = new Writable({
+      write(chunk, _, done) {
+        said.push(String(chunk));
+        rmSync(data, { recursive: true, force: true }); // as soon as it tells that it has begun
+        done();
+      },
+    });
+    const options = { ...begun, data, limit: undefined, batch: 2, out, steps: 0 };
+    const { encoder } = await train(options, { output: { stream, quiet: false } });
+    expect(encoder).to.equal(at("bereft/encoder.onnx"));
+    expect(said.join("")).to.match(/warning: encoder\.onnx was compared on 8 drawn images \(.*vanishing: /);
   });
 
   it("gives an encoder that tells hues apart", async () => {

@@ -131,8 +131,9 @@ describe("cli: --json", function () {
   });
 
   it("of export, the same encoder as the run's", async () => {
-    const result = await json(["export", at("run"), "--out", at("shipped")]);
+    const result = await json(["export", at("run"), "--out", at("shipped"), "--data", at("test")]);
     expect(result).to.include({ encoder: at("shipped/encoder.onnx"), steps: 4 });
+    expect(result).to.include({ compared: `6 images of ${at("test")}`, drawn: false });
     const [shipped, own] = [
       await readFile(at("shipped/encoder.onnx")),
       await readFile(at("run/encoder.onnx")),
