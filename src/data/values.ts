@@ -79,7 +79,7 @@ export async function decodeRaster(
     const [least, greatest] = extremes(scaled, color);
     const found = `${name}${least > greatest ? "" : ` of about ${short(least)} to ${short(greatest)}`}`;
     const advice = "give the values of black and white with --range low,high";
-    throw new KindError(name, expected(path, "8-bit or 16-bit values", found, advice));
+    throw new KindError(name, expected(path, "8-bit or 16-bit values without a sign", found, advice));
   }
   if (standard && !range && !said?.has("dark")) {
     const [, greatest] = extremes(scaled, color);

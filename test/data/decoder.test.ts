@@ -49,7 +49,7 @@ describe("data/decoder", () => {
     expect([...new Set(rest)].sort()).to.deep.equal([
       "/mixed/cut.png: expected an image that can be decoded, found Input buffer has corrupt header; it is left out",
       `/mixed/dark?.tif: 16-bit values end at 999, where 65535 is white; if others end there too, give --range 0,1023 ${once}`,
-      `/mixed/float?.tif: expected 8-bit or 16-bit values, found 32-bit float values of about 5 to 5; give the values of black and white with --range low,high; it is left out ${once}`,
+      `/mixed/float?.tif: expected 8-bit or 16-bit values without a sign, found 32-bit float values of about 5 to 5; give the values of black and white with --range low,high; it is left out ${once}`,
       `/mixed/near?.tif: 4 bands, and the file does not say what each is; the first three are taken as red, green and blue ${once}`,
     ]);
     expect(rest).to.have.length(5); // the broken one in each of two rounds

@@ -131,7 +131,7 @@ describe("data/values", () => {
         const sign = options.values ? `${options.values} ` : "";
         expect(kind).to.equal(`${options.bits}-bit ${sign}values`);
         expect(message).to.equal(
-          `${path}: expected 8-bit or 16-bit values, found ${kind} of about ${Math.min(...bandsOf)} to ` +
+          `${path}: expected 8-bit or 16-bit values without a sign, found ${kind} of about ${Math.min(...bandsOf)} to ` +
             `${Math.max(...bandsOf)}; give the values of black and white with --range low,high`,
         );
         expect(await read(path, range)).to.deep.equal({ pixel, notes: [] });
