@@ -1,32 +1,33 @@
-/** The README's TypeScript as it stands, but for the number of epochs, in a folder such as a reader has. */
+/** The README's commands and TypeScript as they stand, but for the number of epochs, in a folder such as a reader has. */
+import { execFile } from "node:child_process";
 import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 import { expect } from "chai";
 import sharp, { type Sharp } from "sharp";
 import { findImages, openEncoder, type TrainResult } from "../src/index.ts";
 import { noise, temporaryFolder } from "./data/folder.ts";
-import { labelled, pictures } from "./support/pictures.ts";
+import { MAIN } from "./support/built.ts";
+import { labelled, picture, pictures } from "./support/pictures.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
-/** The README's blocks of a language. */
+/** The README's blocks of a language, with one epoch in the place of a hundred. */
 async function blocks(language: string): Promise<string[]> {
   const text = await readFile(join(ROOT, "README.md"), "utf8");
-  return [...text.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, "gms"))].map(([, code]) => code!);
+  const found = text.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, "gms"));
+  return [...found].map(([, code]) =>
+    code!.replace("epochs: 100", "epochs: 1").replace("--epochs 100", "--epochs 1"),
+  );
 }
 
 describe("README.md", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   const home = process.cwd();
-  let api: string;
-  let plain: string;
 
   before(async () => {
-    [api, plain] = (await blocks("ts")) as [string, string];
-    expect(api).to.include("epochs: 100");
-    api = api.replace("epochs: 100", "epochs: 1");
     // The package as it is installed, but for its sources in the place of dist/.
     const modules = { sharp: "node_modules/sharp", "onnxruntime-node": "node_modules/onnxruntime-node" };
     await mkdir(at("node_modules/ort-pretrain"), { recursive: true });
@@ -35,7 +36,7 @@ describe("README.md", () => {
     const manifest = { name: "ort-pretrain", type: "module", exports: "./src/index.ts" };
     await folder.write("node_modules/ort-pretrain/package.json", JSON.stringify(manifest));
     await folder.write("package.json", '{"type": "module"}');
-    await pictures(at("photos"), 2);
+    for (const name of ["a.png", "b.png"]) await picture(at(`photos/${name}`), 0, 260, 230);
     for (const part of ["train", "test"]) await labelled(at(`labelled/${part}`), ["a", "b"], 3);
     process.chdir(folder.path);
   });
@@ -53,7 +54,28 @@ describe("README.md", () => {
     }
   }
 
+  it("names two commands for a fresh clone", async () => {
+    const { scripts } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8"));
+    const [demo, tests] = await blocks("");
+    expect([demo, tests]).to.deep.equal(["npm ci && npm run demo\n", "npm ci && npm test\n"]);
+    expect(scripts).to.include.keys("demo", "test");
+  });
+
+  it("trains and probes by the program", async () => {
+    const [, , commands] = await blocks("");
+    const own = at("shell");
+    await pictures(join(own, "photos"), 2);
+    await symlink(at("labelled"), join(own, "labelled"));
+    // As npm does it: the program is built already, and npx finds it.
+    const script = `set -e\nnpm() { test "$*" = "run build"; }\nnpx() { shift; '${process.execPath}' '${MAIN}' "$@"; }\n`;
+    const { stdout } = await promisify(execFile)("sh", ["-c", script + commands], { cwd: own });
+    expect(stdout).to.match(
+      /^1 steps \(1\.0 epochs\).*\nencoder: .*encoder\.onnx\nrun: .*\nknn top-1 [\d.]+ % {2}\(/,
+    );
+  });
+
   it("trains, probes and encodes through the API", async () => {
+    const [api] = (await blocks("ts")) as [string];
     const { run: trained, top1, features } = await run("api", api, ["run", "top1", "features"]);
     expect(trained as TrainResult).to.include({ steps: 1, encoder: at("runs/a/encoder.onnx") });
     expect(top1).to.be.within(0, 100);
@@ -74,6 +96,7 @@ describe("README.md", () => {
       await draw().toFile(at("drawn"));
       await writeFile(at("photo.jpg"), await readFile(at("drawn")));
       await folder.write("one/photo.jpg", await readFile(at("drawn")));
+      const [, plain] = (await blocks("ts")) as [string, string];
       const { features } = await run(`plain-${what.replaceAll(" ", "-")}`, plain, ["features"]);
       const encoder = await openEncoder(at("runs/a"));
       const embedded = await encoder.embed(await findImages(at("one")));
