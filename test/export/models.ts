@@ -29,10 +29,12 @@ export function encodeModelOf(name: string, imageSize: number): EncodeModel {
   return { encode, state };
 }
 
+const size = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
+
 /** Weights as large as keeps activations in range; norms far from their first values, variances above 0. */
 export function randomTensor(name: string, shape: readonly number[]) {
   const random = randomFor(7, name);
-  const fanIn = shape.slice(1).reduce((a, b) => a * b, 1);
+  const fanIn = size(shape.slice(1));
   const draw = name.endsWith("running_var")
     ? () => random.uniform(0.1, 3)
     : shape.length > 1
@@ -40,7 +42,9 @@ export function randomTensor(name: string, shape: readonly number[]) {
       : name.endsWith("weight")
         ? () => random.uniform(0.3, 1.5) * (random.chance(0.2) ? -1 : 1)
         : () => 0.3 * random.normal();
-  const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, draw);
+  // Large tensors repeat what is drawn, for millions of draws take seconds; by a prime, so that no two filters are alike.
+  const drawn = Float32Array.from({ length: Math.min(65_521, size(shape)) }, draw);
+  const data = Float32Array.from({ length: size(shape) }, (_, i) => drawn[i % drawn.length]!);
   return { dtype: "float32", shape, data } as const;
 }
 

@@ -2,7 +2,8 @@
 import * as ort from "onnxruntime-node";
 import type { CompiledArtifact } from "../../src/artifact/compile.ts";
 import { randomFor } from "../../src/random.ts";
-import { initialState } from "../../src/runtime/state.ts";
+import { entriesOf } from "../../src/runtime/session.ts";
+import { initialState, type StateMap } from "../../src/runtime/state.ts";
 import { type Manifest, VIEW_COLUMNS } from "../../src/spec.ts";
 import { drawStep } from "../../src/train/draws.ts";
 
@@ -29,8 +30,27 @@ export interface Stepper {
   step(state: State, batch: Batch, scalars: Scalars): Promise<StepResult>;
 }
 
+/** As a run opens its step: without the optimizers of the runtime that are not for training steps. */
 export const openGraph = (bytes: Uint8Array): Promise<ort.InferenceSession> =>
-  ort.InferenceSession.create(bytes, { intraOpNumThreads: 1, logSeverityLevel: 3, enableMemPattern: false });
+  ort.InferenceSession.create(bytes, {
+    intraOpNumThreads: 1,
+    logSeverityLevel: 3,
+    enableMemPattern: false,
+    extra: entriesOf({ asWritten: true }),
+  });
+
+let latest: { readonly key: string; readonly state: StateMap } | undefined;
+
+/** The initial state, kept for who asks for the same again: to draw that of a large encoder takes a second. */
+function drawnOnce({ state }: Pick<Manifest, "state">, seed: number, images: number): StateMap {
+  const key = JSON.stringify([
+    seed,
+    images,
+    state.map(({ name, shape, init, rows }) => [name, shape, init, rows]),
+  ]);
+  if (latest?.key !== key) latest = { key, state: initialState({ state }, { seed, images }) };
+  return latest.state;
+}
 
 export async function stepperOf({ manifest, graphs }: CompiledArtifact): Promise<Stepper> {
   const session = await openGraph(graphs.step);
@@ -38,9 +58,9 @@ export async function stepperOf({ manifest, graphs }: CompiledArtifact): Promise
     session,
     state: (seed, images = 16) =>
       new Map(
-        [...initialState(manifest, { seed, images })].map(([name, { data, shape }]) => [
+        [...drawnOnce(manifest, seed, images)].map(([name, { data, shape }]) => [
           name,
-          new ort.Tensor("float32", data as Float32Array, [...shape]),
+          new ort.Tensor("float32", (data as Float32Array).slice(), [...shape]),
         ]),
       ),
     step: async (state, { images, views }, scalars) => {

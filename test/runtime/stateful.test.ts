@@ -27,13 +27,19 @@ describe("runtime/stateful", () => {
 
   const native = async (graph: Uint8Array) => nativeRuntime()!(graph, OPTIONS);
 
+  const compiled = (spec: ArtifactSpec) => {
+    const artifact = compile(spec);
+    return { ...artifact, initial: initialState(artifact.manifest, { seed: 1, images: IMAGES }) };
+  };
+
   /** The state after some steps, and what each put out. */
-  async function run(spec: ArtifactSpec, way: "fed" | "in place") {
-    const { manifest, graphs } = compile(spec);
-    const { images, views } = batchOf({ manifest, graphs }, IMAGES, spec.imageSize);
+  async function run({ manifest, graphs, initial }: ReturnType<typeof compiled>, way: "fed" | "in place") {
+    const { images, views } = batchOf({ manifest, graphs }, IMAGES, manifest.encoder.imageSize);
     const [whole, banks] = [manifest.state.filter((s) => !s.rows), manifest.state.filter((s) => s.rows)];
-    const initial = [...initialState(manifest, { seed: 1, images: IMAGES })];
-    const named = Object.fromEntries(initial.map(([name, tensor]) => [name, toRuntime(tensor)]));
+    const own = [...initial].map(
+      ([name, tensor]) => [name, { ...tensor, data: tensor.data.slice() }] as const,
+    );
+    const named = Object.fromEntries(own.map(([name, tensor]) => [name, toRuntime(tensor)]));
     const state = Object.fromEntries(whole.map(({ name }) => [name, named[name]!]));
     const step = await fitted(graphs.step);
     const session: StatefulSession =
@@ -74,7 +80,8 @@ describe("runtime/stateful", () => {
   for (const [method, own] of Object.entries(specs)) {
     it(`gives the same bytes in place as fed: ${method}`, async () => {
       const spec = { method, encoder: "resnet20", imageSize: method === "pirl" ? 32 : 16, ...own };
-      const [fed, written] = [await run(spec, "fed"), await run(spec, "in place")];
+      const artifact = compiled(spec);
+      const [fed, written] = [await run(artifact, "fed"), await run(artifact, "in place")];
       expect(written.seen).to.deep.equal(fed.seen);
       expect(written.values).to.deep.equal(fed.values);
       const over = (role: string) => fed.whole.filter((s) => s.role === role && s.inPlace).length;

@@ -2,6 +2,7 @@
 import * as ort from "onnxruntime-node";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import type { Tensor, TensorData } from "../../src/graph/tensor.ts";
+import { entriesOf } from "../../src/runtime/session.ts";
 
 export interface Value {
   readonly shape: readonly number[];
@@ -15,6 +16,7 @@ export async function compile(outputs: Readonly<Record<string, Tensor>>): Promis
     intraOpNumThreads: 1,
     logSeverityLevel: 3,
     enableMemPattern: false,
+    extra: entriesOf({ asWritten: true }), // as a run opens its step
   });
   return async (feeds) => {
     const tensors = Object.fromEntries(
