@@ -3,15 +3,14 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
-import { type ArtifactSpec, compile, compileInParts, resolveSpec } from "../artifact/compile.ts";
 import {
-  type Artifact,
-  type Begun,
-  beginArtifact,
-  type GraphName,
-  type Graphs,
-  readArtifact,
-} from "../artifact/files.ts";
+  type ArtifactSpec,
+  type CompiledArtifact,
+  compile,
+  compileInParts,
+  resolveSpec,
+} from "../artifact/compile.ts";
+import { type Artifact, type GraphName, type Graphs, readArtifact } from "../artifact/files.ts";
 
 /** The prebuilt artifacts that come with the package. */
 export const GRAPHS = fileURLToPath(new URL("../../graphs", import.meta.url));
@@ -25,27 +24,25 @@ export function prebuiltFolders(root = GRAPHS): string[] {
     .filter((dir) => existsSync(join(dir, "manifest.json")));
 }
 
-/** Puts the artifact into `dir`, its step in parts if wanted: the prebuilt one, or one compiled on the spot. */
-export async function provideArtifact(
+/** The artifact for a spec, its step in parts if wanted: the prebuilt one, or one compiled on the spot. */
+export async function artifactFor(
   spec: ArtifactSpec,
-  dir: string,
   { inParts = false } = {},
-): Promise<Begun> {
+): Promise<CompiledArtifact<Graphs>> {
   const wanted = resolveSpec(spec);
   const source = join(GRAPHS, `${spec.method}-${spec.encoder}-${spec.imageSize}`);
   if (!inParts && existsSync(join(source, "manifest.json"))) {
     const artifact = await readArtifact(source);
     const { method, encoder, optimizer, pieces } = artifact.manifest;
-    if (isDeepStrictEqual({ method, encoder, optimizer, pieces }, wanted)) return copyArtifact(artifact, dir);
+    if (isDeepStrictEqual({ method, encoder, optimizer, pieces }, wanted)) return loaded(artifact);
   }
-  const { manifest, graphs } = inParts ? compileInParts(spec) : compile(spec);
-  return beginArtifact(dir, manifest, graphs);
+  return inParts ? compileInParts(spec) : compile(spec);
 }
 
-/** Writes an artifact, checked, into another folder. */
-export async function copyArtifact(artifact: Artifact, dir: string): Promise<Begun> {
+/** All that an artifact holds, checked, to be written into another folder. */
+export async function loaded(artifact: Artifact): Promise<CompiledArtifact<Graphs>> {
   const { files, ...manifest } = artifact.manifest;
   const names = Object.keys(files) as GraphName[];
   const graphs = await Promise.all(names.map(async (which) => [which, await artifact.graph(which)]));
-  return beginArtifact(dir, manifest, Object.fromEntries(graphs) as Graphs);
+  return { manifest, graphs: Object.fromEntries(graphs) as Graphs };
 }

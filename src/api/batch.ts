@@ -16,7 +16,11 @@ interface Given {
  *
  * @throws UserError if the step cannot work with it.
  */
-export function batchOf(manifest: Manifest, images: number, { batch: given, microBatch }: Given): number {
+export function batchOf(
+  manifest: Omit<Manifest, "files">,
+  images: number,
+  { batch: given, microBatch }: Given,
+): number {
   const { name, batchMultiple: unit, least, leastOfPart } = manifest;
   const banked = manifest.state.some(({ rows }) => rows);
   const times = given === undefined && banked ? 2 : 1; // as many images as a batch
@@ -24,6 +28,10 @@ export function batchOf(manifest: Manifest, images: number, { batch: given, micr
   const batch = given ?? Math.floor(usual / unit) * unit;
   const [where, found] =
     given === undefined ? [`images for ${name}`, `${images}`] : [`batch for ${name}`, `${batch}`];
+  if (batch > images) {
+    const wanted = `at most the number of images (${images})`;
+    throw expected("batch", wanted, found, "use a smaller batch or more images");
+  }
   const { from, advice } = originOf(manifest, batch);
   if (batch % unit !== 0) throw expected(where, `a multiple of ${unit}${from}`, found, advice);
   if (batch === 0) throw expected(where, `${times * unit} or more${from}`, found, banked ? OUTSIDE : advice);
@@ -37,7 +45,7 @@ export function batchOf(manifest: Manifest, images: number, { batch: given, micr
 const OUTSIDE = "its negatives are images outside of the batch";
 
 /** Where the multiple comes from, and what does without it. */
-function originOf({ batchMultiple: unit, multipleOf, pieces }: Manifest, batch: number) {
+function originOf({ batchMultiple: unit, multipleOf, pieces }: Omit<Manifest, "files">, batch: number) {
   const origins = [
     ...(multipleOf === undefined ? [] : [`the setting ${multipleOf}`]),
     ...(pieces === 1 ? [] : [`the graph's ${pieces} pieces`]),

@@ -1,18 +1,19 @@
 /** What a run is told, and the folder of a new one. */
 import { resolve } from "node:path";
 import { type ArtifactSpec, piecesFor } from "../artifact/compile.ts";
-import { type Artifact, readArtifact } from "../artifact/files.ts";
+import { type Artifact, beginArtifact, readArtifact } from "../artifact/files.ts";
 import { typicalSide } from "../data/sizes.ts";
-import { findImages, findLabelledImages, fingerprint, type Sources } from "../data/sources.ts";
+import { findImages, fingerprint, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { memoryBytes } from "../machine.ts";
 import type { Provider } from "../runtime/session.ts";
 import type { JsonObject } from "../spec.ts";
 import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
-import { copyArtifact, provideArtifact } from "./artifacts.ts";
+import { artifactFor, loaded } from "./artifacts.ts";
 import { batchOf, usualBatch } from "./batch.ts";
 import { flagOf, refuseOtherThan } from "./compare.ts";
 import { type FirstWeights, firstWeights } from "./init.ts";
+import { imagesForKnn } from "./knn-during-training.ts";
 import { recipeNamed } from "./recipes.ts";
 
 export interface TrainOptions {
@@ -106,7 +107,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     throw expected("--knn-every", "--knn DIR with it", "none");
   await checkNoRun(out);
   const sources = await findImages(data, { limit, seed, range });
-  if (told.knnData !== undefined) await findLabelledImages(told.knnData);
+  if (told.knnData !== undefined) await imagesForKnn(told.knnData, { seed, range });
   const { size, chosen } =
     told.imageSize === undefined && graph === undefined
       ? await sizeFor(sources)
@@ -123,24 +124,24 @@ export async function create(given: TrainOptions): Promise<Opened> {
           graph,
           "leave out one of the two",
         );
-      return copyArtifact(given, out);
+      return loaded(given);
     }
     const spec = specOf(options);
     const inParts = options.microBatch !== undefined;
     // A GPU gains nothing from pieces, which are for a processor's cache; parts of a batch are small already.
     const whole = inParts || (options.provider ?? "cpu") !== "cpu";
     const usual = options.batch ?? Math.min(usualBatch(spec.imageSize), sources.files.length);
-    return provideArtifact({ ...spec, pieces: whole ? 1 : piecesFor(spec, usual) }, out, { inParts });
+    return artifactFor({ ...spec, pieces: whole ? 1 : piecesFor(spec, usual) }, { inParts });
   };
-  const { artifact, written } = await provide();
-  const first = options.init === undefined ? undefined : await firstWeights(options.init, artifact.manifest);
-  const { imageSize } = artifact.manifest.encoder;
-  const batch = batchOf(artifact.manifest, sources.files.length, options);
+  const { manifest, graphs } = await provide();
+  const first = options.init === undefined ? undefined : await firstWeights(options.init, manifest);
+  const { imageSize } = manifest.encoder;
+  const batch = batchOf(manifest, sources.files.length, options);
   const stepsPerEpoch = Math.floor(sources.files.length / batch);
   const config: RunConfig = {
     format: 1,
     recipe: given.recipe ?? null,
-    artifact: artifact.manifest.name,
+    artifact: manifest.name,
     data: resolve(data),
     limit: limit ?? null,
     images: sources.files.length,
@@ -164,6 +165,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     init: first?.origin ?? null,
     ...(range && { range: [...range] as [number, number] }),
   };
+  const { artifact, written } = await beginArtifact(out, manifest, graphs); // last: what is refused leaves nothing behind
   return { config, artifact, sources, first, written, chosen: [...chosen, ...(first?.report ?? [])] };
 }
 

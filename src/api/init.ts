@@ -30,7 +30,10 @@ const ENCODER = "encoder.";
  * @param path a run's folder (its latest checkpoint), an encoder.onnx, or a .safetensors file
  * @throws UserError if there are no weights, or none that the encoder of `manifest` has.
  */
-export async function firstWeights(path: string, manifest: Manifest): Promise<FirstWeights> {
+export async function firstWeights(
+  path: string,
+  manifest: Pick<Manifest, "state" | "encoder">,
+): Promise<FirstWeights> {
   const file = await fileAt(path);
   const found = await tensorsOf(file);
   const wanted = manifest.state.filter(isWeight);

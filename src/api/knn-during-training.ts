@@ -1,7 +1,7 @@
 /** kNN while training: of every fifth image of a labelled folder among the others, with the weights of the moment. */
 import { openDecoder } from "../data/decoder.ts";
 import { openImages } from "../data/images.ts";
-import type { Sources } from "../data/sources.ts";
+import { findLabelledImages, type SourceOptions, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { cores } from "../machine.ts";
 import { takeRows } from "../probe/features.ts";
@@ -28,7 +28,18 @@ export interface KnnDuringTraining {
   close(): Promise<void>;
 }
 
-/** @param sources labelled. @throws UserError if the images that vote are of one class */
+const votes = (i: number) => i % 5 !== 0;
+
+/** The labelled images of a folder. @throws UserError if those that vote are of one class */
+export async function imagesForKnn(data: string, options: SourceOptions): Promise<Sources> {
+  const sources = await findLabelledImages(data, options);
+  const classes = new Set(sources.labels.filter((_, i) => votes(i)));
+  if (classes.size < 2)
+    throw expected(data, "several images of two classes or more", `${sources.files.length} in all`);
+  return sources;
+}
+
+/** @param sources of `imagesForKnn` */
 export function openKnn(
   sources: Sources,
   manifest: Manifest,
@@ -36,10 +47,6 @@ export function openKnn(
   { threads, cacheBytes, warn, progress, signal }: KnnSurroundings,
 ): KnnDuringTraining {
   const { side, features: d } = manifest.encoder;
-  const votes = (i: number) => i % 5 !== 0;
-  const classes = new Set(sources.labels.filter((_, i) => votes(i)));
-  if (classes.size < 2)
-    throw expected(sources.root, "several images of two classes or more", `${sources.files.length} in all`);
   const decoder = openDecoder(sources, { warn });
   const images = openImages(sources, {
     decode: (file) => decoder.square(file, side),

@@ -1,7 +1,6 @@
 /** Trains an encoder: from a folder of images to a run folder with encoder.onnx. */
 import { resolve } from "node:path";
 import { type Loader, openLoader } from "../data/loader.ts";
-import { findLabelledImages } from "../data/sources.ts";
 import { UserError } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
 import { type Lock, lockFolder } from "../files/lock.ts";
@@ -23,7 +22,7 @@ import { runSchedules } from "../train/schedules.ts";
 import { create, type TrainOptions } from "./create.ts";
 import { exportEncoder } from "./export.ts";
 import { extended } from "./extend.ts";
-import { type KnnDuringTraining, openKnn } from "./knn-during-training.ts";
+import { imagesForKnn, type KnnDuringTraining, openKnn } from "./knn-during-training.ts";
 import { reopen } from "./resume.ts";
 import { afterDivergence, standing } from "./standing.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
@@ -94,7 +93,7 @@ async function trainAlone(
     const { seed } = config;
     const cacheBytes = config.cacheMb * 2 ** 20;
     // Images of kNN are asked for as often as those to train on, once an epoch, so they get their share.
-    const labelled = config.knn && (await findLabelledImages(config.knn.data, { seed, range: config.range }));
+    const labelled = config.knn && (await imagesForKnn(config.knn.data, { seed, range: config.range }));
     const knnImages = labelled?.files.length ?? 0;
     const knnCache = (cacheBytes * knnImages) / (knnImages + images);
     loader = openLoader(sources, {

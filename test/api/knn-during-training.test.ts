@@ -1,8 +1,7 @@
 import { join } from "node:path";
 import { expect } from "chai";
-import { openKnn } from "../../src/api/knn-during-training.ts";
+import { imagesForKnn, openKnn } from "../../src/api/knn-during-training.ts";
 import { compile } from "../../src/artifact/compile.ts";
-import { findLabelledImages } from "../../src/data/sources.ts";
 import type { Trainer } from "../../src/runtime/trainer.ts";
 import type { Manifest } from "../../src/spec.ts";
 import { temporaryFolder } from "../data/folder.ts";
@@ -32,7 +31,7 @@ describe("api/knn-during-training", () => {
         });
       },
     } as unknown as Trainer;
-    const knn = openKnn(await findLabelledImages(at("labelled")), manifest, trainer, {
+    const knn = openKnn(await imagesForKnn(at("labelled"), {}), manifest, trainer, {
       threads: 1,
       cacheBytes: 0,
       warn: (line) => void warnings.push(line),

@@ -1,4 +1,4 @@
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough, Writable } from "node:stream";
@@ -135,6 +135,7 @@ describe("api/train", () => {
     expect(await failure(train({ ...begun, out, knnData: few }))).to.match(
       /few: expected several images of two classes/,
     );
+    expect(existsSync(out), "what is refused leaves nothing behind").to.equal(false);
     expect(await train({ ...begun, out })).to.include({ steps: 3 });
   });
 

@@ -102,7 +102,7 @@ describe("cli: what cannot be done is refused in one line", function () {
     ],
     "a batch larger than the folder": [
       () => train({ batch: "100" }),
-      /expected at most the number of images \(6 in/,
+      /expected at most the number of images \(6\)/,
     ],
     "a batch that leaves nothing to contrast": [
       () => train({ batch: "1" }),
