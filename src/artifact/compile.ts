@@ -85,7 +85,7 @@ const MOST_PIECES = { views: 32, encoder: 8 };
 /** The fewest images in a chunk of the encoder, given the values of one image: products of fewer are slower. */
 const leastImages = (widest: number): number => (widest > PIECE ? 2 : 4);
 
-/** The pieces for a step of `batch` images, a power of two: few enough to divide it, many enough to stay in the cache. */
+/** The chunks for a step of `batch` images, a power of two: few enough to divide it, many enough to stay in the cache. */
 export function piecesFor(spec: ArtifactSpec, batch: number): number {
   const resolved = resolveSpec(spec);
   const unit = multipleOf(methodNamed(spec.method), resolved.method.config);
@@ -103,7 +103,7 @@ export function piecesFor(spec: ArtifactSpec, batch: number): number {
 const multipleOf = ({ batchMultiple: key }: Method<unknown>, config: JsonObject): number =>
   key === undefined ? 1 : (config[key] as number);
 
-/** Of those, the encoder's, which puts some together again where views are larger than what it makes of one. */
+/** The encoder's chunks: fewer than those of the views, where views are larger than the encoder's feature maps. */
 function encoderPieces(spec: ArtifactSpec): number {
   const { pieces = 1 } = spec;
   if (pieces === 1) return 1;

@@ -56,8 +56,8 @@ export async function decodeSource(
       image.resize(shorterSide, shorterSide, { fit: "outside", withoutEnlargement: true, kernel: "linear" }),
     reading,
   );
-  // How long the image is shows only now. Asking for its size first would cost every image a second trip through
-  // JavaScript, which stands still during a training step; such images are few.
+  // The length of the longer side is known only now. To ask for the size first would be another round trip through
+  // JavaScript for every image, for the few that are so long.
   const excess = Math.max(source.width, source.height) / (2 * shorterSide);
   return excess > 1 ? shrunk(source, excess) : source;
 }

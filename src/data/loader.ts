@@ -55,8 +55,8 @@ export interface Loader {
  */
 export function openLoader(sources: Sources, options: LoaderOptions): Loader {
   const { batch, seed, shorterSide, cacheBytes, ahead = 2, startStep = 0, steps = Infinity, warn } = options;
-  // A step's run() blocks JavaScript: decodes that libuv has go on meanwhile, but none can be started. So a whole
-  // batch is handed over at once, to wait in libuv's queue rather than in ours.
+  // Where the runtime cannot be called beside JavaScript (see runtime/c-api.ts), a step blocks it: decodes that libuv
+  // holds go on meanwhile, but none can be started. So a whole batch is handed over at once, to wait in libuv's queue.
   const { concurrency = Math.max(batch, Math.min(batch * ahead, 256)) } = options;
   const count = sources.files.length;
   wholeNumbers(1, { batch, shorterSide, concurrency });
