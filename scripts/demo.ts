@@ -20,9 +20,10 @@ const settings = {
   encoder: "resnet20",
   imageSize: 24,
   batch: 64, // many small steps, for there are few images
-  lr: 0.06,
+  lr: 0.08,
+  warmupEpochs: 2,
   // An emoji is one thing in the middle: large crops. The queue is shorter than an epoch: few keys of the same image.
-  config: { symmetric: true, queue: 1024, splits: 1, temperature: 0.2, cropScale: 0.25 },
+  config: { symmetric: true, queue: 512, splits: 1, temperature: 0.15, cropScale: 0.25 },
   data: data.train,
   seed: 0,
 } as const;

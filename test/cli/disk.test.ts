@@ -8,8 +8,7 @@ import { temporaryFolder } from "../data/folder.ts";
 import { pictures, tinyArtifact } from "../support/pictures.ts";
 import { json, metricsOf, refusal, run } from "../support/program.ts";
 
-describe("cli: a disk", function () {
-  this.timeout(60_000);
+describe("cli: a disk", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   const disk = () => at("disk");

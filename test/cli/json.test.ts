@@ -25,8 +25,7 @@ function parseNpy(bytes: Buffer) {
   return { shape: [Number(n), Number(d)], data };
 }
 
-describe("cli: --json", function () {
-  this.timeout(60_000);
+describe("cli: --json", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   const probe = (kind: string) => [

@@ -18,8 +18,7 @@ async function outcome(out: string) {
   return { checkpoints, last, encoder, metrics };
 }
 
-describe("cli: a run that is cut off", function () {
-  this.timeout(120_000);
+describe("cli: a run that is cut off", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   const begin = (data: string, out: string, graph = "graph") => [

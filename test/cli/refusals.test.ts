@@ -6,8 +6,7 @@ import { temporaryFolder } from "../data/folder.ts";
 import { labelled, picture, pictures, tinyArtifact } from "../support/pictures.ts";
 import { type Ended, errorsIn, refusal, run } from "../support/program.ts";
 
-describe("cli: what cannot be done is refused in one line", function () {
-  this.timeout(120_000);
+describe("cli: what cannot be done is refused in one line", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   const train = (given: Record<string, string>) => {

@@ -6,8 +6,7 @@ import { temporaryFolder } from "../data/folder.ts";
 import { pictures, tinyArtifact } from "../support/pictures.ts";
 import { json, metricsOf, refusal, run } from "../support/program.ts";
 
-describe("cli: --resume", function () {
-  this.timeout(60_000);
+describe("cli: --resume", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   const resume = (out: string, ...more: string[]) => ["train", "--resume", "--out", at(out), ...more];

@@ -6,8 +6,7 @@ import { temporaryFolder } from "../data/folder.ts";
 import { pictures, tinyArtifact } from "../support/pictures.ts";
 import { json } from "../support/program.ts";
 
-describe("cli: the same bytes", function () {
-  this.timeout(60_000);
+describe("cli: the same bytes", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   const trained = async (home: string, ...more: string[]) => {

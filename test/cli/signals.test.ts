@@ -7,8 +7,7 @@ import { MAIN } from "../support/built.ts";
 import { pictures, tinyArtifact } from "../support/pictures.ts";
 import { metricsOf, reaches, start } from "../support/program.ts";
 
-describe("cli: signals", function () {
-  this.timeout(60_000);
+describe("cli: signals", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   /** Runs for hours unless it is stopped, and saves nothing unless it is told to. */

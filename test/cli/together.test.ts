@@ -9,8 +9,7 @@ import { temporaryFolder } from "../data/folder.ts";
 import { pictures, tinyArtifact } from "../support/pictures.ts";
 import { metricsOf, reaches, refusal, run, start } from "../support/program.ts";
 
-describe("cli: two at a time in a run's folder", function () {
-  this.timeout(60_000);
+describe("cli: two at a time in a run's folder", () => {
   const folder = temporaryFolder();
   const out = (name: string) => join(folder.path, name);
   let args: (name: string, steps: number) => string[];

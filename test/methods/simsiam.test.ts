@@ -154,7 +154,7 @@ describe("SimSiam", () => {
     expect(diagnosis(stopped)).to.equal(undefined);
     const least = Math.min(...stopped.map((sign) => sign.effectiveRank));
     expect(least).to.be.above(3);
-  }).timeout(20_000);
+  });
 
   it("encodes each view by itself, with batch statistics of its own", () => {
     const { scope, seen } = scopeOver(vectorViews());
