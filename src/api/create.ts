@@ -6,7 +6,7 @@ import { typicalSide } from "../data/sizes.ts";
 import { findImages, fingerprint, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { memoryBytes } from "../machine.ts";
-import type { Provider } from "../runtime/session.ts";
+import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
 import type { JsonObject } from "../spec.ts";
 import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
 import { artifactFor, loaded } from "./artifacts.ts";
@@ -58,8 +58,12 @@ export interface TrainOptions {
   readonly checkpointEvery?: number | undefined;
   /** Memory for decoded images, MB. @default 2048, or a quarter of all memory if that is less */
   readonly cacheMb?: number | undefined;
-  /** @default "cpu" */
-  readonly provider?: Provider | undefined;
+  /** "auto" takes the first of cuda, webgpu and cpu that works. @default "cpu" */
+  readonly provider?: ProviderChoice | undefined;
+  /** Which of several GPUs, of the CUDA provider. @default 0 */
+  readonly device?: number | undefined;
+  /** A folder to look for CUDA's libraries in first. @default ORT_PRETRAIN_CUDA_LIBRARIES of the environment */
+  readonly cudaLibraries?: string | undefined;
   /** @default one for each core */
   readonly threads?: number | undefined;
   /** Labelled folder for kNN while training. */
@@ -72,7 +76,7 @@ export interface TrainOptions {
   readonly guard?: boolean | undefined;
   /** First weights: another run's folder (its latest checkpoint), an encoder.onnx or timm's .safetensors. @default drawn */
   readonly init?: string | undefined;
-  /** Goes on with the run in `out`; only data, provider, threads, cacheMb and guard may differ from what it began with. */
+  /** Goes on with the run in `out`; only data, provider, device, threads, cacheMb and guard may differ from what it began with. */
   readonly resume?: boolean | undefined;
   /** With `resume`: trains so many steps longer than the run began with; schedules are planned over the whole. */
   readonly extendSteps?: number | undefined;
@@ -112,7 +116,8 @@ export async function create(given: TrainOptions): Promise<Opened> {
     told.imageSize === undefined && graph === undefined
       ? await sizeFor(sources)
       : { size: told.imageSize, chosen: [] };
-  const options = { ...told, imageSize: size };
+  const { provider, chosen: why } = await providerFor(told);
+  const options = { ...told, imageSize: size, provider };
   const provide = async () => {
     if (graph !== undefined) {
       const given = await readArtifact(graph);
@@ -129,7 +134,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     const spec = specOf(options);
     const inParts = options.microBatch !== undefined;
     // A GPU gains nothing from pieces, which are for a processor's cache; parts of a batch are small already.
-    const whole = inParts || (options.provider ?? "cpu") !== "cpu";
+    const whole = inParts || provider !== "cpu";
     const usual = options.batch ?? Math.min(usualBatch(spec.imageSize), sources.files.length);
     return artifactFor({ ...spec, pieces: whole ? 1 : piecesFor(spec, usual) }, { inParts });
   };
@@ -157,7 +162,8 @@ export async function create(given: TrainOptions): Promise<Opened> {
     shorterSide: imageSize <= 64 ? 2 * imageSize : Math.round((imageSize * 8) / 7),
     checkpointEvery: options.checkpointEvery ?? Math.max(1, stepsPerEpoch),
     cacheMb: options.cacheMb ?? Math.min(2048, Math.floor(memoryBytes() / 2 ** 22)),
-    provider: options.provider ?? "cpu",
+    provider,
+    ...deviceOf(options),
     threads: options.threads ?? null,
     guard: options.guard ?? true,
     knn:
@@ -166,8 +172,17 @@ export async function create(given: TrainOptions): Promise<Opened> {
     ...(range && { range: [...range] as [number, number] }),
   };
   const { artifact, written } = await beginArtifact(out, manifest, graphs); // last: what is refused leaves nothing behind
-  return { config, artifact, sources, first, written, chosen: [...chosen, ...(first?.report ?? [])] };
+  return { config, artifact, sources, first, written, chosen: [...chosen, ...why, ...(first?.report ?? [])] };
 }
+
+/** As config.json holds it. */
+export const deviceOf = ({
+  device,
+  cudaLibraries,
+}: TrainOptions): Pick<RunConfig, "device" | "cudaLibraries"> => ({
+  ...(device !== undefined && { device }),
+  ...(cudaLibraries !== undefined && { cudaLibraries: resolve(cudaLibraries) }),
+});
 
 /** Sizes of views to choose from, pixels: those that benchmarks are made with. */
 const IMAGE_SIZES = [32, 64, 96, 128, 224] as const;

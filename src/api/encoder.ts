@@ -13,10 +13,16 @@ import { checkWritable, readWhole, writeFileAtomic } from "../files/atomic.ts";
 import { cores } from "../machine.ts";
 import type { Features } from "../probe/features.ts";
 import { free } from "../runtime/free.ts";
+import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
 import { openSession, type Session, type SessionOptions } from "../runtime/session.ts";
 import { openProgress } from "../train/progress.ts";
 import { featuresOf } from "./features.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
+
+export interface EncoderOptions extends Omit<SessionOptions, "provider"> {
+  /** "auto" takes the first of cuda, webgpu and cpu that works. @default "cpu" */
+  readonly provider?: ProviderChoice | undefined;
+}
 
 export interface OpenedEncoder {
   readonly path: string;
@@ -48,15 +54,22 @@ export interface Embedded {
 const MAX_ENCODER = 2 ** 30;
 
 /** Opens encoder.onnx, or that of a run folder. @throws UserError if there is none or it is damaged. */
-export async function openEncoder(path: string, options: SessionOptions = {}): Promise<OpenedEncoder> {
+export async function openEncoder(
+  path: string,
+  given: EncoderOptions = {},
+  { output = QUIET }: Pick<Surroundings, "output"> = {},
+): Promise<OpenedEncoder> {
   const file = existsSync(path) && statSync(path).isDirectory() ? join(path, "encoder.onnx") : path;
   if (!existsSync(file)) throw expected(file, "an encoder.onnx", "no such file", "train or export one first");
   const bytes = await readWhole(file, MAX_ENCODER, "an encoder");
   const metadata = readEncoderMetadata(bytes, file);
+  const { provider, chosen } = await providerFor(given);
+  for (const line of chosen) openProgress(output).end(line);
+  const options: SessionOptions = { ...given, provider };
   const few = await openSession(bytes, file, options);
   let many: Promise<Session> | undefined;
   const openMany = async () => {
-    const graph = (options.provider ?? "cpu") === "cpu" ? forMany(bytes) : undefined;
+    const graph = provider === "cpu" ? forMany(bytes) : undefined;
     if (!graph) return few;
     // Not folded: kernels in the Winograd domain would take four times the memory of the encoder; computing them
     // takes a twentieth of a run.

@@ -8,14 +8,13 @@ import { parseJson } from "../files/safetensors.ts";
 import { checkClasses } from "../probe/features.ts";
 import { knn } from "../probe/knn.ts";
 import { linearProbe } from "../probe/linear.ts";
-import type { SessionOptions } from "../runtime/session.ts";
-import { openEncoder } from "./encoder.ts";
+import { type EncoderOptions, openEncoder } from "./encoder.ts";
 import type { Surroundings } from "./surroundings.ts";
 
 export const PROBE_KINDS = ["knn", "linear"] as const;
 export type ProbeKind = (typeof PROBE_KINDS)[number];
 
-export interface ProbeOptions extends SessionOptions {
+export interface ProbeOptions extends EncoderOptions {
   /** encoder.onnx or a run's folder. */
   readonly encoder: string;
   readonly kind: ProbeKind;
@@ -59,12 +58,13 @@ export function probeKindNamed(name: string): ProbeKind {
 
 /** @throws UserError on folders that are not labelled, a damaged encoder, classes that differ. */
 export async function probe(options: ProbeOptions, surroundings: Surroundings = {}): Promise<ProbeResult> {
-  const { kind, limit, seed = 0, range, threads, provider } = options;
+  const { kind, limit, seed = 0, range, threads, provider, device, cudaLibraries } = options;
   const sample = { limit, seed, range };
   const train = await findLabelledImages(options.train, sample);
   const test = await findLabelledImages(options.test, sample);
   checkClasses(`${kind} probe`, train, test); // which the probe itself would do once all are embedded
-  const encoder = await openEncoder(options.encoder, { threads, provider });
+  const where = { threads, provider, device, cudaLibraries };
+  const encoder = await openEncoder(options.encoder, where, surroundings);
   try {
     const [trainFeatures, testFeatures] = [
       (await encoder.embed(train, surroundings)).features,

@@ -4,21 +4,28 @@ import { isDeepStrictEqual } from "node:util";
 import { readArtifact } from "../artifact/files.ts";
 import { findImages, findLabelledImages, fingerprint } from "../data/sources.ts";
 import { expected } from "../errors.ts";
+import { providerFor } from "../runtime/providers.ts";
 import type { Manifest } from "../spec.ts";
 import { type RunConfig, readConfig } from "../train/run-folder.ts";
 import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
-import type { Opened, TrainOptions } from "./create.ts";
+import { deviceOf, type Opened, type TrainOptions } from "./create.ts";
 
 /** The run in `out`, as it was left. @throws UserError if an option would change what it computes. */
 export async function reopen(options: TrainOptions): Promise<Opened> {
   const stored = await readConfig(options.out);
   const artifact = await readArtifact(options.out);
   await refuseChanges(options, stored, artifact.manifest);
+  const { provider, chosen } = await providerFor({
+    provider: options.provider ?? stored.provider,
+    device: options.device,
+    cudaLibraries: options.cudaLibraries ?? stored.cudaLibraries,
+  });
   const config: RunConfig = {
     ...stored,
     data: options.data === undefined ? stored.data : resolve(options.data),
     cacheMb: options.cacheMb ?? stored.cacheMb,
-    provider: options.provider ?? stored.provider,
+    provider,
+    ...deviceOf(options),
     threads: options.threads ?? stored.threads,
     guard: options.guard ?? stored.guard,
   };
@@ -31,7 +38,7 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     throw expected(config.data, "the images that the run began with", "others", "their names have changed");
   }
   if (config.knn) await findLabelledImages(config.knn.data);
-  return { config, artifact, sources, written: Promise.resolve(), chosen: [] };
+  return { config, artifact, sources, written: Promise.resolve(), chosen };
 }
 
 interface Begun {
@@ -63,6 +70,8 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   extendEpochs: "free",
   data: "free",
   provider: "free",
+  device: "free",
+  cudaLibraries: "free",
   threads: "free",
   cacheMb: "free",
   guard: "free",

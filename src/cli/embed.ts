@@ -1,16 +1,25 @@
 import { resolve } from "node:path";
 import { Command } from "commander";
-import { checkEmbeddingFile, openEncoder, writeEmbedding } from "../api/encoder.ts";
+import { checkEmbeddingFile, type EncoderOptions, openEncoder, writeEmbedding } from "../api/encoder.ts";
 import { findImages } from "../data/sources.ts";
 import { UserError } from "../errors.ts";
-import { outputOf, positiveInteger, RANGE, report, threadCount, valueRange } from "./options.ts";
+import {
+  CUDA_LIBRARIES,
+  DEVICE,
+  outputOf,
+  PROVIDER,
+  positiveInteger,
+  RANGE,
+  report,
+  threadCount,
+  valueRange,
+} from "./options.ts";
 
-interface Flags {
+interface Flags extends Pick<EncoderOptions, "provider" | "device" | "cudaLibraries" | "threads"> {
   readonly data: string;
   readonly out: string;
   readonly limit?: number;
   readonly range?: readonly [number, number];
-  readonly threads?: number;
   readonly json?: boolean;
 }
 
@@ -22,13 +31,16 @@ export const embedCommand = () =>
     .requiredOption("--out <file>", "a .npy file; the list of paths goes beside it")
     .option("--limit <n>", "a fixed sample of this many images", positiveInteger)
     .option("--range <low,high>", `${RANGE} (default: the encoder's)`, valueRange)
+    .addOption(PROVIDER)
+    .addOption(DEVICE)
+    .addOption(CUDA_LIBRARIES)
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--json", "end with one JSON object on standard output")
-    .action(async (path: string, { data, out, limit, range, threads, json }: Flags) => {
+    .action(async (path: string, { data, out, limit, range, json, ...where }: Flags) => {
       if (!out.endsWith(".npy"))
         throw new UserError(`--out: expected a file that ends in .npy, found ${out}`);
       const sources = await findImages(data, { limit, range });
-      const encoder = await openEncoder(path, { threads });
+      const encoder = await openEncoder(path, where, { output: outputOf() });
       await checkEmbeddingFile(out, sources.files.length, encoder.metadata.features);
       const embedded = await encoder.embed(sources, { output: outputOf() });
       const index = await writeEmbedding(out, embedded, encoder.metadata);

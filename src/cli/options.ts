@@ -1,6 +1,7 @@
 /** Reads option values, with one line for each that does not fit. */
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import { UserError } from "../errors.ts";
+import { PROVIDER_CHOICES, providerNamed } from "../runtime/providers.ts";
 import type { Json, JsonObject } from "../spec.ts";
 import type { Output } from "../train/progress.ts";
 
@@ -37,6 +38,19 @@ export function valueRange(text: string): readonly [number, number] {
 
 /** What `--range` does, where it is an option. */
 export const RANGE = "values of black and white in files that are not of 8 bits";
+
+/** Where a command runs. */
+export const PROVIDER = new Option(
+  "--provider <name>",
+  `${PROVIDER_CHOICES.join(", ")} (default: cpu)`,
+).argParser(providerNamed);
+export const DEVICE = new Option("--device <n>", "which GPU, with --provider cuda (default: 0)").argParser(
+  wholeNumber,
+);
+export const CUDA_LIBRARIES = new Option(
+  "--cuda-libraries <dir>",
+  "where CUDA's libraries are looked for first (default: $ORT_PRETRAIN_CUDA_LIBRARIES)",
+);
 
 /** Collects `--set key=value`; values are JSON where they parse as such, else text. */
 export function setting(text: string, before: JsonObject = {}): JsonObject {

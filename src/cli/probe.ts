@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import type { EncoderOptions } from "../api/encoder.ts";
 import {
   checkBaseline,
   type ProbeResult,
@@ -10,9 +11,12 @@ import {
 import { expected, UserError } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
 import {
+  CUDA_LIBRARIES,
+  DEVICE,
   integer,
   nonNegative,
   outputOf,
+  PROVIDER,
   positive,
   positiveInteger,
   RANGE,
@@ -21,7 +25,7 @@ import {
   valueRange,
 } from "./options.ts";
 
-interface Flags {
+interface Flags extends Pick<EncoderOptions, "provider" | "device" | "cudaLibraries" | "threads"> {
   readonly kind: string;
   readonly train: string;
   readonly test: string;
@@ -30,7 +34,6 @@ interface Flags {
   readonly temperature?: number;
   readonly seed?: number;
   readonly range?: readonly [number, number];
-  readonly threads?: number;
   readonly baseline?: string;
   readonly tolerance: number;
   readonly writeBaseline?: string;
@@ -49,6 +52,9 @@ export const probeCommand = () =>
     .option("--temperature <t>", "of kNN's votes (default: 0.1)", positive)
     .option("--seed <n>", "(default: 0)", integer)
     .option("--range <low,high>", `${RANGE} (default: the encoder's)`, valueRange)
+    .addOption(PROVIDER)
+    .addOption(DEVICE)
+    .addOption(CUDA_LIBRARIES)
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--baseline <file>", "end with 1 if top-1 fell below this file's")
     .option("--tolerance <points>", "by more than this", nonNegative, 0)

@@ -1,12 +1,14 @@
 import { Command } from "commander";
 import type { TrainOptions } from "../api/create.ts";
 import { train } from "../api/train.ts";
-import { PROVIDERS, providerNamed } from "../runtime/session.ts";
 import { duration } from "../train/progress.ts";
 import {
+  CUDA_LIBRARIES,
+  DEVICE,
   integer,
   nonNegative,
   outputOf,
+  PROVIDER,
   positive,
   positiveInteger,
   RANGE,
@@ -55,7 +57,9 @@ export const trainCommand = () =>
     .option("--range <low,high>", `${RANGE} (default: 0,65535 for 16 bits)`, valueRange)
     .option("--checkpoint-every <n>", "steps between two checkpoints (default: an epoch)", positiveInteger)
     .option("--cache-mb <n>", "memory for decoded images (default: 2048, or a quarter of all)", nonNegative)
-    .option("--provider <name>", `${PROVIDERS.join(", ")} (default: cpu)`, providerNamed)
+    .addOption(PROVIDER)
+    .addOption(DEVICE)
+    .addOption(CUDA_LIBRARIES)
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--knn <dir>", "labelled folder for kNN while training")
     .option("--knn-every <n>", "epochs between two kNN (default: 1)", positiveInteger)

@@ -49,6 +49,9 @@ export const runConfigSchema = z.strictObject({
   checkpointEvery: count,
   cacheMb: z.number().min(0),
   provider: z.enum(["cpu", "webgpu", "cuda"]),
+  /** Which GPU, and the folder of CUDA's libraries, if they were given. */
+  device: z.number().int().min(0).optional(),
+  cudaLibraries: z.string().max(4096).optional(),
   threads: count.nullable(),
   /** Whether a collapsed representation stops the run; true where it is left out. */
   guard: z.boolean().optional(),

@@ -167,7 +167,7 @@ describe("cli: --json", () => {
     const { versions, machine, providers } = (await json(["doctor"])) as Record<string, object[]>;
     expect(versions).to.have.all.keys("ort-pretrain", "node", "onnxruntime", "sharp", "libvips");
     expect(machine).to.include.keys("platform", "threads", "memoryGb");
-    expect(providers).to.deep.include({ provider: "cpu", works: true, detail: "works" });
+    expect(providers).to.deep.include({ provider: "cpu", works: true, detail: "works", faults: [] });
     expect(providers).to.have.length(3);
   });
 

@@ -7,7 +7,7 @@ import { UserError } from "../../src/errors.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input, scalar } from "../../src/graph/tensor.ts";
 import { add, mul } from "../../src/ops/elementwise.ts";
-import { openSession, providerNamed } from "../../src/runtime/session.ts";
+import { openSession } from "../../src/runtime/session.ts";
 import { failure } from "../data/folder.ts";
 
 const x = input("x", "float32", ["n"]);
@@ -50,13 +50,5 @@ describe("runtime/session", () => {
     const opened = openSession(graph.subarray(0, graph.length - 9), "some/step.onnx");
     expect(await opened.catch((error: unknown) => error)).to.be.instanceOf(UserError);
     expect(await failure(opened)).to.match(/^some\/step\.onnx: expected a graph that runs on cpu, found: /);
-  });
-
-  it("knows providers by name", () => {
-    expect(providerNamed("webgpu")).to.equal("webgpu");
-    expect(() => providerNamed("webgl")).to.throw(
-      UserError,
-      /"webgl": did you mean "webgpu"\? \(known: cpu, webgpu, cuda\)/,
-    );
   });
 });
