@@ -5,6 +5,7 @@ import * as ort from "onnxruntime-node";
 import { expected, messageOf, unknownName } from "../errors.ts";
 import { encodeModel, IR_VERSION, nodeProto, OPSET, opsetOf, valueInfo } from "../graph/model.ts";
 import { type Host, thisHost } from "./cuda/host.ts";
+import { loadingFault } from "./cuda/libraries.ts";
 import { type Fault, faultsOf, hasDevice } from "./faults.ts";
 import { openSession, PROVIDERS, type Provider, type SessionOptions } from "./session.ts";
 
@@ -32,12 +33,11 @@ type On = Pick<SessionOptions, "device" | "cudaLibraries">;
 
 /** Runs a graph of one node: the only sure sign that a provider works here. */
 export async function checkProvider(provider: Provider, on: On = {}, host = thisHost()): Promise<Check> {
-  const failed = (detail: string) => ({
-    provider,
-    works: false,
-    detail,
-    faults: faultsOf(provider, host, on.cudaLibraries),
-  });
+  const failed = (detail: string) => {
+    const faults = faultsOf(provider, host, on.cudaLibraries);
+    const why = provider === "cuda" && faults.length === 0 ? loadingFault(host) : undefined;
+    return { provider, works: false, detail: why ? `${detail}: ${why}` : detail, faults };
+  };
   try {
     const session = await openSession(oneNode(), "a test graph", { ...on, provider });
     const { y } = await session.run({ x: new ort.Tensor("float32", Float32Array.of(1), [1]) });

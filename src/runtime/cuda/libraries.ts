@@ -71,11 +71,28 @@ export function loadCudaLibraries(given?: string, host = thisHost()): void {
   const apart = findCuda(host, given).libraries.filter(({ path, linked }) => !linked && !loaded.has(path));
   for (const { path } of apart) {
     try {
-      const koffi: typeof import("koffi")["default"] = createRequire(import.meta.url)("koffi");
-      loaded.set(path, koffi.load(path, { global: true }));
+      load(path);
     } catch (error) {
       const advice = "have its folder in LD_LIBRARY_PATH, or give another with --cuda-libraries";
       throw new UserError(`${path}: expected a library that loads, found: ${messageOf(error)}; ${advice}`);
     }
   }
+}
+
+function load(path: string): void {
+  const koffi: typeof import("koffi")["default"] = createRequire(import.meta.url)("koffi");
+  loaded.set(path, koffi.load(path, { global: true }));
+}
+
+/** Why the provider's own libraries do not load, in the dynamic linker's words: the runtime's error holds none. */
+export function loadingFault({ runtime }: Host): string | undefined {
+  // The second first: the first needs it.
+  for (const name of PROVIDER_LIBRARIES.toReversed()) {
+    try {
+      load(join(runtime, name));
+    } catch (error) {
+      return `${name}: ${messageOf(error).replace(/^Failed to load shared library: /, "")}`;
+    }
+  }
+  return undefined;
 }

@@ -6,7 +6,7 @@ import { expect } from "chai";
 import { UserError } from "../../../src/errors.ts";
 import { neededBy } from "../../../src/runtime/cuda/elf.ts";
 import { finder, OWN_FOLDER, thisHost } from "../../../src/runtime/cuda/host.ts";
-import { findCuda, loadCudaLibraries } from "../../../src/runtime/cuda/libraries.ts";
+import { findCuda, loadCudaLibraries, loadingFault } from "../../../src/runtime/cuda/libraries.ts";
 import { temporaryFolder } from "../../data/folder.ts";
 import { hostOf } from "./host.ts";
 
@@ -77,6 +77,11 @@ describe("runtime/cuda: libraries", () => {
     expect(() => koffi.load(provider)).to.throw(/libcutest_b/);
     loadCudaLibraries(at("one"), host);
     expect(koffi.load(provider).func("int provider()")()).to.equal(7);
+
+    const shared = at("runtime/libonnxruntime_providers_shared.so");
+    expect(loadingFault(host)).to.match(/providers_shared\.so: cannot open shared object file/);
+    await compile(shared, "int shared;");
+    expect(loadingFault(host)).to.equal(undefined);
   });
 
   it("takes the folder of the environment, and refuses what is no folder", () => {
