@@ -15,7 +15,9 @@ export interface Fault {
 /** All that can be seen; empty does not promise that it works. `given`: the folder of `--cuda-libraries`. */
 export function faultsOf(provider: Provider, host: Host, given?: string): readonly Fault[] {
   if (provider === "cuda") return cudaFaults(host, given);
-  return provider === "webgpu" ? webgpuFaults(host) : [REINSTALL];
+  if (provider === "webgpu") return webgpuFaults(host);
+  const commands = [`npm install --ignore-scripts onnxruntime-node@${host.version}`];
+  return [{ what: "onnxruntime-node is damaged or not made for this machine", commands }];
 }
 
 /** Whether there is a GPU that the provider could run on, as far as the system's devices tell. */
@@ -26,11 +28,6 @@ export function hasDevice(provider: Provider, { platform, root }: Host): boolean
   const drawn = entriesOf(`${root}/dev/dri`).some((name) => name.startsWith("renderD"));
   return devices || (provider === "webgpu" && drawn);
 }
-
-const REINSTALL: Fault = {
-  what: "onnxruntime-node is damaged or not made for this machine",
-  commands: ["npm install --ignore-scripts onnxruntime-node"],
-};
 
 function webgpuFaults(host: Host): readonly Fault[] {
   if (!host.platform.startsWith("linux")) {

@@ -66,10 +66,9 @@ export function finder(host: Host, given?: string): (name: string) => Library | 
       .find(({ path }) => existsSync(path));
     if (found) return found;
     listed ??= new Map(
-      [...host.ldconfig().matchAll(/^\s*(\S+) \([^)]*x86-64[^)]*\) => (\S+)$/gm)].map(([, name, path]) => [
-        name!,
-        path!,
-      ]),
+      [...host.ldconfig().matchAll(/^\s*(\S+) \([^)]*(?:x86-64|AArch64)[^)]*\) => (\S+)$/gm)].map(
+        ([, name, path]) => [name!, path!],
+      ),
     );
     const path = listed.get(name);
     return path === undefined ? undefined : { path, linked: true };
