@@ -84,7 +84,9 @@ async function trainAlone(
     where: options.out,
     images,
     microBatch: config.microBatch ?? undefined,
+    note: progress.note,
   });
+  opening.catch(() => {}); // thrown below, where it is awaited
   let loader: Loader | undefined;
   let knn: KnnDuringTraining | undefined;
   let metrics: MetricsLog | undefined;
@@ -189,8 +191,9 @@ function summary(
 const bytesOf = ({ state }: Manifest, images: number): number =>
   state.reduce((sum, entry) => sum + 4 * shapeIn(entry, images).reduce((a, b) => a * b, 1), 0);
 
-async function save(run: string, step: number, { state }: Trainer, lock: Lock): Promise<void> {
+async function save(run: string, step: number, trainer: Trainer, lock: Lock): Promise<void> {
   lock.check();
+  const state = await trainer.readState();
   for (const [name, { data }] of state) {
     if (data instanceof Float32Array && !data.every(Number.isFinite)) {
       throw new UserError(`${name} is no longer finite after step ${step}; ${await afterDivergence(run)}`, 1);

@@ -3,6 +3,7 @@ import * as ort from "onnxruntime-node";
 import { messageOf, UserError } from "../errors.ts";
 import { coreLimit } from "../machine.ts";
 import { loadCudaLibraries } from "./cuda/libraries.ts";
+import { shortage } from "./gpu-failures.ts";
 import { disabledOn } from "./graph-optimizers.ts";
 
 ort.env.logLevel = "fatal"; // errors are thrown as well
@@ -93,7 +94,9 @@ export async function openSession(
 
 export function notRunnable(what: string, provider: Provider, error: unknown): UserError {
   const advice = provider === "cpu" ? "" : `; "ort-pretrain doctor" tells what provider ${provider} needs`;
-  return new UserError(
-    `${what}: expected a graph that runs on ${provider}, found: ${messageOf(error)}${advice}`,
+  const found = messageOf(error);
+  return (
+    shortage(error, provider) ??
+    new UserError(`${what}: expected a graph that runs on ${provider}, found: ${found}${advice}`)
   );
 }

@@ -1,22 +1,37 @@
 /** A graph whose state stays between its runs: each run replaces it by its next values. */
-import * as ort from "onnxruntime-node";
+import type * as ort from "onnxruntime-node";
+import { messageOf } from "../errors.ts";
 import type { StateEntry } from "../spec.ts";
-import { type NativeSession, nativeRuntime, type Value } from "./c-api.ts";
+import { type NativeSession, nativeRuntime } from "./c-api.ts";
 import { free } from "./free.ts";
+import type { Kept } from "./memory.ts";
 import { type Feeds, notRunnable, openSession, type Session, type SessionOptions } from "./session.ts";
 
 export interface StatefulSession {
   /** Takes the inputs that are not state; gives the outputs named, none of which is state. */
   run(feeds: Feeds, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
-  /** By name, as it is until the next run. */
-  readonly state: Feeds;
+  /** The state by name: copied from a GPU; on the host the next run may write over these arrays. */
+  read(): Promise<Feeds>;
+  /** Opens a graph that reads the state of the moment where it lies; to be run between two runs of the session. */
+  openReader(graph: Uint8Array, what: string, options?: SessionOptions): Promise<Reader>;
   close(): Promise<void>;
 }
 
+export interface Reader {
+  /** Takes the inputs that are not state; gives the outputs named. */
+  run(feeds: Feeds, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
+  close(): Promise<void>;
+}
+
+export interface StatefulOptions extends SessionOptions {
+  /** Told, as a line, why state is copied to a GPU and back at each run, if it has to be. @default nobody */
+  readonly note?: ((line: string) => void) | undefined;
+}
+
 /**
- * State is updated in place where the C API can be called, else it is fed. Takes over the arrays of the initial
- * state. `initial` is called while the runtime plans the graph on another thread: drawing the weights of a large
- * encoder takes as long.
+ * State is kept where the provider computes, the host or a CUDA device, and updated in place; it is fed at each run
+ * where the C API cannot be called, and to other providers. Takes over the arrays of the initial state. `initial` is
+ * called while the runtime plans the graph on another thread: drawing the weights of a large encoder takes as long.
  *
  * @throws UserError if the provider cannot run here or the graph is damaged; `what` names the graph.
  */
@@ -25,14 +40,19 @@ export async function openStateful(
   what: string,
   entries: readonly StateEntry[],
   initial: () => Feeds,
-  options: SessionOptions = {},
+  { note = () => {}, ...options }: StatefulOptions = {},
 ): Promise<StatefulSession> {
   const { provider = "cpu" } = options;
-  const open = provider === "cpu" ? nativeRuntime() : undefined;
-  if (!open) {
-    const state = initial();
-    return feeding(await openSession(graph, what, options), entries, state);
-  }
+  const fed = async (state: Feeds, reason?: unknown) => {
+    const session = feeding(await openSession(graph, what, options), entries, state);
+    if (provider === "cuda")
+      note(
+        `warning: state is copied to the GPU and back at each step, for it could not stay there: ${messageOf(reason)}`,
+      );
+    return session;
+  };
+  const open = provider === "webgpu" ? undefined : nativeRuntime();
+  if (!open) return fed(initial(), "that takes package koffi, and Linux");
   const opening = open(graph, options);
   let state: Feeds;
   try {
@@ -44,10 +64,12 @@ export async function openStateful(
     );
     throw error;
   }
-  const session = await opening.catch((error) => {
-    throw notRunnable(what, provider, error);
-  });
-  return inPlace(session, entries, state);
+  try {
+    return inPlace(await opening, entries, state);
+  } catch (error) {
+    if (provider === "cpu") throw notRunnable(what, provider, error);
+    return fed(state, error); // or, where CUDA itself is not to be had, what it needs
+  }
 }
 
 /** State that is fed to a session and replaced by its outputs. */
@@ -68,57 +90,80 @@ export function feeding(
       state = Object.fromEntries(entries.map(({ name, next }) => [name, results[next]!]));
       return results;
     },
-    get state() {
-      return state;
+    read: async () => state,
+    async openReader(graph, what, options) {
+      const reader = await openSession(graph, what, options);
+      return {
+        run(feeds, outputs) {
+          const read = Object.entries(state).filter(([name]) => reader.inputs.includes(name));
+          return reader.run({ ...feeds, ...Object.fromEntries(read) }, outputs);
+        },
+        close: reader.close,
+      };
     },
     close: () => session.close(),
   };
 }
 
 /**
- * State that the runtime updates in place or, where the graph may still read the old value, writes to a second array,
- * the two taking turns. It is in memory once or twice; state that is fed is there three times when a run ends. Takes
- * over the initial arrays.
+ * State that the runtime updates in place or, where the graph may still read the old value, writes to a second tensor,
+ * the two taking turns. It is in memory once or twice; state that is fed is there three times when a run ends. Lies in
+ * the session's memory: on the host in the initial arrays, which are taken over, on a GPU it is copied there.
+ *
+ * @throws Error of the library if there is no room for it; the session is closed then.
  */
 export function inPlace(
   session: NativeSession,
   entries: readonly StateEntry[],
   initial: Feeds,
 ): StatefulSession {
-  let state = entries.map((entry) => {
-    const current = session.valueOf(initial[entry.name]!);
-    const coming = entry.inPlace ? current : session.valueOf(blank(initial[entry.name]!));
-    return { ...entry, current, coming };
-  });
+  const all: Kept[] = [];
+  const kept = (value: Kept): Kept => {
+    all.push(value);
+    return value;
+  };
+  const close = () => {
+    for (const value of all) value.release();
+    session.close();
+  };
+  const begin = () =>
+    entries.map((entry) => {
+      const current = kept(session.memory.keep(initial[entry.name]!));
+      const coming = entry.inPlace ? current : kept(session.memory.blank(initial[entry.name]!));
+      return { ...entry, current, coming };
+    });
+  let state: ReturnType<typeof begin>;
+  try {
+    state = begin();
+  } catch (error) {
+    close();
+    throw error;
+  }
   return {
     async run(feeds, outputs) {
-      const given = Object.entries(feeds).map(([name, tensor]) => [name, session.valueOf(tensor)] as const);
-      try {
-        const results = await session.run(
-          new Map([...given, ...state.map(({ name, current }) => [name, current] as const)]),
-          new Map<string, Value | undefined>([
-            ...state.map(({ next, coming }) => [next, coming] as const),
-            ...outputs.map((name) => [name, undefined] as const),
-          ]),
-        );
-        state = state.map((entry) => ({ ...entry, current: entry.coming, coming: entry.current }));
-        return results;
-      } finally {
-        for (const [, value] of given) session.release(value);
-      }
+      const read = new Map(state.map(({ name, current }) => [name, current]));
+      const written = new Map(state.map(({ next, coming }) => [next, coming]));
+      const results = await session.run(feeds, { read, written }, outputs);
+      state = state.map((entry) => ({ ...entry, current: entry.coming, coming: entry.current }));
+      return results;
     },
-    get state() {
-      return Object.fromEntries(state.map(({ name, current }) => [name, current.tensor]));
+    read: async () => Object.fromEntries(state.map(({ name, current }) => [name, current.read()])),
+    async openReader(graph, what, options = {}) {
+      const reader = await nativeRuntime()!(graph, options).catch((error) => {
+        throw notRunnable(what, options.provider ?? "cpu", error);
+      });
+      return {
+        run(feeds, outputs) {
+          const read = state.filter(({ name }) => reader.inputs.includes(name));
+          return reader.run(
+            feeds,
+            { read: new Map(read.map(({ name, current }) => [name, current])) },
+            outputs,
+          );
+        },
+        close: async () => reader.close(),
+      };
     },
-    async close() {
-      for (const value of new Set(state.flatMap(({ current, coming }) => [current, coming])))
-        session.release(value);
-      session.close();
-    },
+    close: async () => close(),
   };
 }
-
-const blank = ({ type, dims, data }: ort.Tensor): ort.Tensor => {
-  const Data = data.constructor as Float32ArrayConstructor;
-  return new ort.Tensor(type as "float32", new Data(data.length), dims);
-};

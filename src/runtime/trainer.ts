@@ -4,10 +4,17 @@ import type { Artifact } from "../artifact/files.ts";
 import { type Manifest, type StateEntry, VIEW_COLUMNS } from "../spec.ts";
 import { openBank } from "./bank.ts";
 import { fitted } from "./blocks/fitted.ts";
+import { failureOf } from "./gpu-failures.ts";
 import { openParts } from "./parts.ts";
-import { openSession, type Session, type SessionOptions } from "./session.ts";
+import type { SessionOptions } from "./session.ts";
 import { checkState, fromRuntime, type StateMap, toRuntime } from "./state.ts";
-import { feeding, openStateful, type StatefulSession } from "./stateful.ts";
+import {
+  feeding,
+  openStateful,
+  type Reader,
+  type StatefulOptions,
+  type StatefulSession,
+} from "./stateful.ts";
 
 export interface StepInput {
   /** uint8 [n, height, width, 3], each image in its top left corner. */
@@ -38,14 +45,14 @@ export interface Trainer {
   /** Features float32 [n, d] of uint8 images [n, h, w, 3] by the current encoder. */
   encode(images: Uint8Array, shape: readonly [number, number, number, number]): Promise<Float32Array>;
   /** The current state; the next step may write over these arrays. */
-  readonly state: StateMap;
+  readState(): Promise<StateMap>;
   close(): Promise<void>;
 }
 
 /** Images at a time, unless told. */
 export const MICRO_BATCH = 64;
 
-export interface TrainerOptions extends SessionOptions {
+export interface TrainerOptions extends StatefulOptions {
   /** Names the state in messages. */
   readonly where: string;
   /** In the data set: the rows of a memory bank. */
@@ -67,7 +74,11 @@ export async function openTrainer(
   const { manifest } = artifact;
   const { step, banks } = await openStep(artifact, initial, options);
   const outputs = [...manifest.metrics, manifest.embedding, ...banks.map(({ next }) => next)];
-  let encoder: Session | undefined;
+  let encoder: Reader | undefined;
+  const told = <T>(run: Promise<T>): Promise<T> =>
+    run.catch((error) => {
+      throw failureOf(error, options.provider ?? "cpu") ?? error;
+    });
 
   return {
     async step({ images, height, width, indices, views, permutations, others, scalars }) {
@@ -88,7 +99,7 @@ export async function openTrainer(
       for (const { name } of manifest.scalars) {
         feeds[name] = new ort.Tensor("float32", Float32Array.of(scalars[name]!), []);
       }
-      const results = await step.run(feeds, outputs);
+      const results = await told(step.run(feeds, outputs));
       for (const { next, bank } of banks) bank.put(indices, results[next]!);
       const embedding = results[manifest.embedding]!;
       return {
@@ -101,28 +112,30 @@ export async function openTrainer(
       };
     },
     async encode(images, shape) {
-      encoder ??= await openEncoder(artifact, options);
-      const feeds: Record<string, ort.Tensor> = { images: new ort.Tensor("uint8", images, [...shape]) };
-      const { state } = step;
-      for (const name of encoder.inputs) feeds[name] ??= state[name]!;
-      const { features } = await encoder.run(feeds);
+      encoder ??= await openEncoder(artifact, step, options);
+      const feeds = { images: new ort.Tensor("uint8", images, [...shape]) };
+      const { features } = await told(encoder.run(feeds, ["features"]));
       return features!.data as Float32Array;
     },
-    get state() {
-      const { state } = step;
+    async readState() {
+      const state = await step.read();
       const kept = new Map(banks.map(({ name, bank }) => [name, bank.tensor]));
       return new Map(manifest.state.map(({ name }) => [name, kept.get(name) ?? fromRuntime(state[name]!)]));
     },
     async close() {
-      await step.close();
       await encoder?.close();
+      await step.close();
     },
   };
 }
 
-async function openEncoder(artifact: Artifact, options: SessionOptions): Promise<Session> {
+async function openEncoder(
+  artifact: Artifact,
+  step: StatefulSession,
+  options: SessionOptions,
+): Promise<Reader> {
   const graph = await fitted(await artifact.graph("encode"), options.provider);
-  return openSession(graph, `${artifact.dir}/encode.onnx`, options);
+  return step.openReader(graph, `${artifact.dir}/encode.onnx`, options);
 }
 
 async function openStep(

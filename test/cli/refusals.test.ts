@@ -54,6 +54,10 @@ describe("cli: what cannot be done is refused in one line", () => {
     "an unknown encoder": [() => named("--encoder", "resnet21"), /encoder "resnet21": did you mean "resnet/],
     "an unknown optimizer": [() => named("--optimizer", "adam"), /optimizer "adam": did you mean "adamw"\?/],
     "an unknown provider": [() => train({ provider: "cudda" }), /provider "cudda": did you mean "cuda"\?/],
+    "a provider that does not work here": [
+      () => train({ provider: "cuda" }),
+      /step\.onnx: expected a graph that runs on cuda, found: .*; "ort-pretrain doctor" tells what/,
+    ],
     "an unknown setting": [
       () => named("--set", "temprature=1"),
       /"temprature": did you mean "temperature"\?/,
@@ -237,6 +241,7 @@ describe("cli: what cannot be done is refused in one line", () => {
   const ended = new Map<string, Ended>();
 
   before(async () => {
+    process.env.CUDA_VISIBLE_DEVICES = ""; // no GPU, whatever the machine has
     await tinyArtifact(at("graph"));
     await pictures(at("photos"), 6);
     await labelled(at("labelled"), ["a", "b"], 2);

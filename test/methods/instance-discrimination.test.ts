@@ -189,7 +189,7 @@ describe("instance discrimination", () => {
           expect([...negatives].sort((a, b) => a - b)).to.deep.equal(
             Array.from({ length: run.images }, (_, i) => i).filter((i) => !indices.includes(i)),
           );
-          const before = rowsIn((trainer.state.get("bank")!.data as Float32Array).slice(), DIM);
+          const before = rowsIn(((await trainer.readState()).get("bank")!.data as Float32Array).slice(), DIM);
           const { metrics, embedding } = await trainer.step({
             images: Uint8Array.from({ length: 4 * SIDE * SIDE * 3 }, (_, i) => (i * 97 * step) % 256),
             height: SIDE,
@@ -199,7 +199,7 @@ describe("instance discrimination", () => {
             scalars: { ...SCALARS, instances: N },
           });
           const v = rowsIn(embedding.data, DIM);
-          const after = rowsIn(trainer.state.get("bank")!.data as Float32Array, DIM);
+          const after = rowsIn((await trainer.readState()).get("bank")!.data as Float32Array, DIM);
           after.forEach((row, image) => {
             const i = indices.indexOf(image);
             const wanted =
@@ -210,7 +210,7 @@ describe("instance discrimination", () => {
           });
           const [own, others] = [indices, negatives].map((of) => of.map((i) => before[i]!));
           const scored = { v, own: own!, others: others!, temperature: 0.07 };
-          const z = trainer.state.get("Z")!.data[0] as number;
+          const z = (await trainer.readState()).get("Z")!.data[0] as number;
           expect(metrics.loss).to.be.closeTo(naiveNce(scored, z), 1e-3);
         }
       } finally {

@@ -6,17 +6,26 @@ import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { add, mul } from "../../src/ops/elementwise.ts";
 import { cast, concat } from "../../src/ops/movement.ts";
 import { fitted } from "../../src/runtime/blocks/fitted.ts";
-import { nativeRuntime } from "../../src/runtime/c-api.ts";
+import { type NativeSession, nativeRuntime } from "../../src/runtime/c-api.ts";
+import { deviceMemory } from "../../src/runtime/cuda/memory.ts";
+import { ortApi } from "../../src/runtime/ort-api.ts";
 import { openSession } from "../../src/runtime/session.ts";
 import { initialState, toRuntime } from "../../src/runtime/state.ts";
 import { feeding, inPlace, type StatefulSession } from "../../src/runtime/stateful.ts";
 import type { StateEntry } from "../../src/spec.ts";
 import { failure } from "../data/folder.ts";
 import { batchOf } from "../methods/stepping.ts";
+import { openTestDevice } from "./cuda/device.ts";
 
 const OPTIONS = { threads: 1, asWritten: true };
 const [IMAGES, STEPS] = [8, 3];
 
+const pixelsOf = (side: number) =>
+  new ort.Tensor(
+    "uint8",
+    Uint8Array.from({ length: 2 * side * side * 3 }, (_, i) => (i * 97) % 256),
+    [2, side, side, 3],
+  );
 const floats = (values: readonly number[], dims: readonly number[] = [values.length]) =>
   new ort.Tensor("float32", Float32Array.from(values), dims);
 
@@ -26,6 +35,11 @@ describe("runtime/stateful", () => {
   });
 
   const native = async (graph: Uint8Array) => nativeRuntime()!(graph, OPTIONS);
+  /** The session computes on the host all the same, in memory that it is told to be the host's. */
+  const onDevice = (session: NativeSession, device = openTestDevice()): NativeSession => {
+    const api = ortApi()!;
+    return { ...session, memory: deviceMemory(api, api.host, device) };
+  };
 
   const compiled = (spec: ArtifactSpec) => {
     const artifact = compile(spec);
@@ -33,7 +47,10 @@ describe("runtime/stateful", () => {
   };
 
   /** The state after some steps, and what each put out. */
-  async function run({ manifest, graphs, initial }: ReturnType<typeof compiled>, way: "fed" | "in place") {
+  async function run(
+    { manifest, graphs, initial }: ReturnType<typeof compiled>,
+    way: "fed" | "in place" | "on a device",
+  ) {
     const { images, views } = batchOf({ manifest, graphs }, IMAGES, manifest.encoder.imageSize);
     const [whole, banks] = [manifest.state.filter((s) => !s.rows), manifest.state.filter((s) => s.rows)];
     const own = [...initial].map(
@@ -42,10 +59,14 @@ describe("runtime/stateful", () => {
     const named = Object.fromEntries(own.map(([name, tensor]) => [name, toRuntime(tensor)]));
     const state = Object.fromEntries(whole.map(({ name }) => [name, named[name]!]));
     const step = await fitted(graphs.step);
-    const session: StatefulSession =
-      way === "fed"
-        ? feeding(await openSession(step, "step", OPTIONS), whole, state)
-        : inPlace(await native(step), whole, state);
+    const device = openTestDevice();
+    const open: Record<typeof way, () => Promise<StatefulSession>> = {
+      fed: async () => feeding(await openSession(step, "step", OPTIONS), whole, state),
+      "in place": async () => inPlace(await native(step), whole, state),
+      "on a device": async () => inPlace(onDevice(await native(step), device), whole, state),
+    };
+    const session = await open[way]();
+    const reader = await session.openReader(await fitted(graphs.encode), "encode", OPTIONS);
     const outputs = [...manifest.metrics, manifest.embedding, ...banks.map(({ next }) => next)];
     const seen: number[][] = [];
     for (let step = 1; step <= STEPS; step++) {
@@ -58,13 +79,18 @@ describe("runtime/stateful", () => {
       const results = await session.run(feeds, outputs);
       seen.push(...outputs.map((name) => [...(results[name]!.data as Float32Array)]));
       for (const { name, next } of banks) named[name] = results[next]!;
+      const { features } = await reader.run({ images: pixelsOf(manifest.encoder.side) }, ["features"]);
+      seen.push([...(features!.data as Float32Array)]);
     }
-    const values = Object.entries(session.state).map(([name, { dims, data }]) => ({
+    expect(device.copied, "bytes that steps copy from the device").to.equal(0);
+    const values = Object.entries(await session.read()).map(([name, { dims, data }]) => ({
       name,
       dims: [...dims],
       data: Buffer.from(new Uint8Array((data as Float32Array).slice().buffer)).toString("base64"),
     }));
+    await reader.close();
     await session.close();
+    expect(device.count, "tensors left on the device").to.equal(0);
     return { seen, values, whole };
   }
 
@@ -78,12 +104,14 @@ describe("runtime/stateful", () => {
     pirl: {},
   };
   for (const [method, own] of Object.entries(specs)) {
-    it(`gives the same bytes in place as fed: ${method}`, async () => {
+    const device = ["simclr", "moco", "pirl"].includes(method);
+    it(`gives the same bytes in place${device ? " and on a device" : ""} as fed: ${method}`, async () => {
       const spec = { method, encoder: "resnet20", imageSize: method === "pirl" ? 32 : 16, ...own };
       const artifact = compiled(spec);
       const [fed, written] = [await run(artifact, "fed"), await run(artifact, "in place")];
       expect(written.seen).to.deep.equal(fed.seen);
       expect(written.values).to.deep.equal(fed.values);
+      if (device) expect(await run(artifact, "on a device")).to.deep.equal(written);
       const over = (role: string) => fed.whole.filter((s) => s.role === role && s.inPlace).length;
       expect(over("optimizer"), "moments that are written over").to.be.greaterThan(0);
       if (own.encoder) expect(over("param"), "large weights that are").to.be.greaterThan(15);
@@ -108,7 +136,7 @@ describe("runtime/stateful", () => {
     const found: number[][] = [];
     for (let i = 0; i < 3; i++) {
       const { sum } = await session.run({ y: floats([10, 20], [1, 2]) }, ["sum"]);
-      found.push([...(sum!.data as Float32Array)], [...(session.state.x!.data as Float32Array)]);
+      found.push([...(sum!.data as Float32Array)], [...((await session.read()).x!.data as Float32Array)]);
     }
     expect(found).to.deep.equal([
       [22, 44],
@@ -120,6 +148,26 @@ describe("runtime/stateful", () => {
     ]);
     expect([...(initial.x.data as Float32Array)]).to.deep.equal([3, 4]); // taken over
     await session.close();
+  });
+
+  it("keeps the initial arrays of state on a device as they were, and all of it there", async () => {
+    const [initial, device] = [{ x: floats([1, 2]) }, openTestDevice()];
+    const session = inPlace(onDevice(await native(graph), device), [entry], initial);
+    expect(device.count).to.equal(2); // two that take turns
+    for (let i = 0; i < 3; i++) await session.run({ y: floats([10, 20], [1, 2]) }, ["sum"]);
+    expect([...(initial.x.data as Float32Array)]).to.deep.equal([1, 2]);
+    const found = await session.read();
+    await session.run({ y: floats([10, 20], [1, 2]) }, ["sum"]);
+    expect([...(found.x!.data as Float32Array)]).to.deep.equal([4, 5]); // a copy
+    await session.close();
+    expect(device.count).to.equal(0);
+  });
+
+  it("leaves nothing on a device that has no room for the state", async () => {
+    const device = openTestDevice(12);
+    const session = onDevice(await native(graph), device);
+    expect(() => inPlace(session, [entry], { x: floats([1, 2]) })).to.throw("CUDA failure 2: out of memory");
+    expect(device.count).to.equal(0);
   });
 
   it("refuses next values of another type or size than the state's: they would be written beside it", async () => {

@@ -58,9 +58,9 @@ describe("runtime/trainer", () => {
     const initial = initialState(manifest, RUN);
     const [still, moved] = await using(await open(), async (trainer) => {
       await trainer.step(stepOf(0, 0));
-      const still = structuredClone(trainer.state);
+      const still = structuredClone(await trainer.readState());
       await trainer.step(stepOf(0));
-      return [still, trainer.state];
+      return [still, await trainer.readState()];
     });
     expect([...moved.keys()]).to.deep.equal(manifest.state.map(({ name }) => name));
     for (const { name, role } of manifest.state) {
@@ -73,15 +73,15 @@ describe("runtime/trainer", () => {
   it("goes on from its state as if it had never stopped", async () => {
     const through = await using(await open(), async (trainer) => {
       for (const i of [0, 1, 2]) await trainer.step(stepOf(i));
-      return trainer.state;
+      return trainer.readState();
     });
     const half = await using(await open(), async (trainer) => {
       await trainer.step(stepOf(0));
-      return trainer.state;
+      return trainer.readState();
     });
     const rest = await using(await open(new Map(half)), async (trainer) => {
       for (const i of [1, 2]) await trainer.step(stepOf(i));
-      return trainer.state;
+      return trainer.readState();
     });
     expect(rest).to.deep.equal(through);
   });

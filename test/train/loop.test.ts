@@ -60,7 +60,7 @@ async function looped(
       return { metrics: { loss: 1 / step, accuracy: 0.5 }, embedding: SPREAD, ...output(step) };
     },
     encode: async () => new Float32Array(0),
-    state: new Map(),
+    readState: async () => new Map(),
     close: async () => {},
   };
   const options: LoopOptions = {

@@ -1,0 +1,55 @@
+/** Where a session keeps tensors between its runs: the host's memory here, a GPU's in `cuda/`. */
+import * as ort from "onnxruntime-node";
+import type { DType } from "../spec.ts";
+import { made, type OrtApi, type Pointer, TYPES } from "./ort-api.ts";
+
+/** A tensor of the library, for sessions to read or write. */
+export interface Value {
+  readonly pointer: Pointer;
+  release(): void;
+}
+
+/** One that is kept between runs. */
+export interface Kept extends Value {
+  /** What it holds. On the host this is its own array, which a later run may write over. */
+  read(): ort.Tensor;
+}
+
+export interface Memory {
+  /** Keeps what a tensor holds. On the host it takes over the array. */
+  keep(tensor: ort.Tensor): Kept;
+  /** Keeps a tensor of that type and shape, to be written before it is read. */
+  blank(form: Form): Kept;
+}
+
+export type Form = Pick<ort.Tensor, "type" | "dims">;
+
+export function hostMemory(api: OrtApi): Memory {
+  const keep = (tensor: ort.Tensor): Kept => ({ ...hostValue(api, tensor), read: () => tensor });
+  return { keep, blank: (form) => keep(zeros(form)) };
+}
+
+/** A value that lies in the tensor's array, which must be kept as long. */
+export const hostValue = (api: OrtApi, tensor: ort.Tensor): Value =>
+  valueAt(api, api.host, tensor, tensor.data as Float32Array);
+
+/** A value that lies at `data` in `memory`, an OrtMemoryInfo. */
+export function valueAt(api: OrtApi, memory: Pointer, form: Form, data: Pointer | Float32Array): Value {
+  const { type, dims } = form;
+  const [code] = TYPES[type as DType];
+  const [bytes, sizes] = [bytesOf(form), BigInt64Array.from(dims, BigInt)];
+  const pointer = made((out) =>
+    api.call("CreateTensorWithDataAsOrtValue", memory, data, bytes, sizes, dims.length, code, out),
+  );
+  return { pointer, release: () => api.drop("ReleaseValue", pointer) };
+}
+
+export function zeros({ type, dims }: Form): ort.Tensor {
+  const [, , Data] = TYPES[type as DType];
+  return new ort.Tensor(type as "float32", new Data(sizeOf(dims)) as Float32Array, dims);
+}
+
+export const bytesOf = ({ type, dims }: Form): number =>
+  sizeOf(dims) * TYPES[type as DType][2].BYTES_PER_ELEMENT;
+
+const sizeOf = (dims: readonly number[]) => dims.reduce((a, b) => a * b, 1);

@@ -1,0 +1,48 @@
+import { expect } from "chai";
+import { failureOf } from "../../src/runtime/gpu-failures.ts";
+import { notRunnable } from "../../src/runtime/session.ts";
+
+const running = (status: string) =>
+  new Error(
+    `Non-zero status code returned while running Mul node. Name:'views/Mul_25' Status Message: ${status}`,
+  );
+const arena = running(
+  "/onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:360 void* onnxruntime::BFCArena::AllocateRawInternal(" +
+    "size_t, bool, onnxruntime::Stream*) Failed to allocate memory for requested buffer of size 1597440\n",
+);
+
+describe("runtime/gpu-failures", () => {
+  const said = (error: Error) => failureOf(error, "cuda")?.message;
+
+  it("says what to lower where a GPU's memory is short", () => {
+    const lower = "lower --batch, --micro-batch or --image-size";
+    expect(said(arena)).to.equal(
+      "cuda: expected memory enough for a step, found Failed to allocate memory for requested buffer of size 1597440; " +
+        lower,
+    );
+    for (const status of [
+      "CUDA failure 2: out of memory ; GPU=0 ; file=cuda_call.cc",
+      "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
+    ])
+      expect(said(running(status))).to.match(new RegExp(`memory enough.*${lower}$`));
+    expect(notRunnable("step.onnx", "cuda", arena).message).to.equal(said(arena));
+  });
+
+  it("says that the latest checkpoint stands where a GPU failed", () => {
+    expect(said(running("CUDA error cudaErrorLaunchFailure:unspecified launch failure"))).to.equal(
+      "cuda: expected a device that works, found CUDA error cudaErrorLaunchFailure:unspecified launch failure; " +
+        "go on from the latest checkpoint with --resume",
+    );
+    expect(said(running("CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED ; GPU=0 ; hostname=a"))).to.match(
+      /found CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED; go on/,
+    );
+  });
+
+  it("leaves other errors as they are, and all of the CPU's", () => {
+    expect(said(running("Gather indices out of range"))).to.equal(undefined);
+    expect(failureOf(arena, "cpu")).to.equal(undefined);
+    expect(notRunnable("step.onnx", "cuda", new Error("CUDA failure 35: old driver")).message).to.match(
+      /doctor/,
+    );
+  });
+});
