@@ -4,7 +4,7 @@ import { messageOf } from "../errors.ts";
 import type { StateEntry } from "../spec.ts";
 import { type NativeSession, nativeRuntime } from "./c-api.ts";
 import { free } from "./free.ts";
-import type { Kept } from "./memory.ts";
+import type { Kept, Memory } from "./memory.ts";
 import { type Feeds, notRunnable, openSession, type Session, type SessionOptions } from "./session.ts";
 
 export interface StatefulSession {
@@ -117,26 +117,11 @@ export function inPlace(
   entries: readonly StateEntry[],
   initial: Feeds,
 ): StatefulSession {
-  const all: Kept[] = [];
-  const kept = (value: Kept): Kept => {
-    all.push(value);
-    return value;
-  };
-  const close = () => {
-    for (const value of all) value.release();
-    session.close();
-  };
-  const begin = () =>
-    entries.map((entry) => {
-      const current = kept(session.memory.keep(initial[entry.name]!));
-      const coming = entry.inPlace ? current : kept(session.memory.blank(initial[entry.name]!));
-      return { ...entry, current, coming };
-    });
-  let state: ReturnType<typeof begin>;
+  let state: readonly KeptEntry[];
   try {
-    state = begin();
+    state = keptIn(session.memory, entries, initial);
   } catch (error) {
-    close();
+    session.close();
     throw error;
   }
   return {
@@ -164,6 +149,38 @@ export function inPlace(
         close: async () => reader.close(),
       };
     },
-    close: async () => close(),
+    async close() {
+      releaseAll(state.flatMap(({ current, coming }) => [current, coming]));
+      session.close();
+    },
   };
+}
+
+interface KeptEntry extends StateEntry {
+  readonly current: Kept;
+  /** What its next value is written to: itself, where that may be. */
+  readonly coming: Kept;
+}
+
+// A function of its own: closures beside it would keep the initial arrays, which a GPU has copied, alive for good.
+function keptIn(memory: Memory, entries: readonly StateEntry[], initial: Feeds): KeptEntry[] {
+  const all: Kept[] = [];
+  const kept = (value: Kept): Kept => {
+    all.push(value);
+    return value;
+  };
+  try {
+    return entries.map((entry) => {
+      const first = initial[entry.name]!;
+      const current = kept(memory.keep(first));
+      return { ...entry, current, coming: entry.inPlace ? current : kept(memory.blank(first)) };
+    });
+  } catch (error) {
+    releaseAll(all);
+    throw error;
+  }
+}
+
+function releaseAll(values: readonly Kept[]): void {
+  for (const value of new Set(values)) value.release();
 }
