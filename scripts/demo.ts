@@ -8,7 +8,7 @@ import { demoData } from "./demo-data.ts";
 import { rowsOf, writeSheet } from "./demo-neighbours.ts";
 
 /** The same on every machine, so that what is learnt does not hang on its speed. */
-const STEPS = 480;
+const STEPS = 400;
 
 const { values } = parseArgs({ options: { json: { type: "boolean" } } });
 const started = performance.now();
