@@ -6,8 +6,8 @@ import { temporaryFolder } from "../data/folder.ts";
 import { pictures, tinyArtifact } from "../support/pictures.ts";
 import { metricsOf, reaches, run, start } from "../support/program.ts";
 
-const STEPS = 40;
-const KILLS = 5;
+const STEPS = 32;
+const KILLS = 4;
 
 /** The bytes that a run must end with, and what it computed on the way (not how fast). */
 async function outcome(out: string) {
@@ -98,7 +98,7 @@ describe("cli: a run that is cut off", () => {
       await tinyArtifact(at(`graph-${method}`), spec);
       const first = (out: string) => begin("good", out, `graph-${method}`);
       expect((await run(first(`reference-${method}`))).code).to.equal(0);
-      await killedOver(first(`killed-${method}`), `killed-${method}`, 3);
+      await killedOver(first(`killed-${method}`), `killed-${method}`, 2);
       await sameAs(`reference-${method}`, `killed-${method}`);
     });
   }
