@@ -88,6 +88,8 @@ export interface Opened {
   readonly config: RunConfig;
   readonly artifact: Artifact;
   readonly sources: Sources;
+  /** Those of kNN while training. */
+  readonly labelled: Sources | undefined;
   /** In place of weights that would be drawn. */
   readonly first?: FirstWeights | undefined;
   /** When the artifact lies in the run's folder. */
@@ -111,7 +113,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     throw expected("--knn-every", "--knn DIR with it", "none");
   await checkNoRun(out);
   const sources = await findImages(data, { limit, seed, range });
-  if (told.knnData !== undefined) await imagesForKnn(told.knnData, { seed, range });
+  const labelled = told.knnData === undefined ? undefined : await imagesForKnn(told.knnData, { seed, range });
   const { size, chosen } =
     told.imageSize === undefined && graph === undefined
       ? await sizeFor(sources)
@@ -172,7 +174,8 @@ export async function create(given: TrainOptions): Promise<Opened> {
     ...(range && { range: [...range] as [number, number] }),
   };
   const { artifact, written } = await beginArtifact(out, manifest, graphs); // last: what is refused leaves nothing behind
-  return { config, artifact, sources, first, written, chosen: [...chosen, ...why, ...(first?.report ?? [])] };
+  const lines = [...chosen, ...why, ...(first?.report ?? [])];
+  return { config, artifact, sources, labelled, first, written, chosen: lines };
 }
 
 /** As config.json holds it. */

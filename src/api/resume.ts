@@ -2,13 +2,14 @@
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { readArtifact } from "../artifact/files.ts";
-import { findImages, findLabelledImages, fingerprint } from "../data/sources.ts";
+import { findImages, fingerprint } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { providerFor } from "../runtime/providers.ts";
 import type { Manifest } from "../spec.ts";
 import { type RunConfig, readConfig } from "../train/run-folder.ts";
 import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
 import { deviceOf, type Opened, type TrainOptions } from "./create.ts";
+import { imagesForKnn } from "./knn-during-training.ts";
 
 /** The run in `out`, as it was left. @throws UserError if an option would change what it computes. */
 export async function reopen(options: TrainOptions): Promise<Opened> {
@@ -37,8 +38,8 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
   if (fingerprint(sources) !== config.fingerprint) {
     throw expected(config.data, "the images that the run began with", "others", "their names have changed");
   }
-  if (config.knn) await findLabelledImages(config.knn.data);
-  return { config, artifact, sources, written: Promise.resolve(), chosen };
+  const labelled = config.knn ? await imagesForKnn(config.knn.data, { seed, range }) : undefined;
+  return { config, artifact, sources, labelled, written: Promise.resolve(), chosen };
 }
 
 interface Begun {

@@ -22,7 +22,7 @@ import { runSchedules } from "../train/schedules.ts";
 import { create, type TrainOptions } from "./create.ts";
 import { exportEncoder } from "./export.ts";
 import { extended } from "./extend.ts";
-import { imagesForKnn, type KnnDuringTraining, openKnn } from "./knn-during-training.ts";
+import { type KnnDuringTraining, openKnn } from "./knn-during-training.ts";
 import { reopen } from "./resume.ts";
 import { afterDivergence, standing } from "./standing.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
@@ -69,7 +69,7 @@ async function trainAlone(
   const started = performance.now();
   const warn = (line: string) => progress.note(`warning: ${line}`);
   const opened = options.resume ? await reopen(options) : await create(options);
-  const { artifact, sources, first, written } = opened;
+  const { artifact, sources, labelled, first, written } = opened;
   const { manifest } = artifact;
   const files = runFiles(options.out);
   const { step: from, state } = await standing(options.out, manifest, opened.config, first?.given);
@@ -95,7 +95,6 @@ async function trainAlone(
     const { seed } = config;
     const cacheBytes = config.cacheMb * 2 ** 20;
     // Images of kNN are asked for as often as those to train on, once an epoch, so they get their share.
-    const labelled = config.knn && (await imagesForKnn(config.knn.data, { seed, range: config.range }));
     const knnImages = labelled?.files.length ?? 0;
     const knnCache = (cacheBytes * knnImages) / (knnImages + images);
     loader = openLoader(sources, {
