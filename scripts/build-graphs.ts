@@ -1,15 +1,15 @@
 /** Rebuilds the prebuilt artifacts in graphs/, byte for byte. */
 import { join } from "node:path";
 import { GRAPHS } from "../src/api/artifacts.ts";
-import { type ArtifactSpec, compile, piecesFor } from "../src/artifact/compile.ts";
+import { type ArtifactSpec, compile } from "../src/artifact/compile.ts";
 import { writeArtifact } from "../src/artifact/files.ts";
 import { methods } from "../src/methods/index.ts";
 
-/** What the package comes with, for the default batch: every method, and SimCLR on the encoder of the demo. */
+/** What the package comes with, for any runtime: every method, and SimCLR on the encoder of the demo. */
 export const PREBUILT: readonly ArtifactSpec[] = [
   ...methods.map(({ name }) => ({ method: name, encoder: "resnet18", imageSize: 32 })),
   { method: "simclr", encoder: "resnet20", imageSize: 32 },
-].map((spec) => ({ ...spec, pieces: piecesFor(spec, 256) }));
+];
 
 if (process.argv[1] === import.meta.filename) {
   for (const spec of PREBUILT) {

@@ -182,6 +182,10 @@ export interface GraphFile {
   readonly sha256: string;
 }
 
+/** What steps can be built for. */
+export const TARGETS = ["portable", "cpu", "cuda"] as const;
+export type TargetName = (typeof TARGETS)[number];
+
 /**
  * Everything a run knows of an artifact. One step: feed `images` (uint8 [n, h, w, 3], each image in its top left
  * corner), a parameter row per image and view, the scalars and the state; replace each state tensor by its `next`.
@@ -223,6 +227,8 @@ export interface Manifest {
   readonly leastOfPart?: Least | undefined;
   /** Undefined where no such loss means anything. */
   readonly chance?: Chance | undefined;
+  /** What the step is built for: for any runtime, or in the forms that one backend computes fastest. @default "cpu" */
+  readonly target?: TargetName | undefined;
   /** A step goes through its batch in so many. */
   readonly pieces: number;
   readonly scalars: readonly ScalarEntry[];

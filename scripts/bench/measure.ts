@@ -1,6 +1,12 @@
 /** What the benches share: clocks, medians, a bare matrix product and a step to run. */
 import * as ort from "onnxruntime-node";
-import { type ArtifactSpec, compile, compileInParts, piecesFor } from "../../src/artifact/compile.ts";
+import {
+  type ArtifactSpec,
+  compile,
+  compileInParts,
+  piecesFor,
+  targetNamed,
+} from "../../src/artifact/compile.ts";
 import { inMemory } from "../../src/artifact/files.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input } from "../../src/graph/tensor.ts";
@@ -11,7 +17,7 @@ import { randomFor } from "../../src/random.ts";
 import { openSession, type Session, type SessionOptions } from "../../src/runtime/session.ts";
 import { initialState } from "../../src/runtime/state.ts";
 import { openTrainer, type StepInput, type Trainer } from "../../src/runtime/trainer.ts";
-import { VIEW_COLUMNS, type ViewRecipe } from "../../src/spec.ts";
+import { type TargetName, VIEW_COLUMNS, type ViewRecipe } from "../../src/spec.ts";
 import { drawStep } from "../../src/train/draws.ts";
 import { scheduleValue } from "../../src/train/schedules.ts";
 import { sampleView } from "../../src/views/sample.ts";
@@ -75,16 +81,20 @@ export interface StepOptions extends SessionOptions {
   readonly dataset?: number;
   /** Takes the step in micro-batches of so many images. */
   readonly microBatch?: number;
+  /** What the step is built for. @default "cpu" */
+  readonly target?: TargetName;
+  /** In which a step for the CPU goes through its batch. @default what is fastest */
+  readonly pieces?: number;
 }
 
 /** A trainer of the spec at its initial state, and one step's input. */
 export async function openStep(
   spec: ArtifactSpec,
   n: number,
-  { dataset = 10_000, microBatch, ...options }: StepOptions = {},
+  { dataset = 10_000, microBatch, target = "cpu", pieces: given, ...options }: StepOptions = {},
 ): Promise<{ trainer: Trainer; input: StepInput }> {
-  const pieces = spec.pieces ?? piecesFor(spec, n);
-  const { manifest, graphs } = microBatch ? compileInParts(spec) : compile({ ...spec, pieces });
+  const pieces = given ?? piecesFor(spec, n);
+  const { manifest, graphs } = (microBatch ? compileInParts : compile)(spec, targetNamed(target, pieces));
   const artifact = inMemory(manifest, graphs);
   const state = initialState(artifact.manifest, { seed: 0, images: dataset });
   const where = manifest.name;

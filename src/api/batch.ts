@@ -52,7 +52,7 @@ function originOf({ batchMultiple: unit, multipleOf, pieces }: Omit<Manifest, "f
   ];
   const from = origins.length === 0 ? "" : ` (${origins.join(" times ")})`;
   const fits = batch > 0 && batch % (unit / pieces) === 0;
-  const rebuilt = fits ? `graphs build --batch ${batch} makes one that fits` : undefined;
+  const rebuilt = fits ? `graphs build --target cpu --batch ${batch} makes one that fits` : undefined;
   return { from, advice: fits || multipleOf === undefined ? rebuilt : `--set ${multipleOf}=1 lifts it` };
 }
 

@@ -1,6 +1,6 @@
 /** What a run is told, and the folder of a new one. */
 import { resolve } from "node:path";
-import { type ArtifactSpec, piecesFor } from "../artifact/compile.ts";
+import type { ArtifactSpec } from "../artifact/compile.ts";
 import { type Artifact, beginArtifact, readArtifact } from "../artifact/files.ts";
 import { typicalSide } from "../data/sizes.ts";
 import { findImages, fingerprint, type Sources } from "../data/sources.ts";
@@ -9,7 +9,7 @@ import { memoryBytes } from "../machine.ts";
 import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
 import type { JsonObject } from "../spec.ts";
 import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
-import { artifactFor, loaded } from "./artifacts.ts";
+import { artifactFor, loaded, lowered, targetOf } from "./artifacts.ts";
 import { batchOf, usualBatch } from "./batch.ts";
 import { flagOf, refuseOtherThan } from "./compare.ts";
 import { type FirstWeights, firstWeights } from "./init.ts";
@@ -120,25 +120,24 @@ export async function create(given: TrainOptions): Promise<Opened> {
       : { size: told.imageSize, chosen: [] };
   const { provider, chosen: why } = await providerFor(told);
   const options = { ...told, imageSize: size, provider };
+  const target = targetOf(provider);
+  const usual = (size: number) => options.batch ?? Math.min(usualBatch(size), sources.files.length);
   const provide = async () => {
-    if (graph !== undefined) {
-      const given = await readArtifact(graph);
-      refuseOtherThan(graph, given.manifest, options);
-      if (options.microBatch !== undefined && given.manifest.files.step)
-        throw expected(
-          "--micro-batch",
-          "an artifact whose step is in parts",
-          graph,
-          "leave out one of the two",
-        );
-      return loaded(given);
+    if (graph === undefined) {
+      const spec = specOf(options);
+      const form = { target, batch: usual(spec.imageSize), inParts: options.microBatch !== undefined };
+      return artifactFor(spec, form);
     }
-    const spec = specOf(options);
-    const inParts = options.microBatch !== undefined;
-    // A GPU gains nothing from pieces, which are for a processor's cache; parts of a batch are small already.
-    const whole = inParts || provider !== "cpu";
-    const usual = options.batch ?? Math.min(usualBatch(spec.imageSize), sources.files.length);
-    return artifactFor({ ...spec, pieces: whole ? 1 : piecesFor(spec, usual) }, { inParts });
+    const given = await readArtifact(graph);
+    refuseOtherThan(graph, given.manifest, options);
+    if (options.microBatch !== undefined && given.manifest.files.step)
+      throw expected(
+        "--micro-batch",
+        "an artifact whose step is in parts",
+        graph,
+        "leave out one of the two",
+      );
+    return loaded(await lowered(given, { target, batch: usual(given.manifest.encoder.imageSize) }));
   };
   const { manifest, graphs } = await provide();
   const first = options.init === undefined ? undefined : await firstWeights(options.init, manifest);

@@ -7,6 +7,7 @@ import { expected } from "../errors.ts";
 import { providerFor } from "../runtime/providers.ts";
 import type { Manifest } from "../spec.ts";
 import { type RunConfig, readConfig } from "../train/run-folder.ts";
+import { lowered, targetOf } from "./artifacts.ts";
 import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
 import { deviceOf, type Opened, type TrainOptions } from "./create.ts";
 import { imagesForKnn } from "./knn-during-training.ts";
@@ -14,8 +15,8 @@ import { imagesForKnn } from "./knn-during-training.ts";
 /** The run in `out`, as it was left. @throws UserError if an option would change what it computes. */
 export async function reopen(options: TrainOptions): Promise<Opened> {
   const stored = await readConfig(options.out);
-  const artifact = await readArtifact(options.out);
-  await refuseChanges(options, stored, artifact.manifest);
+  const own = await readArtifact(options.out);
+  await refuseChanges(options, stored, own.manifest);
   const { provider, chosen } = await providerFor({
     provider: options.provider ?? stored.provider,
     device: options.device,
@@ -39,6 +40,8 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     throw expected(config.data, "the images that the run began with", "others", "their names have changed");
   }
   const labelled = config.knn ? await imagesForKnn(config.knn.data, { seed, range }) : undefined;
+  const form = { target: targetOf(provider), batch: config.batch };
+  const artifact = provider === stored.provider ? own : await lowered(own, form);
   return { config, artifact, sources, labelled, written: Promise.resolve(), chosen };
 }
 
@@ -82,8 +85,9 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   imageSize: ofArtifact(ARTIFACT_RULES.imageSize),
   optimizer: ofArtifact(ARTIFACT_RULES.optimizer),
   config: ofArtifact(ARTIFACT_RULES.config),
-  graph: async (given, { manifest }) => {
-    if (isDeepStrictEqual((await readArtifact(given)).manifest, manifest)) return [];
+  graph: async (given, { manifest, run }) => {
+    const form = { target: manifest.target ?? "cpu", batch: run.batch };
+    if (isDeepStrictEqual((await lowered(await readArtifact(given), form)).manifest, manifest)) return [];
     throw expected("--graph", "the artifact that the run began with", "another", ADVICE);
   },
   steps: stored("steps", (run) => run.steps, LONGER),

@@ -5,12 +5,16 @@ import { UserError, unknownName } from "../errors.ts";
 import { divideDims, multiplyDims } from "../graph/dims.ts";
 import { buildModel, encodeModel, OPSET } from "../graph/model.ts";
 import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
+import { chunksFor, encoderChunks, type Values } from "../lowering/cpu/chunks.ts";
+import { cpu } from "../lowering/cpu/index.ts";
+import { cuda } from "../lowering/cuda.ts";
 import { methodNamed } from "../methods/index.ts";
 import type { Method, OptimizerChoice, Step } from "../methods/method.ts";
 import { optimizers } from "../nn/optimizers.ts";
 import { Scope } from "../nn/scope.ts";
 import { cut } from "../ops/pieces.ts";
-import type { Dim, JsonObject, Least, Manifest } from "../spec.ts";
+import { builtFor, portable, type Target, target } from "../ops/target.ts";
+import type { Dim, JsonObject, Least, Manifest, TargetName } from "../spec.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
 import { augment, isLarge } from "../views/augment.ts";
 import { centreView } from "../views/centre.ts";
@@ -29,11 +33,6 @@ export interface ArtifactSpec {
   readonly config?: JsonObject;
   /** A name, or all its settings. @default the encoder's choice, else the method's */
   readonly optimizer?: string | OptimizerChoice;
-  /**
-   * Each step goes through its batch in so many chunks (pieces), which must divide it; losses, gradients and batch
-   * statistics are those of the whole batch. `piecesFor` chooses what is fastest. @default 1
-   */
-  readonly pieces?: number;
 }
 
 /** A spec with nothing left out: what the manifest says of it. */
@@ -41,7 +40,6 @@ export interface ResolvedSpec {
   readonly method: Manifest["method"];
   readonly encoder: Manifest["encoder"];
   readonly optimizer: Manifest["optimizer"];
-  readonly pieces: number;
 }
 
 export interface CompiledArtifact<G = { readonly step: Uint8Array; readonly encode: Uint8Array }> {
@@ -74,47 +72,42 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
         ...parseConfig(`optimizer ${optimizer}`, optimizers[optimizer]!.config as never, settings ?? {}),
       },
     },
-    pieces: spec.pieces ?? 1,
   };
 }
 
-/** Values of the largest tensor of a chunk, 2 MB: what is computed from it stays in the cache of most processors. */
-const PIECE = 2 ** 19;
-/** Of views, whose operators are few, and of the encoder: more chunks make graphs large and matrix products small. */
-const MOST_PIECES = { views: 32, encoder: 8 };
-/** The fewest images in a chunk of the encoder, given the values of one image: products of fewer are slower. */
-const leastImages = (widest: number): number => (widest > PIECE ? 2 : 4);
+/** What a manifest was compiled from. @throws UserError if it names an optimizer that is not known here */
+export function specOf({ method, encoder, optimizer: { name, config } }: Manifest): ArtifactSpec {
+  const settings = (optimizerNamed(name).config as unknown as z.ZodObject).shape;
+  const [own, others] = [true, false].map((wanted) =>
+    Object.fromEntries(Object.entries(config).filter(([key]) => Object.hasOwn(settings, key) === wanted)),
+  );
+  return {
+    method: method.name,
+    encoder: encoder.name,
+    imageSize: encoder.imageSize,
+    config: method.config,
+    optimizer: { name, ...others, config: own } as unknown as OptimizerChoice,
+  };
+}
 
-/** The chunks for a step of `batch` images, a power of two: few enough to divide it, many enough to stay in the cache. */
+/** A target by name; `pieces` are for the CPU alone (see `piecesFor`). */
+export function targetNamed(name: TargetName, pieces: number): Target {
+  if (name === "cpu") return cpu(pieces);
+  return name === "cuda" ? cuda : portable;
+}
+
+/** The chunks for a step of `batch` images on a CPU, a power of two. */
 export function piecesFor(spec: ArtifactSpec, batch: number): number {
   const resolved = resolveSpec(spec);
-  const unit = multipleOf(methodNamed(spec.method), resolved.method.config);
-  const { viewed, widest } = valuesOf(resolved);
-  const wanted = Math.max(
-    Math.min((batch * viewed) / PIECE, MOST_PIECES.views),
-    Math.min((batch * widest) / PIECE, batch / leastImages(widest), MOST_PIECES.encoder),
-  );
-  let count = 1;
-  while (2 * count <= wanted && batch % (2 * count * unit) === 0) count *= 2;
-  return count;
+  return chunksFor(batch, valuesOf(resolved), multipleOf(methodNamed(spec.method), resolved.method.config));
 }
 
 /** What the method wants the number of images to be a multiple of. */
 const multipleOf = ({ batchMultiple: key }: Method<unknown>, config: JsonObject): number =>
   key === undefined ? 1 : (config[key] as number);
 
-/** The encoder's chunks: fewer than those of the views, where views are larger than the encoder's feature maps. */
-function encoderPieces(spec: ArtifactSpec): number {
-  const { pieces = 1 } = spec;
-  if (pieces === 1) return 1;
-  const { viewed, widest } = valuesOf(resolveSpec(spec));
-  let count = Math.min(pieces, MOST_PIECES.encoder);
-  while (count > 1 && count * viewed > pieces * widest) count = Math.ceil(count / 2);
-  return count;
-}
-
 /** For an image: values of its large views, and of the widest feature map that the encoder computes from one. */
-function valuesOf({ method, encoder }: ResolvedSpec): { viewed: number; widest: number } {
+function valuesOf({ method, encoder }: ResolvedSpec): Values {
   const { name, imageSize } = encoder;
   const viewed = methodNamed(method.name)
     .views(method.config as never, imageSize)
@@ -123,12 +116,15 @@ function valuesOf({ method, encoder }: ResolvedSpec): { viewed: number; widest: 
   return { viewed, widest: encoderNamed(name).widest(imageSize) };
 }
 
-/** The step as one graph. */
-export function compile(spec: ArtifactSpec): CompiledArtifact {
+/** The step as one graph, in the target's forms. Whatever the target, it computes the same and has the same state. */
+export const compile = (spec: ArtifactSpec, target = portable): CompiledArtifact =>
+  builtFor(target, () => compileWhole(spec));
+
+function compileWhole(spec: ArtifactSpec): CompiledArtifact {
   const opened = openStep(spec);
   const name = nameOf(spec);
   const { step, outputs, inputs } = buildStep(spec, opened);
-  const graph = encodeModel(buildModel(outputs, { name: `${name}-step`, inputs, late: true }));
+  const graph = encodeModel(buildModel(outputs, { name: `${name}-step`, inputs, late: target().late }));
   const whole = opened.scope.all.filter(({ rows }) => !rows);
   const next = new Map(whole.map((s) => [s.tensor, s.next ?? s.tensor]));
   const written = writableInPlace(next, Object.values(outputs));
@@ -142,7 +138,10 @@ export function compile(spec: ArtifactSpec): CompiledArtifact {
  * The step in parts, which takes micro-batches of a batch larger than memory. @throws UserError if the method does
  * not allow it.
  */
-export function compileInParts({ pieces: _, ...spec }: ArtifactSpec): CompiledArtifact<Graphs> {
+export const compileInParts = (spec: ArtifactSpec, target = portable): CompiledArtifact<Graphs> =>
+  builtFor({ ...target, pieces: 1 }, () => compileParts(spec)); // a part of a batch is small already
+
+function compileParts(spec: ArtifactSpec): CompiledArtifact<Graphs> {
   const opened = openStep(spec);
   const { scope, method, config, perImage } = opened;
   const name = `${nameOf(spec)}-parts`;
@@ -178,6 +177,8 @@ function manifestOf(
     name,
     opset: OPSET,
     ...resolved,
+    target: target().name,
+    pieces: target().pieces,
     views: recipes.map((recipe, i) => ({ input: viewInput(i), recipe })),
     permutations: [...scope.permutations.keys()],
     batchMultiple,
@@ -206,11 +207,11 @@ function openStep(spec: ArtifactSpec) {
   const method = methodNamed(spec.method);
   const config = resolved.method.config as never;
   const recipes = method.views(config, spec.imageSize);
-  const batchMultiple = multipleOf(method, config) * resolved.pieces;
+  const batchMultiple = multipleOf(method, config) * target().pieces;
   const n = multiplyDims(batchMultiple, "n");
   const images = imagesInput(n); // [n, h, w, 3]
   const params = recipes.map((_, i) => input(viewInput(i), "float32", [n, VIEW_COLUMNS.length]));
-  const views = inScope("views", () => augment(images, params, recipes, resolved.pieces)); // [n, 3, s, s] each
+  const views = inScope("views", () => augment(images, params, recipes, target().pieces)); // [n, 3, s, s] each
   const scope = new TrainingScope({ views, params, encode: encoderOf(spec, n) });
   return { resolved, method, config, scope, recipes, batchMultiple, perImage: [images, ...params] };
 }
@@ -228,23 +229,30 @@ function encodeGraph(spec: ArtifactSpec, name: string): Uint8Array {
   const images = imagesInput("n");
   const view = inScope("view", () => centreView(images, spec.imageSize, centreShare(spec.imageSize))); // [n, 3, s, s]
   const s = new Scope("evaluation");
-  const encode = () => s.in("encoder", () => encoderOf({ ...spec, pieces: 1 }, "n")(s, view)); // [n, d]
+  const encode = () => s.in("encoder", () => wholeEncoder(spec)(s, view)); // [n, d]
   const averaged = methodNamed(spec.method).exports === "average";
   const features = averaged ? s.with({ average: scalar(1) }, encode) : encode(); // [n, d]
   return encodeModel(buildModel({ features }, { name: `${name}-encode`, inputs: [images] }));
 }
 
-/** The encoder's own form for the image size, whatever the size of the views, of n images each. */
+/** The encoder's own form for the image size, whatever the size of the views. */
+const wholeEncoder =
+  ({ encoder, imageSize }: ArtifactSpec) =>
+  (s: Scope, views: Tensor): Tensor =>
+    encoderNamed(encoder).build(s, views, imageSize); // [rows, d]
+
+/** The same in the target's chunks, for views of n images each. */
 function encoderOf(spec: ArtifactSpec, n: Dim) {
   const { imageSize } = spec;
-  const encoder = encoderNamed(spec.encoder);
-  const pieces = encoderPieces(spec);
+  const { pieces, viewByView } = target();
+  const encode = wholeEncoder(spec);
+  const chunks = encoderChunks(pieces, valuesOf(resolveSpec(spec)));
   return (s: Scope, views: Tensor): Tensor => {
     const [rows, , size] = views.shape as [Dim, number, number];
     // Of one view of some images each, or of as many small ones as hold as many pixels.
-    const each = divideDims(rows, n); // views of an image
-    const most = typeof each === "number" ? each * pieces : 1;
-    return encoder.build(s, cut(views, divisor(most, most * (size / imageSize) ** 2)), imageSize); // [rows, d]
+    const each = viewByView ? divideDims(rows, n) : 1; // views of an image
+    const most = typeof each === "number" ? each * chunks : 1;
+    return encode(s, cut(views, divisor(most, most * (size / imageSize) ** 2))); // [rows, d]
   };
 }
 
@@ -270,6 +278,12 @@ function optimizerOf(spec: ArtifactSpec): OptimizerChoice {
   const name = spec.optimizer ?? encoderNamed(spec.encoder).optimizer ?? own.name;
   if (name === own.name) return own;
   const found = [ADAMW, SGD, LARS].find((o) => o.name === name);
+  if (!found) throw unknownName("optimizer", name, Object.keys(optimizers));
+  return found;
+}
+
+function optimizerNamed(name: string) {
+  const found = optimizers[name];
   if (!found) throw unknownName("optimizer", name, Object.keys(optimizers));
   return found;
 }

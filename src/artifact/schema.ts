@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { expected } from "../errors.ts";
 import { parseJson } from "../files/safetensors.ts";
-import type { JsonObject, Manifest } from "../spec.ts";
+import { type JsonObject, type Manifest, TARGETS } from "../spec.ts";
 
 const FORMAT = 1;
 export const MAX_GRAPH = 512e6;
@@ -144,6 +144,7 @@ export const manifestSchema = z
     least: leastSchema.optional(),
     leastOfPart: leastSchema.optional(),
     chance: chanceSchema.optional(),
+    target: z.enum(TARGETS).optional(),
     pieces: count.max(4096).default(1),
     scalars: z
       .array(z.strictObject({ name, schedule: scheduleSchema, batchScaling: z.enum(["none", "linear"]) }))

@@ -8,6 +8,7 @@ import type { State } from "../nn/scope.ts";
 import { add, mul } from "../ops/elementwise.ts";
 import { gradients } from "../ops/gradients.ts";
 import { reduceSum } from "../ops/reduce.ts";
+import { target } from "../ops/target.ts";
 import type { StepGraph } from "../spec.ts";
 import { settled } from "./in-place.ts";
 import type { TrainingScope } from "./scope.ts";
@@ -40,7 +41,8 @@ export function trainingStep<C>(scope: TrainingScope, method: Method<C>, config:
   const step = method.build(scope, config);
   const [tensors, values] = [scope.params.map((p) => p.tensor), scope.params.map((p) => p.value)];
   const others = Object.values({ ...watched(step), ...nexts(scope.all) });
-  optimize(scope, choice, settled(tensors, gradients(step.loss, values), others));
+  const grads = gradients(step.loss, values);
+  optimize(scope, choice, target().settles ? settled(tensors, grads, others) : grads);
   return { step, outputs: { ...watched(step), ...nexts(scope.all) }, inputs: inputsOf(scope) };
 }
 
@@ -130,6 +132,6 @@ export const encodeParts = (parts: Record<Exclude<StepGraph, "step">, Part>, nam
   Object.fromEntries(
     Object.entries(parts).map(([part, { outputs, options }]) => [
       part,
-      encodeModel(buildModel(outputs, { ...options, name: `${name}-${part}`, late: true })),
+      encodeModel(buildModel(outputs, { ...options, name: `${name}-${part}`, late: target().late })),
     ]),
   ) as Record<Exclude<StepGraph, "step">, Uint8Array>;

@@ -2,12 +2,13 @@ import { relative } from "node:path";
 import { Command } from "commander";
 import { GRAPHS, prebuiltFolders } from "../api/artifacts.ts";
 import { recipes } from "../api/recipes.ts";
-import { type ArtifactSpec, compile, piecesFor } from "../artifact/compile.ts";
+import { type ArtifactSpec, compile, piecesFor, targetNamed } from "../artifact/compile.ts";
 import { type GraphName, ownFolder, readArtifact, writeArtifact } from "../artifact/files.ts";
 import { encoders } from "../encoders/index.ts";
+import { unknownName } from "../errors.ts";
 import { decodeModel } from "../graph/model.ts";
 import { methodNamed, methods } from "../methods/index.ts";
-import type { JsonObject, Manifest } from "../spec.ts";
+import { type JsonObject, type Manifest, TARGETS, type TargetName } from "../spec.ts";
 import { positiveInteger, report, setting } from "./options.ts";
 
 interface BuildFlags {
@@ -15,6 +16,7 @@ interface BuildFlags {
   readonly encoder: string;
   readonly imageSize: number;
   readonly optimizer?: string;
+  readonly target: TargetName;
   readonly batch: number;
   readonly set?: JsonObject;
   readonly out: string;
@@ -25,6 +27,12 @@ const kb = (bytes: number) => `${(bytes / 1e3).toFixed(0)} kB`;
 const parameters = ({ state }: Manifest) =>
   state.filter((s) => s.role === "param").reduce((sum, s) => sum + s.shape.reduce((a, b) => a * b, 1), 0);
 const millions = (n: number) => `${(n / 1e6).toFixed(2)} M`;
+
+function targetName(given: string): TargetName {
+  const known = TARGETS.find((name) => name === given);
+  if (!known) throw unknownName("target", given, TARGETS);
+  return known;
+}
 
 function countBy<T>(items: readonly T[], key: (item: T) => string): Record<string, number> {
   const counts: Record<string, number> = {};
@@ -39,14 +47,20 @@ const build = () =>
     .requiredOption("--encoder <name>")
     .option("--image-size <px>", "height and width of the views", positiveInteger, 32)
     .option("--optimizer <name>", "sgd, lars or adamw (default: the encoder's or the method's)")
-    .option("--batch <n>", "images a step that it is to be fastest for", positiveInteger, 256)
+    .option(
+      "--target <name>",
+      "portable for any runtime, or cpu or cuda for what is fastest there",
+      targetName,
+      "portable",
+    )
+    .option("--batch <n>", "images a step that it is to be fastest for (cpu)", positiveInteger, 256)
     .option("--set <key=value>", "a setting of the method; may be given several times", setting)
     .requiredOption("--out <dir>", "folder for manifest.json and the graphs")
     .option("--json", "end with one JSON object on standard output")
-    .action(async ({ out, json, set, batch, ...flags }: BuildFlags) => {
+    .action(async ({ out, json, set, batch, target, ...flags }: BuildFlags) => {
       const spec: ArtifactSpec = { ...flags, ...(set && { config: set }) };
       await ownFolder(out); // before the work
-      const { manifest, graphs } = compile({ ...spec, pieces: piecesFor(spec, batch) });
+      const { manifest, graphs } = compile(spec, targetNamed(target, piecesFor(spec, batch)));
       const written = await writeArtifact(out, manifest, graphs);
       report(json, { artifact: out, ...written }, [
         `${out}: ${manifest.name}, ${millions(parameters(written))} parameters, step ${kb(graphs.step.length)}`,
@@ -123,6 +137,7 @@ const inspect = () =>
         `state      ${Object.entries(roles)
           .map(([role, n]) => `${n} ${role}`)
           .join(", ")}; ${millions(parameters(manifest))} parameters`,
+        `target     ${manifest.target ?? "cpu"}${manifest.pieces > 1 ? `, ${manifest.pieces} pieces` : ""}`,
         `metrics    ${manifest.metrics.join(", ")}`,
         ...graphs.map(({ which, bytes, operators }) => {
           const most = Object.entries(operators).sort((a, b) => b[1] - a[1]);

@@ -5,9 +5,9 @@ import { type GraphProto, type NodeProto, NodeProtoSchema, type TensorProto } fr
 import { changeNodes, type EncodedNode, type NewNode } from "../graph/edit.ts";
 import { buildModel } from "../graph/model.ts";
 import { type Attributes, input, type Tensor } from "../graph/tensor.ts";
+import { winogradConv, winogradPays } from "../lowering/cpu/winograd.ts";
 import { add } from "../ops/elementwise.ts";
 import { reshape } from "../ops/movement.ts";
-import { winogradConv, winogradPays } from "../ops/winograd.ts";
 import type { Shape } from "../spec.ts";
 import { sizesOf } from "./constants.ts";
 

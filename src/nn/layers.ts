@@ -9,7 +9,7 @@ import { concat, reshape } from "../ops/movement.ts";
 import * as norm from "../ops/normalization.ts";
 import { byPieces } from "../ops/pieces.ts";
 import { reduceMean } from "../ops/reduce.ts";
-import { winogradConv, winogradPays } from "../ops/winograd.ts";
+import { target } from "../ops/target.ts";
 import type { Dim, Init } from "../spec.ts";
 import type { Scope } from "./scope.ts";
 
@@ -32,7 +32,8 @@ export const conv = (s: Scope, name: string, x: Tensor, { out, kernel, ...option
   s.in(name, () => {
     const perGroup = fixed(x.shape[1], "number of channels") / (options.groups ?? 1);
     const w = s.param("weight", [out, perGroup, kernel, kernel], kaimingNormal(out * kernel * kernel));
-    if (s.mode === "training" && winogradPays(x, w, options)) return winogradConv(x, w); // [n, out, h', w']
+    const lowered = s.mode === "training" && target().conv?.(x, w, options); // [n, out, h', w']
+    if (lowered) return lowered;
     const build = () => byPieces([x], (piece) => ops.conv(piece, w, options)); // [n, out, h', w']
     // A convolution with many more output than input values is recomputed for the backward pass: its input is held.
     const { stride = 1, groups = 1 } = options;

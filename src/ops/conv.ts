@@ -1,12 +1,19 @@
-/**
- * Convolution [n, c, h, w] and its gradients with respect to input and weights, each in the form that is fastest for
- * its shape.
- */
-import { type Attributes, constant, fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
+/** Convolution [n, c, h, w] and its gradients with respect to input and weights, which are convolutions as well. */
+import { multiplyDims } from "../graph/dims.ts";
+import { type Attributes, fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
 import type { Dim } from "../spec.ts";
-import { type Once, type Window, weightGradient } from "./conv-weights.ts";
-import { matmul } from "./matmul.ts";
-import { reshape, transpose } from "./movement.ts";
+import { reshape, slice, transpose } from "./movement.ts";
+import { target } from "./target.ts";
+
+/** How a kernel moves over a feature map, the same in both directions. */
+export interface Window {
+  readonly kernel: readonly [number, number];
+  readonly stride: number;
+  /** Zeros on each side. */
+  readonly pad: number;
+  readonly groups: number;
+  readonly dilation: number;
+}
 
 export interface ConvOptions {
   /** 1 by default. */
@@ -41,10 +48,9 @@ const convOp = operator({
   },
   gradient: ({ inputs: [x, w], grad, attributes, wants, once }) => {
     const window = windowOf(attributes);
-    return [
-      wants(0) ? inputGradient(grad, x!, w!, window, once) : null,
-      wants(1) ? weightGradient(grad, x!, w!, window, once) : null,
-    ];
+    const { inputGradient, weightGradient = convolvedGradient } = target();
+    const ofInput = () => inputGradient?.(grad, x!, w!, window, once) ?? transposedConv(grad, w!, window, x!);
+    return [wants(0) ? ofInput() : null, wants(1) ? weightGradient(grad, x!, w!, window, once) : null];
   },
 });
 
@@ -73,31 +79,42 @@ function windowOf(attributes: Attributes): Window {
   };
 }
 
-/**
- * With stride 1, a convolution with the kernel rotated by 180 degrees and its channel axes swapped; that kernel is
- * shared by all chunks of a batch. Else a transposed convolution.
- */
-function inputGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {
-  const { kernel, stride, pad: p, groups, dilation } = window;
-  const reach = dilation * (kernel[0] - 1) - p;
-  if (stride === 1 && groups === 1 && kernel[0] === kernel[1] && reach >= 0) {
-    const back = once(`back ${w.id}`, () => transpose(rotated(w), [1, 0, 2, 3])); // [c, out, kh, kw]
-    return conv(dy, back, { pad: reach, dilation }); // [n, c, h, w]
-  }
-  return transposedConv(dy, w, window, x);
-}
+const ofWeightsOp = operator({
+  type: "Conv",
+  name: "ConvOfWeights",
+  infer: ([x, dy], { strides, dilations, pads }) => {
+    const size = (axis: number) => {
+      const [stride] = strides as readonly [number];
+      const [step] = dilations as readonly [number];
+      const [p] = pads as readonly [number];
+      const covered = step * (fixed(dy!.shape[axis], "size") - 1) + 1;
+      return Math.floor((fixed(x!.shape[axis], "size") + 2 * p - covered) / stride) + 1;
+    };
+    return [{ dtype: x!.dtype, shape: [x!.shape[0]!, dy!.shape[0]!, size(2), size(3)] }];
+  },
+  gradient: { none: "made only by the rule of Conv" },
+});
 
 /**
- * The kernel rotated by 180 degrees, as a product with a matrix of zeros and ones: copying single values takes far
- * longer.
+ * The gradient of conv(x, w) with respect to w, dy [n, out, h', w'] -> [out, c / groups, kh, kw]: a convolution of x by dy,
+ * where the batch is what is summed over.
  */
-function rotated(w: Tensor): Tensor {
-  const [out, c, kh, kw] = w.shape as [number, number, number, number];
-  const taps = kh * kw;
-  if (taps === 1) return w;
-  const mirror = new Float32Array(taps * taps);
-  for (let i = 0; i < taps; i++) mirror[i * taps + (taps - 1 - i)] = 1;
-  return reshape(matmul(reshape(w, [out * c, taps]), constant(mirror, [taps, taps])), w.shape);
+function convolvedGradient(dy: Tensor, x: Tensor, _: Tensor, window: Window): Tensor {
+  const { kernel, stride, pad: p, groups, dilation } = window;
+  const [n, c, height, width] = x.shape as [Dim, number, number, number];
+  const perGroup = c / groups;
+  const apart = transpose(reshape(x, [n, groups, perGroup, height, width]), [2, 1, 0, 3, 4]); // [c / g, g, n, h, w]
+  const summed = reshape(apart, [perGroup, multiplyDims(groups, n), height, width]); // [c / g, g n, h, w]
+  const settings = {
+    kernel: dy.shape.slice(2) as [number, number],
+    stride: dilation,
+    dilation: stride,
+    pad: p,
+    groups,
+  };
+  const [made] = ofWeightsOp([summed, transpose(dy, [1, 0, 2, 3])], attributesOf(settings)); // [c / g, out, >= kh, >= kw]
+  // Where the stride does not divide the map, its last rows and columns give taps that the kernel does not have.
+  return transpose(slice(made!, { 2: [0, kernel[0]], 3: [0, kernel[1]] }), [1, 0, 2, 3]);
 }
 
 const transposedOp = operator({

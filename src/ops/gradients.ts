@@ -4,9 +4,9 @@ import { reach } from "../graph/model.ts";
 import { once } from "../graph/once.ts";
 import { apply, inScope, type Node, scalar, type Tensor } from "../graph/tensor.ts";
 import { add } from "./elementwise.ts";
-import { zerosLike } from "./movement.ts";
+import { later, transpose, zerosLike } from "./movement.ts";
 import { sumTo } from "./reduce.ts";
-import { computedAfter, isShared, nextSumsOf } from "./waits.ts";
+import { target } from "./target.ts";
 
 /** Name scope of the nodes that the walk appends. */
 export const GRADIENT_SCOPE = "gradient";
@@ -72,7 +72,7 @@ export function gradients(loss: Tensor, by: readonly Tensor[], seed: Tensor = sc
     );
   };
 
-  const nextSums = nextSumsOf(nodes, wanted);
+  const nextSums = target().waits?.(nodes, wanted) ?? new Map<Node, Node | undefined>();
   const waiting = new Map<Node, Node[]>();
   for (const node of nodes.toReversed()) {
     if (ofParameters.has(node)) continue;
@@ -194,4 +194,17 @@ function leadingTo(nodes: readonly Node[], by: readonly Tensor[]): ReadonlySet<T
     for (const y of node.outputs) if (y.dtype === "float32") leading.add(y);
   }
   return leading;
+}
+
+/** Whether the whole batch shares it, such as a parameter: what differs between images has a symbolic size. */
+export const isShared = (t: Tensor): boolean => t.shape.every((size) => typeof size === "number");
+
+/**
+ * A part of a gradient, computed after another tensor. A transpose stays outermost, so that parts can be summed
+ * before it.
+ */
+export function computedAfter(first: Tensor, part: Tensor): Tensor {
+  const { source } = part;
+  if (source.kind !== "node" || source.op.type !== "Transpose") return later(part, first);
+  return transpose(later(source.inputs[0]!, first), source.attributes.perm as readonly number[]);
 }

@@ -16,11 +16,13 @@ import { add, div, mul, reciprocal, sqrt, square, sub } from "./elementwise.ts";
 import { chunk, concat, reshape } from "./movement.ts";
 import { byPieces, piecesOf } from "./pieces.ts";
 import { divideByCount, reduceMean, reduceSum } from "./reduce.ts";
+import { target } from "./target.ts";
 
 const EPS = 1e-5;
 
 const channelAxes = (x: Tensor) => x.shape.flatMap((_, i) => (i === 1 ? [] : [i]));
-const perChannel = (t: Tensor, x: Tensor) =>
+/** A value for each channel [c], to be broadcast over x. */
+export const perChannel = (t: Tensor, x: Tensor) =>
   reshape(
     t,
     x.shape.map((size, i) => (i === 1 ? size : 1)),
@@ -48,8 +50,9 @@ const affineOp = operator({
 });
 
 /** a x + b per channel, a and b [c], in one pass: BatchNormalization's inference form with mean 0 and variance 1. */
-export const affine = (x: Tensor, a: Tensor, b = rowOf(x, 0)): Tensor =>
-  affineOp([x, a, b, rowOf(x, 0), rowOf(x, 1)], { epsilon: { float: 0 } })[0]!;
+export const affine = (x: Tensor, a: Tensor, b?: Tensor): Tensor =>
+  target().affine?.(x, a, b) ??
+  affineOp([x, a, b ?? rowOf(x, 0), rowOf(x, 0), rowOf(x, 1)], { epsilon: { float: 0 } })[0]!;
 
 /** A value for each channel of x, [c]. */
 function rowOf(x: Tensor, value: number): Tensor {

@@ -8,7 +8,6 @@ import {
   integers,
   operator,
   ShapeError,
-  scalar,
   type Tensor,
 } from "../graph/tensor.ts";
 import type { Dim, Shape } from "../spec.ts";
@@ -159,9 +158,12 @@ const countingOp = operator({
   gradient: { none: "made of whole numbers" },
 });
 
-/** 0, 1, 2, ... below a limit, float32 [], that is known when the graph runs; `size` is the name of the new size. */
+/** 0, 1, 2, ... below a limit, int64 [1], that is known when the graph runs; float32, `size` is the name of its new size. */
 export const counting = (limit: Tensor, size: string): Tensor =>
-  countingOp([scalar(0), limit, scalar(1), input(size, "float32", [size])])[0]!;
+  castSize(countingOp([whole(0), squeezeSize([limit])[0]!, whole(1), input(size, "int64", [size])]), {
+    to: FLOAT,
+  })[0]!;
+const whole = (value: number): Tensor => constant(BigInt64Array.of(BigInt(value)), []);
 
 /** 0, 1, 2, ... along an axis of x, float32 [size]. */
 export function indicesAlong(x: Tensor, axis: number): Tensor {
@@ -171,8 +173,7 @@ export function indicesAlong(x: Tensor, axis: number): Tensor {
       Float32Array.from({ length: size }, (_, i) => i),
       [size],
     );
-  const limit = squeezeSize([castSize([sizeOf(x, axis)], { to: FLOAT })[0]!])[0]!;
-  return rangeOp([scalar(0), limit, scalar(1)])[0]!;
+  return castSize([placesAlong(x, axis)], { to: FLOAT })[0]!;
 }
 
 /**
@@ -182,6 +183,5 @@ export function indicesAlong(x: Tensor, axis: number): Tensor {
 export function placesAlong(x: Tensor, axis: number): Tensor {
   const size = x.shape[axisOf(axis, x.shape.length)]!;
   if (typeof size === "number") return integers(Array.from({ length: size }, (_, i) => i));
-  const [first, step] = [0n, 1n].map((value) => constant(BigInt64Array.of(value), [])) as [Tensor, Tensor]; // []
-  return rangeOp([first, squeezeSize([sizeOf(x, axis)])[0]!, step])[0]!;
+  return rangeOp([whole(0), squeezeSize([sizeOf(x, axis)])[0]!, whole(1)])[0]!;
 }

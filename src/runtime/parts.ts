@@ -1,7 +1,7 @@
 /** A step in micro-batches: the loss of the whole batch, in the memory of a few of its images. */
 import * as ort from "onnxruntime-node";
 import type { Artifact } from "../artifact/files.ts";
-import { fitted } from "./blocks/fitted.ts";
+import { fitted } from "./cpu/fitted.ts";
 import { type Feeds, openSession, type Session, type SessionOptions } from "./session.ts";
 
 const PARTS = ["embed", "contrast", "backward", "update"] as const;

@@ -3,7 +3,7 @@ import * as ort from "onnxruntime-node";
 import type { Artifact } from "../artifact/files.ts";
 import { type Manifest, type StateEntry, VIEW_COLUMNS } from "../spec.ts";
 import { openBank } from "./bank.ts";
-import { fitted } from "./blocks/fitted.ts";
+import { fitted } from "./cpu/fitted.ts";
 import { failureOf } from "./gpu-failures.ts";
 import { openParts } from "./parts.ts";
 import type { SessionOptions } from "./session.ts";

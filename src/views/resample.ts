@@ -4,7 +4,7 @@
  * nothing from outside the box. Axis by axis, as products with matrices of weights.
  */
 import { multiplyDims } from "../graph/dims.ts";
-import { constant, type Tensor } from "../graph/tensor.ts";
+import { constant, integers, type Tensor } from "../graph/tensor.ts";
 import {
   abs,
   add,
@@ -21,7 +21,7 @@ import {
 import { gather } from "../ops/indexing.ts";
 import { matmul, swap } from "../ops/matmul.ts";
 import { cast, concat, reshape, transpose } from "../ops/movement.ts";
-import { reduceMax, reduceMin, reduceSum } from "../ops/reduce.ts";
+import { reduceMin, reduceSum } from "../ops/reduce.ts";
 import { counting, indicesAlong, sizeOf } from "../ops/shape.ts";
 import type { Dim } from "../spec.ts";
 import { BLOCK, byBlock, inBlocks } from "./blocks.ts";
@@ -96,7 +96,7 @@ function byBlocks(
 /**
  * For each block of outputs the rows that its window covers, int64 [views n, blocks, window], of a table that has all
  * pixels of the axis for each of its `owners` [views n]; and their weights [views n, blocks, 32, window]. The window
- * is as wide as the largest box needs.
+ * is as wide as a box of all pixels needs.
  */
 function windows(
   images: Tensor,
@@ -117,10 +117,11 @@ function windows(
   const centre = reshape(centres(span, size), [all, blocks, BLOCK, 1]); // [views n, blocks, 32, 1]
   const support = supportOf(wide, size); // [views n, 1, 1, 1]
   const first = floor(sub(reduceMin(centre, { axes: [2], keep: true }), support)); // [views n, blocks, 1, 1]
-  // The steps between a block's outputs, a triangle at either end, and a pixel for each end that is rounded.
-  const step = div(span.length, size); // [views n, 1, 1]
-  const reach = add(mul(step, BLOCK - 1), mul(maximum(step, 1), 2)); // [views n, 1, 1]
-  const offsets = counting(add(floor(reduceMax(reach)), 3), `${name}.window`); // [window]
+  // The steps between a block's outputs and a triangle at either end, for the largest box that there can be: sizes that
+  // hang on values keep a graph from being captured, and compute nearly as much. Then a pixel for each end that is rounded.
+  const longest = maximum(sizeOf(images, axis), integers([size])); // [1]
+  const reach = div(mul(longest, integers([BLOCK + 1])), integers([size])); // [1]
+  const offsets = counting(add(reach, integers([3])), `${name}.window`); // [window]
   const pixel = add(first, offsets); // [views n, blocks, 1, window]
   const weights = weigh(pixel, centre, wide, support, total); // [views n, blocks, 32, window]
   const pixels = cast(sizeOf(images, axis), "float32"); // [1]

@@ -1,10 +1,16 @@
 import { expect } from "chai";
 import { batchOf } from "../../src/api/batch.ts";
-import { type ArtifactSpec, compile, compileInParts, piecesFor } from "../../src/artifact/compile.ts";
+import {
+  type ArtifactSpec,
+  compile,
+  compileInParts,
+  piecesFor,
+  targetNamed,
+} from "../../src/artifact/compile.ts";
 import type { Manifest } from "../../src/spec.ts";
 
-const built = (spec: Pick<ArtifactSpec, "method" | "config" | "pieces">): Manifest => {
-  const { manifest } = compile({ encoder: "resnet20", imageSize: 8, ...spec });
+const built = (spec: Pick<ArtifactSpec, "method" | "config">, pieces = 1): Manifest => {
+  const { manifest } = compile({ encoder: "resnet20", imageSize: 8, ...spec }, targetNamed("cpu", pieces));
   return manifest as Manifest;
 };
 
@@ -14,8 +20,8 @@ describe("api/batch", () => {
   const byol = built({ method: "byol", config: narrow });
   const moco = built({ method: "moco", config: { queue: 16 } });
   const bank = built({ method: "instance-discrimination" });
-  const inPieces = built({ method: "simclr", config: narrow, pieces: 4 });
-  const both = built({ method: "moco", config: { queue: 16 }, pieces: 2 });
+  const inPieces = built({ method: "simclr", config: narrow }, 4);
+  const both = built({ method: "moco", config: { queue: 16 } }, 2);
   const parts = (method: string, config: ArtifactSpec["config"] = narrow) => {
     const { manifest } = compileInParts({ method, encoder: "resnet20", imageSize: 8, config: config! });
     return manifest as Manifest;
@@ -69,14 +75,14 @@ describe("api/batch", () => {
       100,
       { batch: 10 },
       "batch for simclr-resnet20-8: expected a multiple of 4 (the graph's 4 pieces), found 10; " +
-        "graphs build --batch 10 makes one that fits",
+        "graphs build --target cpu --batch 10 makes one that fits",
     ],
     [
       both,
       100,
       { batch: 8 },
       "batch for moco-resnet20-8: expected a multiple of 16 (the setting splits times the graph's 2 pieces), found 8; " +
-        "graphs build --batch 8 makes one that fits",
+        "graphs build --target cpu --batch 8 makes one that fits",
     ],
     [
       byolParts,

@@ -13,6 +13,7 @@ import {
   compile,
   piecesFor,
   resolveSpec,
+  targetNamed,
 } from "../../src/artifact/compile.ts";
 import { readArtifact, writeArtifact } from "../../src/artifact/files.ts";
 import { encoders } from "../../src/encoders/index.ts";
@@ -20,6 +21,7 @@ import { UserError } from "../../src/errors.ts";
 import { decodeModel, reach } from "../../src/graph/model.ts";
 import { methods } from "../../src/methods/index.ts";
 import { optimizers } from "../../src/nn/optimizers.ts";
+import { builtFor, portable } from "../../src/ops/target.ts";
 import { randomFor } from "../../src/random.ts";
 import { initialState } from "../../src/runtime/state.ts";
 import { batchOf, openGraph, stepperOf } from "../methods/stepping.ts";
@@ -44,7 +46,7 @@ describe("compile", () => {
       import { createHash } from "node:crypto";
       import { compile } from "./src/artifact/compile.ts";
       const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
-      const found = ${JSON.stringify([...specs].reverse())}.map(compile).map(({ manifest, graphs }) =>
+      const found = ${JSON.stringify([...specs].reverse())}.map((spec) => compile(spec)).map(({ manifest, graphs }) =>
         [JSON.stringify(manifest), graphs.step, graphs.encode].map(sha256));
       console.log(JSON.stringify(found.reverse()));`;
     const args = ["--import=tsx", "--input-type=module", "--eval", script];
@@ -154,7 +156,7 @@ describe("compile", () => {
     }
   });
 
-  describe("in pieces", () => {
+  describe("for a target", () => {
     const cases: ArtifactSpec[] = [
       { method: "simclr", encoder: "resnet20", imageSize: 16 },
       { method: "moco", encoder: "resnet20", imageSize: 16, config: { splits: 2, queue: 64 } },
@@ -167,11 +169,11 @@ describe("compile", () => {
     /** Of batch normalisation. */
     const BIASES = /^encoder\..*(bn\d|downsample\.1)\.bias$/;
     for (const spec of cases)
-      it(`a step of ${spec.method} with ${spec.encoder} is that of the whole batch`, async () => {
+      it(`a step of ${spec.method} with ${spec.encoder} is the portable one`, async () => {
         const results = [];
-        for (const pieces of [1, 4]) {
+        for (const target of [portable, targetNamed("cpu", 4), targetNamed("cuda", 1)]) {
           // AdamW's first step would take the sign of gradients that are rounding errors.
-          const artifact = compile({ ...spec, optimizer: "sgd", pieces });
+          const artifact = compile({ ...spec, optimizer: "sgd" }, target);
           const stepper = await stepperOf(artifact);
           const scalars = Object.fromEntries(artifact.manifest.scalars.map(({ name }) => [name, 0.3]));
           const batch = batchOf(artifact, 8, spec.imageSize);
@@ -180,18 +182,21 @@ describe("compile", () => {
           for (const [name, { data }] of state) if (BIASES.test(name)) (data as Float32Array).fill(3);
           results.push(await stepper.step(state, batch, scalars));
         }
-        const [whole, apart] = results as [(typeof results)[0], (typeof results)[0]];
-        expect(apart.metrics.loss).to.be.closeTo(whole.metrics.loss!, 1e-4);
-        // All of the state at once: a few values lie there all the same.
-        let [off, size] = [0, 0];
-        for (const [name, { data }] of whole.next) {
-          const other = apart.next.get(name)!.data as Float32Array;
-          (data as Float32Array).forEach((v, i) => {
-            off += (other[i]! - v) ** 2;
-            size += v ** 2;
-          });
+        const [whole, ...others] = results as [(typeof results)[0], ...typeof results];
+        for (const other of others) {
+          expect(other.metrics.loss).to.be.closeTo(whole.metrics.loss!, 1e-4);
+          expect([...other.next.keys()]).to.deep.equal([...whole.next.keys()]);
+          // All of the state at once: a few values lie there all the same.
+          let [off, size] = [0, 0];
+          for (const [name, { data }] of whole.next) {
+            const found = other.next.get(name)!.data as Float32Array;
+            (data as Float32Array).forEach((v, i) => {
+              off += (found[i]! - v) ** 2;
+              size += v ** 2;
+            });
+          }
+          expect(Math.sqrt(off / size)).to.be.below(1e-4);
         }
-        expect(Math.sqrt(off / size)).to.be.below(1e-4);
       });
 
     it("takes a batch that the pieces divide, and as few as that allows", () => {
@@ -205,12 +210,12 @@ describe("compile", () => {
       expect(large("vit-tiny", 256)).to.equal(32); // its views
       expect(pieces(48, { ...simclr, method: "moco" })).to.equal(2); // batch statistics of eighths besides
       // Views are larger than the maps that this encoder makes of one: half as many pieces of those, of two views each.
-      const { outputs } = buildStep({ ...simclr, imageSize: 224, pieces: 8 });
+      const { outputs } = builtFor(targetNamed("cpu", 8), () => buildStep({ ...simclr, imageSize: 224 }));
       const stems = reach(Object.values(outputs)).nodes.filter(
         ({ op, scope }) => op.type === "Conv" && scope === "encoder.conv1",
       );
       expect(stems).to.have.length(2 * 4);
-      const { manifest } = compile({ ...simclr, method: "moco", pieces: 2 });
+      const { manifest } = compile({ ...simclr, method: "moco" }, targetNamed("cpu", 2));
       expect([manifest.pieces, manifest.batchMultiple]).to.deep.equal([2, 16]);
     });
   });

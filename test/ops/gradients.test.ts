@@ -1,6 +1,9 @@
 import { expect } from "chai";
 import { reach } from "../../src/graph/model.ts";
 import { constant, input, integers, operators, type Tensor, transient } from "../../src/graph/tensor.ts";
+import { cpu } from "../../src/lowering/cpu/index.ts";
+import { winogradConv } from "../../src/lowering/cpu/winograd.ts";
+import { cuda } from "../../src/lowering/cuda.ts";
 import { type ConvOptions, conv } from "../../src/ops/conv.ts";
 import * as e from "../../src/ops/elementwise.ts";
 import { gradients } from "../../src/ops/gradients.ts";
@@ -12,7 +15,7 @@ import { byPieces, cut, inFewer, inPieces } from "../../src/ops/pieces.ts";
 import { averagePool, globalAveragePool, maxPool } from "../../src/ops/pool.ts";
 import * as r from "../../src/ops/reduce.ts";
 import { subsample } from "../../src/ops/subsample.ts";
-import { winogradConv } from "../../src/ops/winograd.ts";
+import { builtFor, portable } from "../../src/ops/target.ts";
 import { randomFor } from "../../src/random.ts";
 import type { Dim } from "../../src/spec.ts";
 import { apart } from "../apart.ts";
@@ -48,10 +51,11 @@ const binaries = (build: (a: Tensor, b: Tensor) => Tensor, draw?: (x: number) =>
 const unaries = (build: (x: Tensor) => Tensor, draw?: (x: number) => number): Check[] =>
   [[3, 2], [1], []].map((shape) => ({ shapes: [shape], build, ...(draw && { draw }) }));
 const convs = (x: number[], w: number[], options: ConvOptions): Check[] =>
-  [{}, { symbolic: "first" } as const].map((how) => ({
+  [portable, cuda].map((target) => ({
     shapes: [x, w],
     build: (a, b) => conv(a, b, options),
-    ...how,
+    symbolic: "first",
+    target,
   }));
 const both = (check: Check): Check[] => [check, { ...check, symbolic: "all" }];
 
@@ -304,6 +308,11 @@ const checks: Record<string, Check[]> = {
   BatchNormTraining: [
     ...both({ shapes: [[3, 2, 2, 2], [2], [2]], build: (x, s, b) => batchNormTraining(x, s, b).y }),
     ...both({ shapes: [[4, 3], [3], [3]], build: (x, s, b) => batchNormTraining(x, s, b).y }),
+    {
+      shapes: [[3, 2, 2, 2], [2], [2]],
+      build: (x, s, b) => batchNormTraining(x, s, b).y,
+      target: cuda,
+    },
   ],
   BatchNormalization: both({
     shapes: [[3, 2, 2, 2], [2], [2]],
@@ -407,7 +416,7 @@ describe("gradient rules agree with central differences", () => {
       }),
     );
     const named = (found: readonly Tensor[]) => Object.fromEntries(found.map((g, i) => [`g${i}`, g]));
-    const pieces = gradientsIn("2*n", 2);
+    const pieces = builtFor(cpu(2), () => gradientsIn("2*n", 2));
     const expected = await (await compile(named(gradientsIn(4, 1))))(values);
     const found = await (await compile(named(pieces)))(values);
     for (const name of Object.keys(expected)) {

@@ -8,7 +8,7 @@ import { encoderNamed } from "../../src/encoders/index.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { methodNamed } from "../../src/methods/index.ts";
-import { fitted } from "../../src/runtime/blocks/fitted.ts";
+import { fitted } from "../../src/runtime/cpu/fitted.ts";
 import { openParts } from "../../src/runtime/parts.ts";
 import { initialState, toRuntime } from "../../src/runtime/state.ts";
 import { VIEW_COLUMNS } from "../../src/spec.ts";

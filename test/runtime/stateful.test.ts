@@ -1,13 +1,13 @@
 import { createHash } from "node:crypto";
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
-import { type ArtifactSpec, compile } from "../../src/artifact/compile.ts";
+import { type ArtifactSpec, compile, targetNamed } from "../../src/artifact/compile.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { add, mul } from "../../src/ops/elementwise.ts";
 import { cast, concat } from "../../src/ops/movement.ts";
-import { fitted } from "../../src/runtime/blocks/fitted.ts";
 import { type NativeSession, nativeRuntime } from "../../src/runtime/c-api.ts";
+import { fitted } from "../../src/runtime/cpu/fitted.ts";
 import { deviceMemory } from "../../src/runtime/cuda/memory.ts";
 import { ortApi } from "../../src/runtime/ort-api.ts";
 import { openSession } from "../../src/runtime/session.ts";
@@ -42,8 +42,8 @@ describe("runtime/stateful", () => {
     return { ...session, memory: deviceMemory(api, api.host, device) };
   };
 
-  const compiled = (spec: ArtifactSpec) => {
-    const artifact = compile(spec);
+  const compiled = (spec: ArtifactSpec, pieces = 1) => {
+    const artifact = compile(spec, targetNamed("cpu", pieces));
     return { ...artifact, initial: initialState(artifact.manifest, { seed: 1, images: IMAGES }) };
   };
 
@@ -97,7 +97,7 @@ describe("runtime/stateful", () => {
     return { seen, values, whole };
   }
 
-  const specs: Record<string, Partial<ArtifactSpec>> = {
+  const specs: Record<string, Partial<ArtifactSpec> & { pieces?: number }> = {
     simclr: { optimizer: "adamw", pieces: 2 },
     "barlow-twins": { encoder: "resnet18", pieces: 2, config: { width: 32 } },
     moco: { config: { queue: 16, splits: 2 } },
@@ -109,8 +109,9 @@ describe("runtime/stateful", () => {
   for (const [method, own] of Object.entries(specs)) {
     const device = ["simclr", "moco", "pirl"].includes(method);
     it(`gives the same bytes in place${device ? " and on a device" : ""} as fed: ${method}`, async () => {
-      const spec = { method, encoder: "resnet20", imageSize: method === "pirl" ? 32 : 16, ...own };
-      const artifact = compiled(spec);
+      const { pieces, ...settings } = own;
+      const spec = { method, encoder: "resnet20", imageSize: method === "pirl" ? 32 : 16, ...settings };
+      const artifact = compiled(spec, pieces);
       const [fed, written] = [await run(artifact, "fed"), await run(artifact, "in place")];
       expect(written.seen).to.deep.equal(fed.seen);
       expect(written.values).to.deep.equal(fed.values);

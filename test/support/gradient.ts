@@ -3,6 +3,7 @@ import { expect } from "chai";
 import { reach } from "../../src/graph/model.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { gradients } from "../../src/ops/gradients.ts";
+import { builtFor, portable, type Target } from "../../src/ops/target.ts";
 import { randomFor } from "../../src/random.ts";
 import { compile, floats, type Value } from "./run.ts";
 
@@ -16,6 +17,8 @@ export interface Check {
   readonly draw?: (normal: number) => number;
   /** Leaves the first axis symbolic: of all inputs that share the first one's size, or of the first alone. */
   readonly symbolic?: "all" | "first";
+  /** What it is built for; plain forms by default. */
+  readonly target?: Target;
 }
 
 /** Compares each partial derivative of a randomly weighted sum of the outputs; gives the operators it went through. */
@@ -30,9 +33,10 @@ export async function checkGradient(check: Check, seed: number): Promise<Readonl
       batch && shape[0] === batch && (i === 0 || check.symbolic === "all") ? ["n", ...shape.slice(1)] : shape,
     ),
   );
-  const y = check.build(...xs);
-  const weight = input("weight", "float32", y.shape);
-  const grads = gradients(y, xs, weight);
+  const { y, grads } = builtFor(check.target ?? portable, () => {
+    const y = check.build(...xs);
+    return { y, grads: gradients(y, xs, input("weight", "float32", y.shape)) };
+  });
   expect(grads.map((g) => g.shape)).to.deep.equal(xs.map((x) => x.shape));
 
   const values: Record<string, Value> = {};

@@ -4,11 +4,8 @@
  * which is no longer in the processor's cache by then. Here they wait until the backward pass of their chunk has
  * reached the next gradient that is summed over the batch, such as that of a batch normalisation's scale.
  */
-import type { Node, Tensor } from "../graph/tensor.ts";
-import { later, transpose } from "./movement.ts";
-
-/** Whether the whole batch shares it, such as a parameter: what differs between images has a symbolic size. */
-export const isShared = (t: Tensor): boolean => t.shape.every((size) => typeof size === "number");
+import type { Node, Tensor } from "../../graph/tensor.ts";
+import { isShared } from "../../ops/gradients.ts";
 
 /**
  * For each node that applies a kernel to one of several chunks: the node, before it in the forward pass, whose
@@ -44,14 +41,4 @@ function nextSumOf({ inputs: [x, kernel] }: Node, wanted: ReadonlySet<Tensor>): 
     next = above[0];
   }
   return undefined;
-}
-
-/**
- * A part of a gradient, computed after another tensor. A transpose stays outermost, so that parts can be summed
- * before it.
- */
-export function computedAfter(first: Tensor, part: Tensor): Tensor {
-  const { source } = part;
-  if (source.kind !== "node" || source.op.type !== "Transpose") return later(part, first);
-  return transpose(later(source.inputs[0]!, first), source.attributes.perm as readonly number[]);
 }

@@ -4,8 +4,8 @@ import * as ort from "onnxruntime-node";
 import { buildModel, decodeModel, encodeModel } from "../../../src/graph/model.ts";
 import type { Tensor } from "../../../src/graph/tensor.ts";
 import { randomFor } from "../../../src/random.ts";
-import { inBlocks } from "../../../src/runtime/blocks/fitted.ts";
-import { blockSize } from "../../../src/runtime/blocks/layout.ts";
+import { inBlocks } from "../../../src/runtime/cpu/fitted.ts";
+import { blockSize } from "../../../src/runtime/cpu/layout.ts";
 import { openSession } from "../../../src/runtime/session.ts";
 import { apart } from "../../apart.ts";
 

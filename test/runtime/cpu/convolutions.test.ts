@@ -1,12 +1,14 @@
 import { expect } from "chai";
-import { compile } from "../../../src/artifact/compile.ts";
+import { compile, targetNamed } from "../../../src/artifact/compile.ts";
 import { decodeModel } from "../../../src/graph/model.ts";
 import { input, type Tensor } from "../../../src/graph/tensor.ts";
+import { cpu } from "../../../src/lowering/cpu/index.ts";
 import { type ConvOptions, conv } from "../../../src/ops/conv.ts";
 import { add, mul, relu } from "../../../src/ops/elementwise.ts";
 import { gradients } from "../../../src/ops/gradients.ts";
 import { reduceSum } from "../../../src/ops/reduce.ts";
-import { fitted, inBlocks } from "../../../src/runtime/blocks/fitted.ts";
+import { builtFor } from "../../../src/ops/target.ts";
+import { fitted, inBlocks } from "../../../src/runtime/cpu/fitted.ts";
 import { apart } from "../../apart.ts";
 import { batchOf, stepperOf } from "../../methods/stepping.ts";
 import { blockOrSkip, countOf, expectSame, graphOf } from "./same.ts";
@@ -47,7 +49,8 @@ describe("convolutions in NCHWc", () => {
     const x = input("x", "float32", ["n", 16, 8, 8]); // [n, 16, 8, 8]
     const w = input("w", "float32", [32, 16, 3, 3]);
     const y = relu(conv(x, w, { pad: 1 })); // [n, 32, 8, 8]
-    const [dx, dw] = gradients(reduceSum(mul(y, y)), [x, w]) as [Tensor, Tensor];
+    const loss = reduceSum(mul(y, y)); // []
+    const [dx, dw] = builtFor(cpu(), () => gradients(loss, [x, w])) as [Tensor, Tensor];
     const graph = graphOf({ y, dx, dw });
     expect(onBlocks(inBlocks(graph, block))).to.equal(2);
     await expectSame(graph, block, { x: [4, 16, 8, 8], w: [32, 16, 3, 3] });
@@ -82,7 +85,7 @@ describe("convolutions in NCHWc", () => {
 
   it("train as they did: a step of SimCLR, to 1e-4 of the gradients' size", async () => {
     const spec = { method: "simclr", encoder: "resnet20", imageSize: 16, config: { projection: 16 } };
-    const whole = compile({ ...spec, optimizer: "sgd", pieces: 2 });
+    const whole = compile({ ...spec, optimizer: "sgd" }, targetNamed("cpu", 2));
     const step = inBlocks(whole.graphs.step, block);
     expect([plain(whole.graphs.step), plain(step)]).to.deep.equal([onBlocks(step), 0]);
     const batch = batchOf(whole, 8, 16);

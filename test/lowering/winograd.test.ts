@@ -1,8 +1,8 @@
 import { expect } from "chai";
 import { input } from "../../src/graph/tensor.ts";
+import { winogradConv, winogradPays } from "../../src/lowering/cpu/winograd.ts";
 import { conv } from "../../src/ops/conv.ts";
 import { gradients } from "../../src/ops/gradients.ts";
-import { winogradConv, winogradPays } from "../../src/ops/winograd.ts";
 import { randomFor } from "../../src/random.ts";
 import { compile, floats } from "../support/run.ts";
 

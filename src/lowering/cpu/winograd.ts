@@ -4,13 +4,13 @@
  * tiles and transforms each to six values; another transforms back. They span the whole axis, so that padding and
  * tiles that reach over the edge are part of them.
  */
-import { multiplyDims } from "../graph/dims.ts";
-import { constant, type Tensor, transient } from "../graph/tensor.ts";
-import type { Dim } from "../spec.ts";
-import type { ConvOptions } from "./conv.ts";
-import { gemm, matmul, swap } from "./matmul.ts";
-import { reshape } from "./movement.ts";
-import { byPieces } from "./pieces.ts";
+import { multiplyDims } from "../../graph/dims.ts";
+import { constant, type Tensor, transient } from "../../graph/tensor.ts";
+import type { ConvOptions } from "../../ops/conv.ts";
+import { gemm, matmul, swap } from "../../ops/matmul.ts";
+import { reshape } from "../../ops/movement.ts";
+import { byPieces } from "../../ops/pieces.ts";
+import type { Dim } from "../../spec.ts";
 
 /** Outputs of a tile along an axis. */
 const TILE = 4;

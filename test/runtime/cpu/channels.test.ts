@@ -4,7 +4,7 @@ import { add, mul, relu } from "../../../src/ops/elementwise.ts";
 import { gradients } from "../../../src/ops/gradients.ts";
 import { batchNorm, batchNormTraining } from "../../../src/ops/normalization.ts";
 import { reduceSum } from "../../../src/ops/reduce.ts";
-import { inBlocks } from "../../../src/runtime/blocks/fitted.ts";
+import { inBlocks } from "../../../src/runtime/cpu/fitted.ts";
 import type { Dim } from "../../../src/spec.ts";
 import { blockOrSkip, countOf, expectSame, graphOf } from "./same.ts";
 

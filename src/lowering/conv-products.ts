@@ -1,28 +1,51 @@
 /**
- * The gradient of a convolution with respect to its weights, in the form that is fastest for its shape. Each is a
- * matrix product of dy, the gradient with respect to the outputs, with the inputs that a tap of the kernel sees.
+ * Gradients of a convolution in the forms that are fastest for their shapes. That with respect to the weights is a matrix
+ * product of dy, the gradient with respect to the outputs, with the inputs that a tap of the kernel sees.
  */
 import { elements, multiplyDims, showShape } from "../graph/dims.ts";
-import { constant, type RuleContext, type Tensor } from "../graph/tensor.ts";
+import { constant, type Tensor } from "../graph/tensor.ts";
+import { conv, type Window } from "../ops/conv.ts";
+import { add, mul } from "../ops/elementwise.ts";
+import { gather } from "../ops/indexing.ts";
+import { matmul, swap } from "../ops/matmul.ts";
+import { cast, chunk, concat, expand, pad, reshape, slice, transpose } from "../ops/movement.ts";
+import { reduceSum } from "../ops/reduce.ts";
+import { indicesAlong } from "../ops/shape.ts";
+import { subsample } from "../ops/subsample.ts";
+import type { Once } from "../ops/target.ts";
 import type { Dim } from "../spec.ts";
-import { add, mul } from "./elementwise.ts";
-import { gather } from "./indexing.ts";
-import { matmul, swap } from "./matmul.ts";
-import { cast, chunk, concat, expand, pad, reshape, slice, transpose } from "./movement.ts";
-import { reduceSum } from "./reduce.ts";
-import { indicesAlong } from "./shape.ts";
-import { subsample } from "./subsample.ts";
 
-/** How a kernel moves over a feature map, the same in both directions. */
-export interface Window {
-  readonly kernel: readonly [number, number];
-  readonly stride: number;
-  /** Zeros on each side. */
-  readonly pad: number;
-  readonly groups: number;
-  readonly dilation: number;
+/**
+ * dy [n, out, h', w'] -> as x, with stride 1: a convolution with the kernel rotated by 180 degrees and its channel axes
+ * swapped. That kernel is shared by all chunks of a batch. Undefined where the plain form, a transposed convolution, is as
+ * fast.
+ */
+export function inputGradient(
+  dy: Tensor,
+  _: Tensor,
+  w: Tensor,
+  window: Window,
+  once: Once,
+): Tensor | undefined {
+  const { kernel, stride, pad: p, groups, dilation } = window;
+  const reach = dilation * (kernel[0] - 1) - p;
+  if (stride !== 1 || groups !== 1 || kernel[0] !== kernel[1] || reach < 0) return undefined;
+  const back = once(`back ${w.id}`, () => transpose(rotated(w), [1, 0, 2, 3])); // [c, out, kh, kw]
+  return conv(dy, back, { pad: reach, dilation }); // [n, c, h, w]
 }
-export type Once = RuleContext["once"];
+
+/**
+ * The kernel rotated by 180 degrees, as a product with a matrix of zeros and ones: copying single values takes far
+ * longer.
+ */
+function rotated(w: Tensor): Tensor {
+  const [out, c, kh, kw] = w.shape as [number, number, number, number];
+  const taps = kh * kw;
+  if (taps === 1) return w;
+  const mirror = new Float32Array(taps * taps);
+  for (let i = 0; i < taps; i++) mirror[i * taps + (taps - 1 - i)] = 1;
+  return reshape(matmul(reshape(w, [out * c, taps]), constant(mirror, [taps, taps])), w.shape);
+}
 
 /** dy [n, out, h', w'] and x [n, c, h, w] -> [out, c / groups, kh, kw]; `w` has that shape. */
 export function weightGradient(dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once): Tensor {

@@ -1,0 +1,21 @@
+/**
+ * What the CPU is built: a batch in chunks that fit its cache, gradients as matrix products, Winograd convolutions, and an
+ * order that saves memory.
+ */
+import type { Target } from "../../ops/target.ts";
+import { inputGradient, weightGradient } from "../conv-products.ts";
+import { nextSumsOf } from "./waits.ts";
+import { winogradConv, winogradPays } from "./winograd.ts";
+
+/** @param pieces the chunks in which a step goes through its batch; `piecesFor` chooses what is fastest */
+export const cpu = (pieces = 1): Target => ({
+  name: "cpu",
+  pieces,
+  viewByView: true,
+  late: true,
+  settles: true,
+  conv: (x, w, options) => (winogradPays(x, w, options) ? winogradConv(x, w) : undefined),
+  inputGradient,
+  weightGradient,
+  waits: nextSumsOf,
+});
