@@ -10,7 +10,8 @@ import { gradients } from "../ops/gradients.ts";
 import { matmul } from "../ops/matmul.ts";
 import { cast, reshape } from "../ops/movement.ts";
 import { logSoftmax, reduceMean, reduceSum } from "../ops/reduce.ts";
-import { argMax } from "../ops/select.ts";
+import { argMax, topK } from "../ops/select.ts";
+import { RANKED } from "./result.ts";
 
 export interface LinearSizes {
   /** Length of a feature vector. */
@@ -65,10 +66,14 @@ export function linearStep(sizes: LinearSizes): Uint8Array {
   return encodeModel(buildModel(outputs, { name: "linear-step" }));
 }
 
-/** Inputs: features [n, d], mean and scale [d], weight and bias. Output: predicted, int64 [n, candidates]. */
+/**
+ * Inputs: features [n, d], mean and scale [d], weight and bias. Outputs, int64: predicted [n, candidates], and ranked
+ * [n, candidates, width], the classes of the highest logits, highest first.
+ */
 export function linearPredict(sizes: LinearSizes): Uint8Array {
-  const predicted = argMax(logitsOf(sizes, stateInputs(sizes))); // [n, candidates]
-  return encodeModel(buildModel({ predicted }, { name: "linear-predict" }));
+  const logits = logitsOf(sizes, stateInputs(sizes)); // [n, candidates, classes]
+  const ranked = topK(logits, Math.min(RANKED, sizes.classes)).indices;
+  return encodeModel(buildModel({ predicted: argMax(logits), ranked }, { name: "linear-predict" }));
 }
 
 const stateInputs = (sizes: LinearSizes): Readonly<Record<string, Tensor>> =>

@@ -11,6 +11,7 @@ import { expected, type UserError } from "../errors.ts";
 import { randomFor } from "../random.ts";
 import { accuracy, blocks, checkProbe, type Features, openGraph, rowsTensor, takeRows } from "./features.ts";
 import { type LinearSizes, linearPredict, linearState, linearStep } from "./linear-step.ts";
+import type { Ranking } from "./result.ts";
 
 export interface LinearOptions {
   /** @default 100 */
@@ -30,6 +31,8 @@ export interface LinearOptions {
 export interface LinearResult {
   /** Percent of the test images that the classifier of the best rate, trained on all training images, gets right. */
   readonly top1: number;
+  /** The classes that it scores highest. */
+  readonly ranking: Ranking;
   /** The learning rate that was chosen. */
   readonly lr: number;
   readonly epochs: number;
@@ -58,9 +61,11 @@ export async function linearProbe(
   const lr = bestRate(sweep);
 
   const final = await trainClassifiers(train, [lr], settings);
-  const [top1] = await percentRight(final, test, testLabels, settings);
-  if (Number.isNaN(top1)) throw diverged([lr]);
-  return { top1: top1!, lr, epochs: settings.epochs, train: train.n, test: test.n, sweep };
+  if (lost(final).size > 0) throw diverged([lr]);
+  const ranking = await ranked(final, test, settings);
+  const predicted = testLabels.map((_, i) => ranking.places[i * ranking.width]!);
+  const top1 = accuracy(predicted, testLabels);
+  return { top1, ranking, lr, epochs: settings.epochs, train: train.n, test: test.n, sweep };
 }
 
 type Settings = ReturnType<typeof checkOptions>;
@@ -158,30 +163,60 @@ export async function trainClassifiers(
 
 /** Percent of the rows that each candidate gets right; NaN for one whose weights are not finite. */
 async function percentRight(
-  { sizes, feeds }: Classifiers,
+  classifiers: Classifiers,
   features: Features,
   labels: Int32Array,
-  { threads }: Settings,
+  settings: Settings,
 ): Promise<readonly number[]> {
+  const { candidates } = classifiers.sizes;
+  const places = await predict(classifiers, features, "predicted", settings); // [n, candidates]
+  const diverged = lost(classifiers);
+  return Array.from({ length: candidates }, (_, c) =>
+    diverged.has(c)
+      ? Number.NaN
+      : accuracy(
+          labels.map((_, i) => places[i * candidates + c]!),
+          labels,
+        ),
+  );
+}
+
+/** The classes that one candidate scores highest. */
+async function ranked(one: Classifiers, features: Features, settings: Settings): Promise<Ranking> {
+  const places = await predict(one, features, "ranked", settings); // [n, 1, width]
+  return { places, width: places.length / features.n };
+}
+
+/** An output of `linearPredict` for all rows. */
+async function predict(
+  { sizes, feeds }: Classifiers,
+  features: Features,
+  output: "predicted" | "ranked",
+  { threads }: Settings,
+): Promise<Int32Array> {
   const { d, candidates, classes } = sizes;
-  const { n } = features;
-  const predict = await openGraph(linearPredict(sizes), threads);
-  const predicted = Array.from({ length: candidates }, () => new Int32Array(n));
-  for (const [from, to] of blocks(n, 4 * Math.max(d, candidates * classes))) {
-    const found = await predict.run({ ...feeds, features: rowsTensor(features, from, to) });
-    const places = found.predicted!.data as BigInt64Array; // [to - from, candidates]
-    places.forEach((place, i) => {
-      predicted[i % candidates]![from + Math.floor(i / candidates)] = Number(place);
-    });
+  const session = await openGraph(linearPredict(sizes), threads);
+  let found = new Int32Array(0);
+  for (const [from, to] of blocks(features.n, 4 * Math.max(d, candidates * classes))) {
+    const results = await session.run({ ...feeds, features: rowsTensor(features, from, to) }, [output]);
+    const places = results[output]!.data as BigInt64Array;
+    const perRow = places.length / (to - from);
+    if (from === 0) found = new Int32Array(features.n * perRow);
+    found.set(Int32Array.from(places, Number), from * perRow);
   }
-  await predict.close();
-  const lost = new Set<number>();
+  await session.close();
+  return found;
+}
+
+/** Candidates whose weights are not finite. */
+function lost({ sizes: { candidates, classes }, feeds }: Classifiers): ReadonlySet<number> {
+  const found = new Set<number>();
   for (const tensor of [feeds.weight, feeds.bias]) {
     (tensor.data as Float32Array).forEach((w, i) => {
-      if (!Number.isFinite(w)) lost.add(Math.floor(i / classes) % candidates);
+      if (!Number.isFinite(w)) found.add(Math.floor(i / classes) % candidates);
     });
   }
-  return predicted.map((p, i) => (lost.has(i) ? Number.NaN : accuracy(p, labels)));
+  return found;
 }
 
 /** The rate that gets most held-out images right; of equal ones the least. */
