@@ -14,9 +14,13 @@ export {
   type ProbeKind,
   type ProbeOptions,
   type ProbeResult,
+  type ProbesOptions,
   probe,
+  probes,
   readBaseline,
+  summaryOf,
   writeBaseline,
+  writeConfusion,
 } from "./api/probe.ts";
 export { type Recipe, recipes } from "./api/recipes.ts";
 export type { Surroundings } from "./api/surroundings.ts";
@@ -27,4 +31,5 @@ export { findImages, findLabelledImages, type Sources } from "./data/sources.ts"
 export { UserError } from "./errors.ts";
 export type { EncoderMetadata } from "./export/metadata.ts";
 export type { Features } from "./probe/features.ts";
+export type { ClassScore, Scores, TestImage } from "./probe/result.ts";
 export type { Chance, Init, Least, Manifest, Schedule, StateEntry, ViewRecipe } from "./spec.ts";

@@ -10,6 +10,7 @@ import { expected, UserError } from "../errors.ts";
 import { forMany, MANY } from "../export/for-many.ts";
 import { type EncoderMetadata, readEncoderMetadata } from "../export/metadata.ts";
 import { checkWritable, readWhole, writeFileAtomic } from "../files/atomic.ts";
+import { npyHeader } from "../files/npy.ts";
 import { cores } from "../machine.ts";
 import type { Features } from "../probe/features.ts";
 import { free } from "../runtime/free.ts";
@@ -126,7 +127,8 @@ async function embed(
   }
 }
 
-const indexOf = (file: string): string => `${file.replace(/\.npy$/, "")}.json`;
+/** The list of paths beside a .npy file. */
+export const indexOf = (file: string): string => `${file.replace(/\.npy$/, "")}.json`;
 
 /**
  * Finds out before the images are embedded what `writeEmbedding` would tell: that both files can be written, features
@@ -155,16 +157,4 @@ export async function writeEmbedding(
   const index = indexOf(file);
   await writeFileAtomic(index, `${JSON.stringify({ encoder: metadata, shape: [n, d], files }, null, 2)}\n`);
   return index;
-}
-
-/** Version 1.0 of the format: magic, length, a Python dictionary, padded to 64 bytes. */
-function npyHeader(n: number, d: number): Buffer {
-  const fields = `{'descr': '<f4', 'fortran_order': False, 'shape': (${n}, ${d}), }`;
-  const length = Math.ceil((10 + fields.length + 1) / 64) * 64;
-  const header = Buffer.alloc(length, " ");
-  header.write("\x93NUMPY\x01\x00", 0, "latin1");
-  header.writeUInt16LE(length - 10, 8);
-  header.write(fields, 10, "latin1");
-  header.write("\n", length - 1, "latin1");
-  return header;
 }

@@ -1,42 +1,58 @@
-/** How good a frozen encoder is: kNN and linear probes on labelled folders. */
+/** How good a frozen encoder is: kNN and linear probes on labelled folders, or on features of them. */
 import { readFile } from "node:fs/promises";
 import * as z from "zod";
 import { findLabelledImages } from "../data/sources.ts";
-import { UserError, unknownName } from "../errors.ts";
+import { expected, UserError, unknownName } from "../errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { parseJson } from "../files/safetensors.ts";
-import { checkClasses } from "../probe/features.ts";
-import { knn } from "../probe/knn.ts";
+import { checkClasses, checkProbe } from "../probe/features.ts";
+import { knnVotes } from "../probe/knn.ts";
 import { linearProbe } from "../probe/linear.ts";
-import { type EncoderOptions, openEncoder } from "./encoder.ts";
+import { confusionCsv, type Scores, scoresOf } from "../probe/result.ts";
+import { readEmbedding } from "./embedding.ts";
+import { type Embedded, type EncoderOptions, openEncoder } from "./encoder.ts";
 import type { Surroundings } from "./surroundings.ts";
 
 export const PROBE_KINDS = ["knn", "linear"] as const;
 export type ProbeKind = (typeof PROBE_KINDS)[number];
 
-export interface ProbeOptions extends EncoderOptions {
+/** What probes are asked about: images by an encoder, or features. */
+interface ProbeData extends EncoderOptions {
   /** encoder.onnx or a run's folder. */
-  readonly encoder: string;
-  readonly kind: ProbeKind;
+  readonly encoder?: string | undefined;
   /** Labelled folders: one folder for each class. */
-  readonly train: string;
-  readonly test: string;
-  /** Takes fixed, balanced samples of this many images of each. */
+  readonly train?: string | undefined;
+  readonly test?: string | undefined;
+  /** In place of an encoder and folders: .npy files that `embed` wrote. */
+  readonly features?: readonly [train: string, test: string] | undefined;
+  /** Takes fixed, balanced samples of this many images of each folder. */
   readonly limit?: number | undefined;
+  /** The values of black and white, in files whose values are not of 8 bits. @default what the encoder was trained with */
+  readonly range?: readonly [black: number, white: number] | undefined;
+  /** Of the samples, of linear training and of the bootstrap. @default 0 */
+  readonly seed?: number | undefined;
+  /** Resamples of the test images that the interval of top-1 is read from. @default 1000 */
+  readonly resamples?: number | undefined;
+}
+
+export interface ProbeOptions extends ProbeData {
+  readonly kind: ProbeKind;
   /** Neighbours. @default 200, or all if there are fewer */
   readonly k?: number | undefined;
   /** Of the neighbours' votes. @default 0.1 */
   readonly temperature?: number | undefined;
-  /** The values of black and white, in files whose values are not of 8 bits. @default what the encoder was trained with */
-  readonly range?: readonly [black: number, white: number] | undefined;
-  /** Of the samples and of linear training. @default 0 */
-  readonly seed?: number | undefined;
 }
 
-export interface ProbeResult {
+export interface ProbesOptions extends ProbeData {
+  readonly kinds: readonly ProbeKind[];
+  /** Neighbours: a result for each. @default [200], or all if there are fewer */
+  readonly k?: readonly number[] | undefined;
+  /** Of the neighbours' votes: a result for each. @default [0.1] */
+  readonly temperature?: readonly number[] | undefined;
+}
+
+export interface ProbeResult extends Scores {
   readonly kind: ProbeKind;
-  /** Percent. */
-  readonly top1: number;
   /** Images. */
   readonly train: number;
   readonly test: number;
@@ -58,42 +74,87 @@ export function probeKindNamed(name: string): ProbeKind {
 
 /** @throws UserError on folders that are not labelled, a damaged encoder, classes that differ. */
 export async function probe(options: ProbeOptions, surroundings: Surroundings = {}): Promise<ProbeResult> {
-  const { kind, limit, seed = 0, range, threads, provider, device, cudaLibraries } = options;
+  const { kind, k, temperature, ...data } = options;
+  const lists = {
+    ...(k !== undefined && { k: [k] }),
+    ...(temperature !== undefined && { temperature: [temperature] }),
+  };
+  const [result] = await probes({ ...data, kinds: [kind], ...lists }, surroundings);
+  return result!;
+}
+
+/** The same for several kinds and settings: features are computed once. A result for each, in the order named. */
+export async function probes(
+  options: ProbesOptions,
+  surroundings: Surroundings = {},
+): Promise<readonly ProbeResult[]> {
+  const { kinds, k = [200], temperature = [0.1], seed = 0, resamples, threads } = options;
+  const { train, test } = await labelledSets(options, surroundings);
+  const labels = checkProbe(`${kinds[0]} probe`, train.features, test.features);
+  const tested = { files: test.files, labels, classes: train.features.classes };
+  const sizes = { train: train.features.n, test: test.features.n, features: train.features.d };
+  const results: ProbeResult[] = [];
+  for (const kind of kinds) {
+    if (kind === "knn") {
+      const votes = await knnVotes(train.features, test.features, { k, temperature, threads });
+      for (const { ranking, ...settings } of votes) {
+        results.push({ kind, ...scoresOf(ranking, tested, { seed, resamples }), ...settings, ...sizes });
+      }
+    } else {
+      const { ranking, lr, epochs } = await linearProbe(train.features, test.features, { seed, threads });
+      results.push({ kind, ...scoresOf(ranking, tested, { seed, resamples }), lr, epochs, ...sizes });
+    }
+  }
+  return results;
+}
+
+async function labelledSets(
+  options: ProbesOptions,
+  surroundings: Surroundings,
+): Promise<{ train: Embedded; test: Embedded }> {
+  const { kinds, encoder: path, features, limit, seed = 0, range } = options;
+  if (features) {
+    if (path !== undefined || options.train !== undefined || options.test !== undefined) {
+      throw expected("probe", "an encoder with folders, or features", "both");
+    }
+    const [train, test] = features;
+    return { train: await readEmbedding(train, surroundings), test: await readEmbedding(test, surroundings) };
+  }
+  if (path === undefined || options.train === undefined || options.test === undefined) {
+    const missing =
+      path === undefined ? "no encoder" : `no folder to ${options.train ? "test on" : "train on"}`;
+    throw expected("probe", "an encoder and labelled folders to train and test on, or features", missing);
+  }
   const sample = { limit, seed, range };
   const train = await findLabelledImages(options.train, sample);
   const test = await findLabelledImages(options.test, sample);
-  checkClasses(`${kind} probe`, train, test); // which the probe itself would do once all are embedded
-  const where = { threads, provider, device, cudaLibraries };
-  const encoder = await openEncoder(options.encoder, where, surroundings);
+  checkClasses(`${kinds[0]} probe`, train, test); // which would be done once all are embedded
+  const { threads, provider, device, cudaLibraries } = options;
+  const encoder = await openEncoder(path, { threads, provider, device, cudaLibraries }, surroundings);
   try {
-    const [trainFeatures, testFeatures] = [
-      (await encoder.embed(train, surroundings)).features,
-      (await encoder.embed(test, surroundings)).features,
-    ];
-    const common = { train: trainFeatures.n, test: testFeatures.n, features: trainFeatures.d };
-    if (kind === "knn") {
-      const { k, temperature } = options;
-      const found = await knn(trainFeatures, testFeatures, {
-        ...(k !== undefined && { k }),
-        ...(temperature !== undefined && { temperature }),
-        ...(threads !== undefined && { threads }),
-      });
-      return { kind, top1: found.top1, k: found.k, temperature: found.temperature, ...common };
-    }
-    const { top1, lr, epochs } = await linearProbe(trainFeatures, testFeatures, {
-      seed,
-      ...(threads !== undefined && { threads }),
-    });
-    return { kind, top1, lr, epochs, ...common };
+    return {
+      train: await encoder.embed(train, surroundings),
+      test: await encoder.embed(test, surroundings),
+    };
   } finally {
     await encoder.close();
   }
 }
 
+/** A result without its images: what is printed. */
+export function summaryOf({ images: _, ...summary }: ProbeResult): Omit<ProbeResult, "images"> {
+  return summary;
+}
+
+/** Writes how many images of each class (rows) were taken for each (columns), as .csv. */
+export async function writeConfusion(file: string, { images }: ProbeResult): Promise<void> {
+  await writeFileAtomic(file, confusionCsv(images));
+}
+
 const baselineSchema = z.object({ kind: z.string().max(100), top1: z.number() });
 
-export async function writeBaseline(file: string, { kind, top1, ...rest }: ProbeResult): Promise<void> {
-  await writeFileAtomic(file, `${JSON.stringify({ kind, top1, ...rest }, null, 2)}\n`);
+export async function writeBaseline(file: string, result: ProbeResult): Promise<void> {
+  await writeFileAtomic(file, `${JSON.stringify(summaryOf(result), null, 2)}\n`);
 }
 
 /** The top-1 of a baseline, percent. @throws UserError if there is none of that kind. */

@@ -20,6 +20,12 @@ export const integer = number(Number.isSafeInteger, "a whole number");
 export const positive = number((x) => x > 0, "a number above 0");
 export const nonNegative = number((x) => x >= 0, "a number of 0 or more");
 
+/** Values with commas between them, each read by `item`. */
+export const listOf =
+  <T>(item: (text: string) => T) =>
+  (text: string): readonly T[] =>
+    text.split(",").map(item);
+
 /** `low,high`: the values of black and white. */
 export function valueRange(text: string): readonly [number, number] {
   const [low, high, ...more] = text

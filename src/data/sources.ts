@@ -50,23 +50,50 @@ export async function findImages(root: string, options: SourceOptions = {}): Pro
  */
 export async function findLabelledImages(root: string, options: SourceOptions = {}): Promise<Sources> {
   const { files: found, notes } = await imagesIn(root);
-  const all = found.filter((file) => classOf(file) !== undefined);
-  const stray = found.length - all.length;
-  const classes = [...new Set(all.map((file) => classOf(file)!))].sort();
-  if (classes.length < 2) {
-    const found = classes.length === 0 ? "no class" : `one class "${classes[0]}"`;
-    throw expected(root, "one folder per class (two or more)", found);
-  }
+  const { rows, classes, notes: stray } = classesOf(root, found);
   if (classes.every((name) => SETS.has(name.toLowerCase()))) {
     const paths = classes.map((name) => join(root, name)).join(" or ");
     const found = `sets of images (${classes.join(", ")})`;
     throw expected(root, "one folder per class", found, `did you mean ${paths}?`);
   }
-  const files = sample(all, options);
+  const files = sample(
+    rows.map((row) => found[row]!),
+    options,
+  );
+  return {
+    root,
+    files,
+    classes,
+    labels: labelsOf(files, classes),
+    notes: [...notes, ...stray],
+    ...rangeOf(options),
+  };
+}
+
+/** Each file's place in `classes`, the one of its top-level folder. */
+export function labelsOf(files: readonly string[], classes: readonly string[]): Int32Array {
   const number = new Map(classes.map((name, i) => [name, i]));
-  const strayNote = stray > 0 ? [`${root}: left out images outside of the class folders: ${stray}`] : [];
-  const labels = Int32Array.from(files, (file) => number.get(classOf(file)!)!);
-  return { root, files, classes, labels, notes: [...notes, ...strayNote], ...rangeOf(options) };
+  return Int32Array.from(files, (file) => number.get(classOf(file)!)!);
+}
+
+/**
+ * The classes that files lie in, and the rows of those that lie in one; a note if others do not. `where` names the
+ * folder or the list.
+ * @throws UserError if there are fewer than two classes.
+ */
+export function classesOf(
+  where: string,
+  files: readonly string[],
+): { rows: readonly number[]; classes: readonly string[]; notes: readonly string[] } {
+  const rows = Array.from(files.keys()).filter((row) => classOf(files[row]!) !== undefined);
+  const classes = [...new Set(rows.map((row) => classOf(files[row]!)!))].sort();
+  if (classes.length < 2) {
+    const found = classes.length === 0 ? "no class" : `one class "${classes[0]}"`;
+    throw expected(where, "one folder per class (two or more)", found);
+  }
+  const stray = files.length - rows.length;
+  const notes = stray > 0 ? [`${where}: left out images outside of the class folders: ${stray}`] : [];
+  return { rows, classes, notes };
 }
 
 /** Folders of these names alone hold the classes of a data set, and are none themselves. */

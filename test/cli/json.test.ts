@@ -101,6 +101,30 @@ describe("cli: --json", () => {
     expect(result.lr).to.be.above(0);
   });
 
+  it("of several probes, on features of embed too, with a confusion", async () => {
+    const both = [...probe("linear,knn"), "--k", "1,3"];
+    const { probes } = (await json(both)) as { probes: { kind: string; k?: number; top1: number }[] };
+    expect(probes.map(({ kind, k }) => [kind, k])).to.deep.equal([
+      ["linear", undefined],
+      ...[
+        ["knn", 1],
+        ["knn", 3],
+      ],
+    ]);
+    for (const set of ["train", "test"])
+      await json(["embed", at("run"), "--data", at(set), "--out", at(`of-${set}.npy`)]);
+    const features = `${at("of-train.npy")},${at("of-test.npy")}`;
+    const knn = ["probe", "--features", features, "--kind", "knn", "--k", "3", "--confusion", at("c.csv")];
+    expect(await json(knn)).to.deep.equal(probes[2]);
+    const rows = (await readFile(at("c.csv"), "utf8"))
+      .trim()
+      .split("\n")
+      .map((row) => row.split(","));
+    expect(rows[0]!.slice(1)).to.deep.equal(rows.slice(1).map(([name]) => name));
+    const hits = rows.slice(1).reduce((sum, row, i) => sum + Number(row[i + 1]), 0);
+    expect(probes[2]!.top1).to.be.closeTo((100 * hits) / 6, 1e-9);
+  });
+
   it("of embed, with features as .npy and their paths", async () => {
     await folder.write("train/aside.jpg", "no image either");
     const result = await json([

@@ -70,6 +70,18 @@ describe("cli: what cannot be done is refused in one line", () => {
       () => [...probe("encoder.onnx"), "--kind", "linear", "--k", "20"],
       /--k: expected it with --kind knn, found --kind linear/,
     ],
+    "a baseline for several probes": [
+      () => [...probe("encoder.onnx"), "--k", "1,5", "--write-baseline", at("b.json")],
+      /--write-baseline: expected one kind of probe with one k and temperature, found 2/,
+    ],
+    "a probe of nothing": [
+      () => ["probe", "--kind", "knn"],
+      /expected an encoder and labelled folders to train and test on, or features, found no encoder/,
+    ],
+    "features to test on that are missing": [
+      () => ["probe", "--kind", "knn", "--features", "train.npy"],
+      /--features .* Expected two files with a comma/,
+    ],
     "a batch of 0": [() => train({ batch: "0" }), /--batch .* '0' is invalid/],
     "a rate that is no number": [() => train({ lr: "x" }), /--lr .* 'x' is invalid/],
     "steps below 0": [() => train({ steps: "-1" }), /--steps .* '-1' is invalid/],
