@@ -22,6 +22,24 @@ export interface Random {
 /** A generator for the key: numbers (taken as 32-bit integers) and strings. */
 export const randomFor = (...key: readonly (number | string)[]): Random => new Generator(key);
 
+/**
+ * Draws `count` items, or all that there are: one of each group in turn, each group's in a random order that depends on
+ * its name and the key. Of two counts the smaller draw is part of the larger.
+ */
+export function drawBalanced<T>(
+  groups: ReadonlyMap<string, readonly T[]>,
+  count: number,
+  ...key: readonly (number | string)[]
+): T[] {
+  const orders = [...groups].map(([name, items]) => randomFor(...key, name).shuffled(items));
+  const total = orders.reduce((sum, order) => sum + order.length, 0);
+  const taken: T[] = [];
+  for (let round = 0; taken.length < Math.min(count, total); round++) {
+    for (const order of orders) if (round < order.length && taken.length < count) taken.push(order[round]!);
+  }
+  return taken;
+}
+
 /** A class, for one is made for every view: functions made anew each time would take longer than what they draw. */
 class Generator implements Random {
   private readonly generator: ReturnType<typeof xoroshiro128plusFromState>;

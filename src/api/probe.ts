@@ -1,14 +1,14 @@
 /** How good a frozen encoder is: kNN and linear probes on labelled folders, or on features of them. */
 import { readFile } from "node:fs/promises";
 import * as z from "zod";
-import { findLabelledImages } from "../data/sources.ts";
+import { findLabelledImages, takeFiles } from "../data/sources.ts";
 import { expected, UserError, unknownName } from "../errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { parseJson } from "../files/safetensors.ts";
-import { checkClasses, checkProbe } from "../probe/features.ts";
+import { checkClasses, checkProbe, type Features, rowsOfShare, takeRows } from "../probe/features.ts";
 import { knnVotes } from "../probe/knn.ts";
-import { linearProbe } from "../probe/linear.ts";
-import { confusionCsv, type Scores, scoresOf } from "../probe/result.ts";
+import { type LinearResult, linearProbe } from "../probe/linear.ts";
+import { confusionCsv, type Ranking, type Scores, scoresOf, spreadOf } from "../probe/result.ts";
 import { readEmbedding } from "./embedding.ts";
 import { type Embedded, type EncoderOptions, openEncoder } from "./encoder.ts";
 import type { Surroundings } from "./surroundings.ts";
@@ -27,10 +27,14 @@ interface ProbeData extends EncoderOptions {
   readonly features?: readonly [train: string, test: string] | undefined;
   /** Takes fixed, balanced samples of this many images of each folder. */
   readonly limit?: number | undefined;
+  /** Share of the training images' labels that is used: a fixed, balanced subset, of each class one image at least. @default 1 */
+  readonly labels?: number | undefined;
   /** The values of black and white, in files whose values are not of 8 bits. @default what the encoder was trained with */
   readonly range?: readonly [black: number, white: number] | undefined;
-  /** Of the samples, of linear training and of the bootstrap. @default 0 */
+  /** Of the samples and subsets, of linear training and of the bootstrap. @default 0 */
   readonly seed?: number | undefined;
+  /** Linear alone: trains so often, each time with the next seed; the subset of labels stays. @default 1 */
+  readonly seeds?: number | undefined;
   /** Resamples of the test images that the interval of top-1 is read from. @default 1000 */
   readonly resamples?: number | undefined;
 }
@@ -58,12 +62,16 @@ export interface ProbeResult extends Scores {
   readonly test: number;
   /** Length of the feature vector. */
   readonly features: number;
+  /** Share of the labels, if it was given. */
+  readonly labels?: number;
   /** kNN alone. */
   readonly k?: number;
   readonly temperature?: number;
   /** Linear alone: the learning rate that won on held-out training images. */
   readonly lr?: number;
   readonly epochs?: number;
+  /** Linear alone, of several seeds: top-1 of each in turn, their mean and standard deviation. The rest is of the first. */
+  readonly seeds?: { readonly top1: readonly number[]; readonly mean: number; readonly std: number };
 }
 
 export function probeKindNamed(name: string): ProbeKind {
@@ -88,37 +96,51 @@ export async function probes(
   options: ProbesOptions,
   surroundings: Surroundings = {},
 ): Promise<readonly ProbeResult[]> {
-  const { kinds, k = [200], temperature = [0.1], seed = 0, resamples, threads } = options;
+  const { kinds, k = [200], temperature = [0.1], seed = 0, resamples, threads, labels: share } = options;
+  const { seeds = 1 } = options;
+  if (!Number.isInteger(seeds) || seeds < 1)
+    throw expected("probe, seeds", "a whole number of 1 or more", `${seeds}`);
   const { train, test } = await labelledSets(options, surroundings);
-  const labels = checkProbe(`${kinds[0]} probe`, train.features, test.features);
-  const tested = { files: test.files, labels, classes: train.features.classes };
-  const sizes = { train: train.features.n, test: test.features.n, features: train.features.d };
+  const labels = checkProbe(`${kinds[0]} probe`, train, test.features);
+  const score = (ranking: Ranking) =>
+    scoresOf(ranking, { files: test.files, labels, classes: train.classes }, { seed, resamples });
+  const data = {
+    ...{ train: train.n, test: test.features.n, features: train.d },
+    ...(share !== undefined && { labels: share }),
+  };
   const results: ProbeResult[] = [];
   for (const kind of kinds) {
     if (kind === "knn") {
-      const votes = await knnVotes(train.features, test.features, { k, temperature, threads });
-      for (const { ranking, ...settings } of votes) {
-        results.push({ kind, ...scoresOf(ranking, tested, { seed, resamples }), ...settings, ...sizes });
-      }
+      const votes = await knnVotes(train, test.features, { k, temperature, threads });
+      for (const { ranking, ...settings } of votes)
+        results.push({ kind, ...score(ranking), ...settings, ...data });
     } else {
-      const { ranking, lr, epochs } = await linearProbe(train.features, test.features, { seed, threads });
-      results.push({ kind, ...scoresOf(ranking, tested, { seed, resamples }), lr, epochs, ...sizes });
+      const runs: LinearResult[] = [];
+      for (let i = 0; i < seeds; i++)
+        runs.push(await linearProbe(train, test.features, { seed: seed + i, threads }));
+      const { ranking, lr, epochs } = runs[0]!;
+      const spread = seeds > 1 && { seeds: spreadOf(runs.map(({ top1 }) => top1)) };
+      results.push({ kind, ...score(ranking), lr, epochs, ...spread, ...data });
     }
   }
   return results;
 }
 
+/** Features of the training images, or of those whose labels are used, and of the test images. */
 async function labelledSets(
   options: ProbesOptions,
   surroundings: Surroundings,
-): Promise<{ train: Embedded; test: Embedded }> {
-  const { kinds, encoder: path, features, limit, seed = 0, range } = options;
+): Promise<{ train: Features; test: Embedded }> {
+  const { kinds, encoder: path, features, limit, seed = 0, range, labels } = options;
   if (features) {
     if (path !== undefined || options.train !== undefined || options.test !== undefined) {
       throw expected("probe", "an encoder with folders, or features", "both");
     }
-    const [train, test] = features;
-    return { train: await readEmbedding(train, surroundings), test: await readEmbedding(test, surroundings) };
+    const [train, test] = [
+      (await readEmbedding(features[0], surroundings)).features,
+      await readEmbedding(features[1], surroundings),
+    ];
+    return { train: labels === undefined ? train : takeRows(train, rowsOfShare(train, labels, seed)), test };
   }
   if (path === undefined || options.train === undefined || options.test === undefined) {
     const missing =
@@ -126,14 +148,15 @@ async function labelledSets(
     throw expected("probe", "an encoder and labelled folders to train and test on, or features", missing);
   }
   const sample = { limit, seed, range };
-  const train = await findLabelledImages(options.train, sample);
+  const found = await findLabelledImages(options.train, sample);
+  const train = labels === undefined ? found : takeFiles(found, rowsOfShare(found, labels, seed));
   const test = await findLabelledImages(options.test, sample);
   checkClasses(`${kinds[0]} probe`, train, test); // which would be done once all are embedded
   const { threads, provider, device, cudaLibraries } = options;
   const encoder = await openEncoder(path, { threads, provider, device, cudaLibraries }, surroundings);
   try {
     return {
-      train: await encoder.embed(train, surroundings),
+      train: (await encoder.embed(train, surroundings)).features,
       test: await encoder.embed(test, surroundings),
     };
   } finally {

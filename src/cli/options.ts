@@ -20,6 +20,13 @@ export const integer = number(Number.isSafeInteger, "a whole number");
 export const positive = number((x) => x > 0, "a number above 0");
 export const nonNegative = number((x) => x >= 0, "a number of 0 or more");
 
+/** `10%`, as a share. */
+export function percentage(text: string): number {
+  const value = text.endsWith("%") ? Number(text.slice(0, -1)) : Number.NaN;
+  if (!(value > 0 && value <= 100)) throw new InvalidArgumentError("Expected a percentage such as 10%.");
+  return value / 100;
+}
+
 /** Values with commas between them, each read by `item`. */
 export const listOf =
   <T>(item: (text: string) => T) =>

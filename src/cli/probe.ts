@@ -21,6 +21,7 @@ import {
   nonNegative,
   outputOf,
   PROVIDER,
+  percentage,
   positive,
   positiveInteger,
   RANGE,
@@ -37,7 +38,9 @@ interface Flags extends Pick<EncoderOptions, "provider" | "device" | "cudaLibrar
   readonly limit?: number;
   readonly k?: readonly number[];
   readonly temperature?: readonly number[];
+  readonly labels?: number;
   readonly seed?: number;
+  readonly seeds?: number;
   readonly resamples?: number;
   readonly range?: readonly [number, number];
   readonly confusion?: string;
@@ -56,9 +59,15 @@ export const probeCommand = () =>
     .option("--test <dir>", "labelled folder with the same classes")
     .option("--features <train.npy,test.npy>", "what embed wrote, in place of an encoder and folders", pair)
     .option("--limit <n>", "a fixed, balanced sample of this many images of each", positiveInteger)
+    .option("--labels <share>", "trains on 1%, 10%, ... of the labels, a fixed, balanced subset", percentage)
     .option("--k <n,...>", "neighbours of kNN (default: 200)", listOf(positiveInteger))
     .option("--temperature <t,...>", "of kNN's votes (default: 0.1)", listOf(positive))
     .option("--seed <n>", "(default: 0)", integer)
+    .option(
+      "--seeds <n>",
+      "trains a linear classifier so often, and gives the spread (default: 1)",
+      positiveInteger,
+    )
     .option("--resamples <n>", "of the test images, for the interval (default: 1000)", positiveInteger)
     .option("--range <low,high>", `${RANGE} (default: the encoder's)`, valueRange)
     .addOption(PROVIDER)
@@ -75,9 +84,10 @@ export const probeCommand = () =>
       if (baseline !== undefined && flags.writeBaseline !== undefined) {
         throw new UserError("probe: expected --baseline or --write-baseline, found both");
       }
-      for (const option of ["k", "temperature"] as const) {
-        if (!kinds.includes("knn") && flags[option] !== undefined)
-          throw expected(`--${option}`, "it with --kind knn", `--kind ${kinds.join(",")}`);
+      const owners = { k: "knn", temperature: "knn", seeds: "linear" } as const;
+      for (const [option, kind] of Object.entries(owners) as [keyof typeof owners, ProbeKind][]) {
+        if (!kinds.includes(kind) && flags[option] !== undefined)
+          throw expected(`--${option}`, `it with --kind ${kind}`, `--kind ${kinds.join(",")}`);
       }
       // Before the work, of which no fault of a file should be told last.
       const knns = (k?.length ?? 1) * (temperature?.length ?? 1);
@@ -107,6 +117,7 @@ function pair(text: string): readonly [string, string] {
 }
 
 function describe(result: ProbeResult): string {
+  const { seeds, labels } = result;
   const how =
     result.kind === "knn"
       ? `k = ${result.k}, T = ${result.temperature}`
@@ -116,8 +127,12 @@ function describe(result: ProbeResult): string {
   );
   // Of five classes or fewer each is among the five.
   const five = result.classes.length > 5 ? `, top-5 ${top5} %` : "";
+  const spread = seeds
+    ? `; ${seeds.top1.length} seeds: mean ${seeds.mean.toFixed(2)} %, standard deviation ${seeds.std.toFixed(2)}`
+    : "";
+  const share = labels === undefined ? "" : ` (${100 * labels} % of the labels)`;
   return (
     `${result.kind} top-1 ${top1} %  (95 %: ${low} to ${high}${five}; ` +
-    `${how}; ${result.train} train and ${result.test} test images, ${result.features} features)`
+    `${how}${spread}; ${result.train} train${share} and ${result.test} test images, ${result.features} features)`
   );
 }

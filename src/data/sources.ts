@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { expected } from "../errors.ts";
-import { randomFor } from "../random.ts";
+import { drawBalanced } from "../random.ts";
 import { imagesIn } from "./folder.ts";
 import type { ValueRange } from "./values.ts";
 
@@ -70,6 +70,13 @@ export async function findLabelledImages(root: string, options: SourceOptions = 
   };
 }
 
+/** Those of the rows named, in their order. */
+export const takeFiles = (sources: Sources, rows: readonly number[]): Sources => ({
+  ...sources,
+  files: rows.map((row) => sources.files[row]!),
+  labels: Int32Array.from(sources.labels.length ? rows : [], (row) => sources.labels[row]!),
+});
+
 /** Each file's place in `classes`, the one of its top-level folder. */
 export function labelsOf(files: readonly string[], classes: readonly string[]): Int32Array {
   const number = new Map(classes.map((name, i) => [name, i]));
@@ -127,13 +134,7 @@ function sample(files: string[], { limit, seed = 0 }: SourceOptions): string[] {
   if (limit === undefined) return files;
   if (!Number.isInteger(limit) || limit < 1) throw expected("limit", "a whole number from 1", `${limit}`);
   if (limit >= files.length) return files;
-
-  const groups = [...groupsOf(files)].map(([name, own]) => randomFor(seed, "limit", name).shuffled(own));
-  const taken: string[] = [];
-  for (let round = 0; taken.length < limit; round++) {
-    for (const group of groups) if (round < group.length && taken.length < limit) taken.push(group[round]!);
-  }
-  return taken.sort();
+  return drawBalanced(groupsOf(files), limit, seed, "limit").sort();
 }
 
 /** By top-level folder, or all in one group if some image lies in none. */

@@ -1,6 +1,7 @@
 /** Labelled features of a frozen encoder, and what all probes do with them: check them, run graphs on their rows. */
 import * as ort from "onnxruntime-node";
 import { expected, UserError } from "../errors.ts";
+import { drawBalanced } from "../random.ts";
 import { openSession, type Session } from "../runtime/session.ts";
 
 export interface Features {
@@ -18,6 +19,26 @@ export function takeRows({ data, d, labels, classes }: Features, rows: ArrayLike
   const taken = new Float32Array(rows.length * d);
   for (let i = 0; i < rows.length; i++) taken.set(data.subarray(rows[i]! * d, (rows[i]! + 1) * d), i * d);
   return { data: taken, n: rows.length, d, labels: Int32Array.from(rows, (row) => labels[row]!), classes };
+}
+
+/**
+ * The rows of a balanced subset of a share of the labels, ascending: at least one of each class, drawn by the seed. That
+ * of a smaller share is part of that of a larger.
+ */
+export function rowsOfShare(
+  { labels, classes }: Pick<Features, "labels" | "classes">,
+  share: number,
+  seed: number,
+): readonly number[] {
+  if (!(share > 0 && share <= 1)) throw expected("labels", "a share above 0, of 1 at most", `${share}`);
+  const byClass = new Map<string, number[]>();
+  labels.forEach((label, row) => {
+    const rows = byClass.get(classes[label]!);
+    if (rows) rows.push(row);
+    else byClass.set(classes[label]!, [row]);
+  });
+  const count = Math.max(byClass.size, Math.round(share * labels.length));
+  return drawBalanced(byClass, count, seed, "labels").sort((a, b) => a - b);
 }
 
 /** A session of one of the probes' own graphs, on the CPU; `threads` undefined is one for each core. */

@@ -111,6 +111,13 @@ function quantile(sorted: Float64Array, share: number): number {
   return sorted[below]! + (at - below) * (above - sorted[below]!);
 }
 
+/** Top-1 of several seeds, their mean and standard deviation (n - 1). */
+export function spreadOf(top1: readonly number[]): { top1: readonly number[]; mean: number; std: number } {
+  const mean = top1.reduce((sum, x) => sum + x, 0) / top1.length;
+  const squares = top1.reduce((sum, x) => sum + (x - mean) ** 2, 0);
+  return { top1, mean, std: Math.sqrt(squares / (top1.length - 1)) };
+}
+
 /** Counts of test images as CSV: rows are the classes that they are of, columns those that they were taken for. */
 export function confusionCsv(images: readonly TestImage[]): string {
   const names = [...new Set(images.flatMap((image) => [image.class, image.predicted]))].sort();

@@ -12,6 +12,7 @@ import { labelled, picture, tinyArtifact } from "../support/pictures.ts";
 describe("api/probe", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
+  const silent = { output: { stream: new PassThrough(), quiet: true } };
   const kinds = ["linear", "knn"] as const satisfies readonly ProbeKind[];
   const images = () => ({ encoder: at("run"), train: at("train"), test: at("test"), threads: 1 });
 
@@ -47,28 +48,47 @@ describe("api/probe", () => {
     ]);
   });
 
+  it("trains on a share of the labels and from several seeds", async () => {
+    const data = { ...images(), labels: 1 / 3, kinds };
+    const [linear, knn] = await probes({ ...data, seeds: 2 });
+    expect(linear).to.deep.include({ train: 6, labels: 1 / 3 });
+    expect(knn).to.deep.include({ train: 6, k: 6 }).and.not.have.property("seeds");
+    const { top1, mean } = linear!.seeds!;
+    expect(mean).to.be.closeTo((top1[0]! + top1[1]!) / 2, 1e-9);
+    expect(linear!.top1).to.equal(top1[0]);
+    const [first] = await probes(data);
+    expect({ ...first, seeds: linear!.seeds }).to.deep.equal(linear);
+    expect(await failure(probe({ ...images(), kind: "linear", seeds: 0 }))).to.match(
+      /seeds: expected a whole/,
+    );
+  });
+
   describe("on features that embed wrote", () => {
     const features = () => [at("train.npy"), at("test.npy")] as const;
     let wanted: readonly ProbeResult[];
 
     before(async () => {
-      wanted = await probes({ ...images(), kinds });
+      wanted = [
+        ...(await probes({ ...images(), kinds })),
+        await probe({ ...images(), kind: "knn", labels: 0.5 }),
+      ];
       const encoder = await openEncoder(at("run"), { threads: 1 });
       await picture(at("test/stray.png"));
       for (const set of ["train", "test"]) {
-        const embedded = await encoder.embed(await findImages(at(set)));
+        const embedded = await encoder.embed(await findImages(at(set)), silent);
         await writeEmbedding(at(`${set}.npy`), embedded, encoder.metadata);
       }
       await encoder.close();
     });
 
-    it("gives what it gives with the encoder, without images that lie in no class", async () => {
+    it("gives what it gives with the encoder, also on a share of the labels, without images that lie in no class", async () => {
       const stream = new PassThrough();
       const found = await probes(
         { features: features(), kinds, threads: 1 },
         { output: { stream, quiet: true } },
       );
-      expect(found).to.deep.equal(wanted);
+      const few = await probe({ features: features(), kind: "knn", labels: 0.5, threads: 1 }, silent);
+      expect([...found, few]).to.deep.equal(wanted);
       expect(String(stream.read())).to.match(
         /^warning: .*test\.json: left out images outside of the class folders: 1\n$/,
       );

@@ -70,6 +70,14 @@ describe("cli: what cannot be done is refused in one line", () => {
       () => [...probe("encoder.onnx"), "--kind", "linear", "--k", "20"],
       /--k: expected it with --kind knn, found --kind linear/,
     ],
+    "seeds of what is not trained": [
+      () => [...probe("encoder.onnx"), "--seeds", "3"],
+      /--seeds: expected it with --kind linear, found --kind knn/,
+    ],
+    "labels without a percent sign": [
+      () => [...probe("encoder.onnx"), "--labels", "10"],
+      /--labels .* '10' is invalid.*percentage such as 10%/,
+    ],
     "a baseline for several probes": [
       () => [...probe("encoder.onnx"), "--k", "1,5", "--write-baseline", at("b.json")],
       /--write-baseline: expected one kind of probe with one k and temperature, found 2/,

@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { UserError } from "../../src/errors.ts";
-import { blocks, checkProbe, takeRows } from "../../src/probe/features.ts";
+import { blocks, checkProbe, rowsOfShare, takeRows } from "../../src/probe/features.ts";
 import { knn } from "../../src/probe/knn.ts";
 import { linearProbe } from "../../src/probe/linear.ts";
 import { failure, featuresOf } from "./clusters.ts";
@@ -78,6 +78,23 @@ describe("probe/features", () => {
     const train = featuresOf(rows, [0, 1], ["caf\u00e9", "tea"]);
     const test = featuresOf(rows, [0, 1], ["tea", "cafe\u0301"]);
     expect([...checkProbe("probe", train, test)]).to.deep.equal([1, 0]);
+  });
+
+  it("draws balanced subsets of the labels, by seed, smaller ones within larger ones, of each class an image", () => {
+    const labels = Int32Array.from([...Array(100).fill(0), ...Array(80).fill(1), ...Array(4).fill(2)]);
+    const set = { labels, classes: ["a", "b", "c"] };
+    const counts = (rows: readonly number[]) =>
+      [0, 1, 2].map((c) => rows.filter((row) => labels[row] === c).length);
+    const ten = rowsOfShare(set, 0.1, 0);
+    expect(counts(ten)).to.deep.equal([7, 7, 4]);
+    expect(ten).to.deep.equal([...new Set(ten)].sort((a, b) => a - b));
+    expect(counts(rowsOfShare(set, 0.001, 0))).to.deep.equal([1, 1, 1]);
+    expect(ten).to.include.members([...rowsOfShare(set, 0.02, 0)]);
+    expect(rowsOfShare(set, 0.1, 0)).to.deep.equal(ten);
+    expect(rowsOfShare(set, 0.1, 1)).not.to.deep.equal(ten);
+    expect(rowsOfShare(set, 1, 0)).to.deep.equal([...labels.keys()]);
+    for (const share of [0, 1.1, Number.NaN])
+      expect(() => rowsOfShare(set, share, 0)).to.throw(/^labels: expected a share above 0, of 1 at most/);
   });
 
   const good = featuresOf(

@@ -1,5 +1,11 @@
 import { expect } from "chai";
-import { bootstrapInterval, confusionCsv, scoresOf, type TestImage } from "../../src/probe/result.ts";
+import {
+  bootstrapInterval,
+  confusionCsv,
+  scoresOf,
+  spreadOf,
+  type TestImage,
+} from "../../src/probe/result.ts";
 
 /** The quantile of a binomial count: what the bootstrap of a share draws from. */
 function binomialQuantile(n: number, p: number, share: number): number {
@@ -48,6 +54,10 @@ describe("probe/result", () => {
     const few = bootstrapInterval(right, { resamples: 50 });
     expect(bootstrapInterval(right, { resamples: 50, seed: 1 })).not.to.deep.equal(few);
     expect(bootstrapInterval([true, true])).to.deep.equal([100, 100]);
+  });
+
+  it("gives the spread over seeds as the standard deviation of a sample", () => {
+    expect(spreadOf([60, 62, 67])).to.deep.equal({ top1: [60, 62, 67], mean: 63, std: Math.sqrt(13) });
   });
 
   it("writes the confusion as CSV, with names that hold commas, quotes and line ends", () => {
