@@ -3,7 +3,7 @@ import * as ort from "onnxruntime-node";
 import { openCudart } from "./cuda/cudart.ts";
 import { loadCudaLibraries } from "./cuda/libraries.ts";
 import { deviceMemory } from "./cuda/memory.ts";
-import { appendCuda, placeOf } from "./cuda/provider.ts";
+import { appendCuda, loadCuda, placeOf } from "./cuda/provider.ts";
 import { hostMemory, hostValue, type Memory, type Value } from "./memory.ts";
 import { FATAL, made, type OrtApi, ortApi, type Pointer, TYPES } from "./ort-api.ts";
 import { entriesOf, type Feeds, type SessionOptions, threadsOf } from "./session.ts";
@@ -15,11 +15,30 @@ export interface NativeSession {
   /**
    * Reads the feeds and values of `memory`, writes outputs into others of them, and returns those that are named, on the
    * host. Runs on another thread, which leaves this one to the images that are decoded meanwhile; on CUDA the runtime
-   * keeps a context for each such thread, 0.3 GB in all. (A CUDA graph is captured and run by one thread alone, so it will
-   * need blocking runs.)
+   * keeps a context for each such thread, 0.3 GB in all.
    */
   run(feeds: Feeds, kept: KeptValues, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
+  /**
+   * Reads and writes values of `memory` alone, and blocks this thread: a CUDA graph is captured and run by one thread. The
+   * first of these runs of a session with `capture` computes the step several times.
+   */
+  runHere(kept: Required<KeptValues>): void;
   close(): void;
+}
+
+/** What sessions of the package onnxruntime-node cannot be told. */
+export interface NativeOptions extends SessionOptions {
+  /** Sizes by their symbols in the shapes of inputs, such as "2*n": the graph is planned for these. @default any sizes */
+  readonly sizes?: Readonly<Record<string, number>> | undefined;
+  /** Whether `runHere` captures a CUDA graph. All nodes have to be on the GPU. @default false */
+  readonly capture?: boolean | undefined;
+}
+
+export interface NativeRuntime {
+  /** Opens a session on the CPU or on CUDA. @throws Error of the library if the graph is damaged or CUDA is not there */
+  open(graph: Uint8Array, options: NativeOptions): Promise<NativeSession>;
+  /** Where sessions with these options keep what stays. @throws Error if CUDA is not there */
+  memory(options: SessionOptions): Memory;
 }
 
 /** Of a session's memory, by the names of inputs and outputs. */
@@ -28,17 +47,30 @@ export interface KeptValues {
   readonly written?: ReadonlyMap<string, Value>;
 }
 
-/** Opens a session on the CPU or on CUDA. @throws Error of the library if the graph is damaged or CUDA is not there */
-type Open = (graph: Uint8Array, options: SessionOptions) => Promise<NativeSession>;
-
 /** Undefined where the library cannot be called: koffi is not installed, or the platform is not Linux. */
-export function nativeRuntime(): Open | undefined {
-  const api = ortApi();
-  return api && ((graph, options) => open(api, graph, options));
+export function nativeRuntime(api = ortApi()): NativeRuntime | undefined {
+  return (
+    api && {
+      open: (graph, options) => open(api, graph, options),
+      memory(options) {
+        if (options.provider === "cuda") {
+          loadCudaLibraries(options.cudaLibraries);
+          loadCuda(api);
+        }
+        return memoryOf(api, options);
+      },
+    }
+  );
 }
 
-async function open(api: OrtApi, graph: Uint8Array, given: SessionOptions): Promise<NativeSession> {
-  const { provider, device = 0, profile } = given;
+/** CUDA is to be loaded before. */
+const memoryOf = (api: OrtApi, { provider, device = 0 }: SessionOptions): Memory =>
+  provider === "cuda"
+    ? deviceMemory(api, placeOf(api, device), openCudart(api.koffi, device))
+    : hostMemory(api);
+
+async function open(api: OrtApi, graph: Uint8Array, given: NativeOptions): Promise<NativeSession> {
+  const { provider, device = 0, profile, sizes = {}, capture = false } = given;
   const threads = threadsOf(given);
   const options = made((out) => api.call("CreateSessionOptions", out));
   const out: [Pointer | null] = [null];
@@ -48,10 +80,12 @@ async function open(api: OrtApi, graph: Uint8Array, given: SessionOptions): Prom
     for (const [key, value] of Object.entries(entriesOf(given)))
       api.call("AddSessionConfigEntry", options, key, value);
     if (threads !== undefined) api.call("SetIntraOpNumThreads", options, threads);
+    for (const [symbol, size] of Object.entries(sizes))
+      api.call("AddFreeDimensionOverrideByName", options, symbol, size);
     if (profile !== undefined) api.call("EnableProfiling", options, profile);
     if (provider === "cuda") {
       loadCudaLibraries(given.cudaLibraries);
-      appendCuda(api, options, device);
+      appendCuda(api, options, { device, capture });
     }
     await api.callBeside("CreateSessionFromArray", api.env, graph, graph.byteLength, options, out);
   } finally {
@@ -59,11 +93,7 @@ async function open(api: OrtApi, graph: Uint8Array, given: SessionOptions): Prom
   }
   const session = out[0]!;
   try {
-    const memory =
-      provider === "cuda"
-        ? deviceMemory(api, placeOf(api, device), openCudart(api.koffi, device))
-        : hostMemory(api);
-    return sessionOf(api, session, memory);
+    return sessionOf(api, session, memoryOf(api, given));
   } catch (error) {
     api.drop("ReleaseSession", session);
     throw error;
@@ -97,6 +127,11 @@ function sessionOf(api: OrtApi, session: Pointer, memory: Memory): NativeSession
       } finally {
         for (const value of fed) value.release();
       }
+    },
+    runHere({ read, written }) {
+      const [from, to] = [[...read.keys()], [...written.keys()]];
+      const [values, results] = [pointers([...read.values()]), pointers([...written.values()])];
+      api.call("Run", session, null, from, values, from.length, to, to.length, results);
     },
     close: () => api.drop("ReleaseSession", session),
   };

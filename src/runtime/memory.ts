@@ -20,13 +20,26 @@ export interface Memory {
   keep(tensor: ort.Tensor): Kept;
   /** Keeps a tensor of that type and shape, to be written before it is read. */
   blank(form: Form): Kept;
+  /** Writes tensors, or others that it keeps, into kept ones of the same type and shape; returns when they are there. */
+  write(pairs: Iterable<readonly [to: Kept, from: ort.Tensor | Kept]>): void;
 }
+
+export const isKept = (from: ort.Tensor | Kept): from is Kept => "read" in from;
 
 export type Form = Pick<ort.Tensor, "type" | "dims">;
 
 export function hostMemory(api: OrtApi): Memory {
   const keep = (tensor: ort.Tensor): Kept => ({ ...hostValue(api, tensor), read: () => tensor });
-  return { keep, blank: (form) => keep(zeros(form)) };
+  return {
+    keep,
+    blank: (form) => keep(zeros(form)),
+    write(pairs) {
+      for (const [to, from] of pairs) {
+        const { data } = isKept(from) ? from.read() : from;
+        (to.read().data as Float32Array).set(data as Float32Array);
+      }
+    },
+  };
 }
 
 /** A value that lies in the tensor's array, which must be kept as long. */

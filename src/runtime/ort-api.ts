@@ -3,8 +3,10 @@
  * it, of the host or of a GPU; that package's own binding copies, even into preallocated arrays.
  */
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
+import { once } from "../graph/once.ts";
 import type { DType } from "../spec.ts";
+import { thisHost } from "./cuda/host.ts";
 
 const require = createRequire(import.meta.url);
 export type Koffi = typeof import("koffi")["default"];
@@ -42,6 +44,7 @@ const FUNCTIONS = {
   ReleaseValue: [96, "void (void *)"],
   ReleaseTensorTypeAndShapeInfo: [99, "void (void *)"],
   ReleaseSessionOptions: [100, "void (void *)"],
+  AddFreeDimensionOverrideByName: [124, "void *(void *, const char *, int64_t)"],
   AddSessionConfigEntry: [130, "void *(void *, const char *, const char *)"],
   SessionOptionsAppendExecutionProvider_CUDA_V2: [204, "void *(void *, void *)"],
   CreateCUDAProviderOptions: [205, "void *(_Out_ void **)"],
@@ -83,18 +86,21 @@ export interface OrtApi {
   drop(name: Name & `Release${string}`, pointer: Pointer): void;
 }
 
-let loaded: { readonly api: OrtApi | undefined } | undefined;
+const loaded = new Map<string, { readonly api: OrtApi | undefined }>();
 
-/** Undefined where the library cannot be called: koffi is not installed, or the platform is not Linux. */
-export function ortApi(): OrtApi | undefined {
-  if (!loaded) {
+/**
+ * Undefined where the library cannot be called: koffi is not installed, or the platform is not Linux.
+ *
+ * @param folder that of libonnxruntime.so.1, onnxruntime-node's by default.
+ */
+export function ortApi(folder = thisHost().runtime): OrtApi | undefined {
+  return once(loaded, folder, () => {
     try {
-      loaded = { api: process.platform === "linux" ? load() : undefined };
+      return { api: process.platform === "linux" ? load(folder) : undefined };
     } catch {
-      loaded = { api: undefined };
+      return { api: undefined };
     }
-  }
-  return loaded.api;
+  }).api;
 }
 
 /** What a function returns through its last argument. */
@@ -104,12 +110,10 @@ export function made(call: (out: [Pointer | null]) => void): Pointer {
   return out[0]!;
 }
 
-function load(): OrtApi {
+function load(folder: string): OrtApi {
   const koffi: Koffi = require("koffi");
   if ((koffi.config().async_stack_size ?? 0) < STACK) koffi.config({ async_stack_size: STACK });
-  const package_ = dirname(require.resolve("onnxruntime-node/package.json"));
-  const { platform, arch } = process;
-  const library = koffi.load(join(package_, "bin/napi-v6", platform, arch, "libonnxruntime.so.1"));
+  const library = koffi.load(join(folder, "libonnxruntime.so.1"));
   const base = library.func("void *OrtGetApiBase()")() as Pointer;
   const [getApi] = koffi.decode(base, "void *", 1) as [Pointer];
   const table = koffi.call(getApi, koffi.proto("void *(uint32_t)"), VERSION) as Pointer;

@@ -3,8 +3,9 @@ import type * as ort from "onnxruntime-node";
 import { messageOf } from "../errors.ts";
 import type { StateEntry } from "../spec.ts";
 import { type NativeSession, nativeRuntime } from "./c-api.ts";
+import { capturing, type Step } from "./cuda/captured.ts";
 import { free } from "./free.ts";
-import type { Kept, Memory } from "./memory.ts";
+import { type KeptState, keptState } from "./kept-state.ts";
 import { type Feeds, notRunnable, openSession, type Session, type SessionOptions } from "./session.ts";
 
 export interface StatefulSession {
@@ -51,9 +52,19 @@ export async function openStateful(
       );
     return session;
   };
-  const open = provider === "webgpu" ? undefined : nativeRuntime();
-  if (!open) return fed(initial(), "that takes package koffi, and Linux");
-  const opening = open(graph, options);
+  const runtime = provider === "webgpu" ? undefined : nativeRuntime();
+  if (!runtime) return fed(initial(), "that takes package koffi, and Linux");
+  if (provider === "cuda") {
+    const state = initial();
+    try {
+      const memory = runtime.memory(options);
+      const kept = keptState(memory, entries, state, { still: true });
+      return keeping(kept, capturing(runtime, graph, what, { memory, state: kept }, { ...options, note }));
+    } catch (error) {
+      return fed(state, error); // or, where CUDA itself is not to be had, what it needs
+    }
+  }
+  const opening = runtime.open(graph, options);
   let state: Feeds;
   try {
     state = initial();
@@ -67,8 +78,7 @@ export async function openStateful(
   try {
     return inPlace(await opening, entries, state);
   } catch (error) {
-    if (provider === "cpu") throw notRunnable(what, provider, error);
-    return fed(state, error); // or, where CUDA itself is not to be had, what it needs
+    throw notRunnable(what, provider, error);
   }
 }
 
@@ -106,9 +116,8 @@ export function feeding(
 }
 
 /**
- * State that the runtime updates in place or, where the graph may still read the old value, writes to a second tensor,
- * the two taking turns. It is in memory once or twice; state that is fed is there three times when a run ends. Lies in
- * the session's memory: on the host in the initial arrays, which are taken over, on a GPU it is copied there.
+ * State that the runtime updates in place, see `keptState`; state that is fed is in memory three times when a run ends.
+ * Lies in the session's memory: on the host in the initial arrays, which are taken over, on a GPU it is copied there.
  *
  * @throws Error of the library if there is no room for it; the session is closed then.
  */
@@ -117,70 +126,45 @@ export function inPlace(
   entries: readonly StateEntry[],
   initial: Feeds,
 ): StatefulSession {
-  let state: readonly KeptEntry[];
+  let state: KeptState;
   try {
-    state = keptIn(session.memory, entries, initial);
+    state = keptState(session.memory, entries, initial);
   } catch (error) {
     session.close();
     throw error;
   }
+  return keeping(state, {
+    run: (feeds, outputs) => session.run(feeds, state.values, outputs),
+    close: () => session.close(),
+  });
+}
+
+/** A step that reads and writes kept state, and all that goes with it. */
+function keeping(state: KeptState, step: Step): StatefulSession {
   return {
     async run(feeds, outputs) {
-      const read = new Map(state.map(({ name, current }) => [name, current]));
-      const written = new Map(state.map(({ next, coming }) => [next, coming]));
-      const results = await session.run(feeds, { read, written }, outputs);
-      state = state.map((entry) => ({ ...entry, current: entry.coming, coming: entry.current }));
+      const results = await step.run(feeds, outputs);
+      state.advance();
       return results;
     },
-    read: async () => Object.fromEntries(state.map(({ name, current }) => [name, current.read()])),
+    read: async () => state.read(),
     async openReader(graph, what, options = {}) {
-      const reader = await nativeRuntime()!(graph, options).catch((error) => {
-        throw notRunnable(what, options.provider ?? "cpu", error);
-      });
+      const reader = await nativeRuntime()!
+        .open(graph, options)
+        .catch((error) => {
+          throw notRunnable(what, options.provider ?? "cpu", error);
+        });
       return {
         run(feeds, outputs) {
-          const read = state.filter(({ name }) => reader.inputs.includes(name));
-          return reader.run(
-            feeds,
-            { read: new Map(read.map(({ name, current }) => [name, current])) },
-            outputs,
-          );
+          const read = [...state.values.read].filter(([name]) => reader.inputs.includes(name));
+          return reader.run(feeds, { read: new Map(read) }, outputs);
         },
         close: async () => reader.close(),
       };
     },
     async close() {
-      releaseAll(state.flatMap(({ current, coming }) => [current, coming]));
-      session.close();
+      state.release();
+      step.close();
     },
   };
-}
-
-interface KeptEntry extends StateEntry {
-  readonly current: Kept;
-  /** What its next value is written to: itself, where that may be. */
-  readonly coming: Kept;
-}
-
-// A function of its own: closures beside it would keep the initial arrays, which a GPU has copied, alive for good.
-function keptIn(memory: Memory, entries: readonly StateEntry[], initial: Feeds): KeptEntry[] {
-  const all: Kept[] = [];
-  const kept = (value: Kept): Kept => {
-    all.push(value);
-    return value;
-  };
-  try {
-    return entries.map((entry) => {
-      const first = initial[entry.name]!;
-      const current = kept(memory.keep(first));
-      return { ...entry, current, coming: entry.inPlace ? current : kept(memory.blank(first)) };
-    });
-  } catch (error) {
-    releaseAll(all);
-    throw error;
-  }
-}
-
-function releaseAll(values: readonly Kept[]): void {
-  for (const value of new Set(values)) value.release();
 }

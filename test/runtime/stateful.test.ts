@@ -35,7 +35,7 @@ describe("runtime/stateful", () => {
     if (process.platform !== "linux") this.skip();
   });
 
-  const native = async (graph: Uint8Array) => nativeRuntime()!(graph, OPTIONS);
+  const native = async (graph: Uint8Array) => nativeRuntime()!.open(graph, OPTIONS);
   /** The session computes on the host all the same, in memory that it is told to be the host's. */
   const onDevice = (session: NativeSession, device = openTestDevice()): NativeSession => {
     const api = ortApi()!;

@@ -7,12 +7,16 @@ export interface Cudart {
   allocate(bytes: number): Pointer;
   /** Never throws: a device that failed cannot free either. */
   free(at: Pointer): void;
-  /** Returns when the data has arrived. */
   toDevice(at: Pointer, data: ArrayBufferView): void;
+  /** Returns when the data has arrived. */
   toHost(data: ArrayBufferView, at: Pointer): void;
+  /** From one place of the device to another. */
+  within(to: Pointer, from: Pointer, bytes: number): void;
+  /** Returns when all copies have arrived: the runtime's stream does not wait for them by itself. */
+  synchronize(): void;
 }
 
-const [TO_DEVICE, TO_HOST] = [1, 2]; // cudaMemcpyKind
+const [TO_DEVICE, TO_HOST, WITHIN] = [1, 2, 3]; // cudaMemcpyKind
 
 /**
  * To be called once a session with the CUDA provider is open, and by the thread that copies: a device is chosen for
@@ -41,11 +45,10 @@ export function openCudart(koffi: Koffi, device: number): Cudart {
       return out[0]!;
     },
     free: (at) => f.free(at),
-    toDevice(at, data) {
-      check(f.memcpy(at, data, data.byteLength, TO_DEVICE));
-      check(f.synchronize()); // the runtime's stream does not wait for the copy by itself
-    },
+    toDevice: (at, data) => check(f.memcpy(at, data, data.byteLength, TO_DEVICE)),
     toHost: (data, at) => check(f.memcpy(data, at, data.byteLength, TO_HOST)),
+    within: (to, from, bytes) => check(f.memcpy(to, from, bytes, WITHIN)),
+    synchronize: () => check(f.synchronize()),
   };
 }
 

@@ -1,16 +1,21 @@
 /** Tensors that stay in a GPU's memory between runs. */
-import { bytesOf, type Form, type Kept, type Memory, valueAt, zeros } from "../memory.ts";
+import { bytesOf, type Form, isKept, type Kept, type Memory, valueAt, zeros } from "../memory.ts";
 import type { OrtApi, Pointer } from "../ort-api.ts";
 import type { Cudart } from "./cudart.ts";
 
 /** @param place the device's memory, as the library calls it: an OrtMemoryInfo. */
 export function deviceMemory(api: OrtApi, place: Pointer, cudart: Cudart): Memory {
+  const places = new WeakMap<Kept, { readonly at: Pointer; readonly bytes: number }>();
   const keep = ({ type, dims }: Form, data?: ArrayBufferView): Kept => {
     const form = { type, dims }; // not the tensor, whose array would be held in memory with it
-    const at = cudart.allocate(bytesOf(form));
-    if (data) cudart.toDevice(at, data);
+    const bytes = bytesOf(form);
+    const at = cudart.allocate(bytes);
+    if (data) {
+      cudart.toDevice(at, data);
+      cudart.synchronize();
+    }
     const { pointer, release } = valueAt(api, place, form, at);
-    return {
+    const kept: Kept = {
       pointer,
       read() {
         const tensor = zeros(form);
@@ -22,9 +27,19 @@ export function deviceMemory(api: OrtApi, place: Pointer, cudart: Cudart): Memor
         cudart.free(at);
       },
     };
+    places.set(kept, { at, bytes });
+    return kept;
   };
   return {
     keep: (tensor) => keep(tensor, tensor.data as Float32Array),
     blank: (form) => keep(form),
+    write(pairs) {
+      for (const [to, from] of pairs) {
+        const { at, bytes } = places.get(to)!;
+        if (isKept(from)) cudart.within(at, places.get(from)!.at, bytes);
+        else cudart.toDevice(at, from.data as Float32Array);
+      }
+      cudart.synchronize();
+    },
   };
 }

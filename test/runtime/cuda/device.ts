@@ -32,6 +32,8 @@ export function openTestDevice(room = Number.POSITIVE_INFINITY): TestDevice {
       free(at);
     },
     toDevice: (at, data) => memcpy(at, data, data.byteLength),
+    within: (to, from, bytes) => memcpy(to, from, bytes),
+    synchronize() {},
     toHost(data, at) {
       copied += data.byteLength;
       memcpy(data, at, data.byteLength);

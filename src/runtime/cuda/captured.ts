@@ -1,0 +1,130 @@
+/**
+ * A step on CUDA, captured as a CUDA graph: its thousands of kernels are launched as one, with no work of the host
+ * between them. A captured graph reads and writes fixed places of fixed sizes, on the device alone: those of the first
+ * batch. Batches of other sizes go to an ordinary session, which reads and writes the same state.
+ */
+import type * as ort from "onnxruntime-node";
+import { messageOf } from "../../errors.ts";
+import { signatureOf, sizesOf } from "../../graph/signature.ts";
+import type { NativeRuntime, NativeSession } from "../c-api.ts";
+import { type KeptState, releaseAll } from "../kept-state.ts";
+import type { Form, Kept, Memory } from "../memory.ts";
+import { type Feeds, notRunnable, type SessionOptions } from "../session.ts";
+
+export interface Step {
+  /** Takes the inputs that are not state; gives the outputs named. */
+  run(feeds: Feeds, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
+  close(): void;
+}
+
+export interface CapturingOptions extends SessionOptions {
+  /** Told, as a line, why the step could not be captured. */
+  readonly note: (line: string) => void;
+}
+
+/** State that stays in place, and the memory that it is in. */
+export interface Where {
+  readonly memory: Memory;
+  readonly state: KeptState;
+}
+
+/** Sessions are opened when the first batch for them comes, whose sizes they are for; `what` names the graph. */
+export function capturing(
+  runtime: Pick<NativeRuntime, "open">,
+  graph: Uint8Array,
+  what: string,
+  where: Where,
+  { note, ...options }: CapturingOptions,
+): Step {
+  const { state } = where;
+  let captured: Captured | "impossible" | undefined;
+  let ordinary: Promise<NativeSession> | undefined;
+
+  async function capture(feeds: Feeds): Promise<Captured | "impossible"> {
+    const before = state.read();
+    try {
+      const opened = await openCaptured(runtime, graph, where, feeds, options);
+      state.restore(before); // the runs that capture compute the step several times
+      return opened;
+    } catch (error) {
+      state.restore(before);
+      note(`warning: steps are not captured as a CUDA graph and so are slower: ${messageOf(error)}`);
+      return "impossible";
+    }
+  }
+
+  return {
+    async run(feeds, outputs) {
+      captured ??= await capture(feeds);
+      if (captured !== "impossible" && captured.fits(feeds)) return captured.run(feeds, outputs);
+      ordinary ??= runtime.open(graph, options).catch((error) => {
+        throw notRunnable(what, "cuda", error);
+      });
+      return (await ordinary).run(feeds, state.values, outputs);
+    },
+    close() {
+      if (captured !== "impossible") captured?.close();
+      ordinary?.then(
+        (session) => session.close(),
+        () => {}, // thrown by a run
+      );
+    },
+  };
+}
+
+interface Captured extends Step {
+  fits(feeds: Feeds): boolean;
+}
+
+/** Opens a session for the sizes of the feeds, and has it capture. @throws Error of the library */
+async function openCaptured(
+  runtime: Pick<NativeRuntime, "open">,
+  graph: Uint8Array,
+  { memory, state }: Where,
+  feeds: Feeds,
+  options: SessionOptions,
+): Promise<Captured> {
+  const { inputs, outputs } = signatureOf(graph);
+  const dims = new Map(Object.entries(feeds).map(([name, { dims }]) => [name, dims]));
+  const sizes = sizesOf(inputs, dims);
+  const { read, written } = state.values;
+  const session = await runtime.open(graph, { ...options, sizes: sizes.stated, capture: true });
+  const all: Kept[] = [];
+  const place = (form: Form): Kept => {
+    const value = memory.blank(form);
+    all.push(value);
+    return value;
+  };
+  const close = () => {
+    session.close();
+    releaseAll(all);
+  };
+  try {
+    const fed = new Map(Object.entries(feeds).map(([name, form]) => [name, place(form)]));
+    const made = new Map(
+      outputs
+        .filter(({ name }) => !written.has(name))
+        .map(({ name, dtype, shape }) => [name, place({ type: dtype, dims: sizes.of(shape) })]),
+    );
+    const places = { read: new Map([...read, ...fed]), written: new Map([...written, ...made]) };
+    const runOn = (feeds: Feeds) => {
+      memory.write(Array.from(fed, ([name, place]) => [place, feeds[name]!]));
+      session.runHere(places);
+    };
+    runOn(feeds);
+    return {
+      fits: (feeds) => Array.from(dims).every(([name, wanted]) => wanted.join() === feeds[name]?.dims.join()),
+      async run(feeds, names) {
+        await turn(); // a run blocks this thread: first those who wait for it
+        runOn(feeds);
+        return Object.fromEntries(names.map((name) => [name, made.get(name)!.read()]));
+      },
+      close,
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));

@@ -1,0 +1,203 @@
+import { expect } from "chai";
+import * as ort from "onnxruntime-node";
+import { buildModel, encodeModel } from "../../../src/graph/model.ts";
+import { input } from "../../../src/graph/tensor.ts";
+import { add, mul } from "../../../src/ops/elementwise.ts";
+import { reduceSum } from "../../../src/ops/reduce.ts";
+import { type NativeRuntime, nativeRuntime } from "../../../src/runtime/c-api.ts";
+import { capturing } from "../../../src/runtime/cuda/captured.ts";
+import { deviceMemory } from "../../../src/runtime/cuda/memory.ts";
+import { keptState } from "../../../src/runtime/kept-state.ts";
+import { ortApi } from "../../../src/runtime/ort-api.ts";
+import type { StateEntry } from "../../../src/spec.ts";
+import { failure } from "../../data/folder.ts";
+import { openTestDevice } from "./device.ts";
+
+const floats = (values: readonly number[], dims: readonly number[] = [values.length]) =>
+  new ort.Tensor("float32", Float32Array.from(values), dims);
+
+// The next value of w may be written over it; q is read again for the outputs.
+const [w, q, x] = [input("w", "float32", [2]), input("q", "float32", [2]), input("x", "float32", ["2*n", 2])];
+const graph = encodeModel(
+  buildModel(
+    {
+      "w.next": add(w, reduceSum(x, { axes: [0] })),
+      "q.next": add(q, 1),
+      loss: reduceSum(q),
+      rows: mul(x, q),
+    },
+    { name: "test" },
+  ),
+);
+const entries = (["w", "q"] as const).map(
+  (name): StateEntry => ({
+    name,
+    role: "buffer",
+    dtype: "float32",
+    shape: [2],
+    init: { kind: "constant", value: 0 },
+    next: `${name}.next`,
+    ...(name === "w" && { inPlace: true }),
+  }),
+);
+const batch = (rows: number) => ({
+  x: floats(
+    Array.from({ length: 2 * rows }, (_, i) => i),
+    [rows, 2],
+  ),
+});
+
+/** What a step of that graph does, by its sizes. */
+function stepped({ w, q }: { w: number[]; q: number[] }, rows: number) {
+  const { data } = batch(rows).x;
+  const values = [...(data as Float32Array)];
+  const sum = [0, 1].map((c) => values.filter((_, i) => i % 2 === c).reduce((a, b) => a + b, 0));
+  return {
+    next: { w: w.map((v, c) => v + sum[c]!), q: q.map((v) => v + 1) },
+    loss: q[0]! + q[1]!,
+    rows: values.map((v, i) => v * q[i % 2]!),
+  };
+}
+
+describe("runtime/cuda/captured", () => {
+  before(function () {
+    if (!nativeRuntime()) this.skip();
+  });
+
+  /**
+   * A step on a device of libc's memory. As on CUDA, the first run of a session that captures computes the step several
+   * times; `fault` is thrown after that.
+   */
+  function open({ refused, fault }: { refused?: string; fault?: string } = {}) {
+    const calls: string[] = [];
+    const api = ortApi()!;
+    const device = openTestDevice();
+    const recorded = {
+      ...device,
+      toDevice: (...args: Parameters<typeof device.toDevice>) => {
+        calls.push("to device");
+        device.toDevice(...args);
+      },
+      within: (...args: Parameters<typeof device.within>) => {
+        calls.push("within");
+        device.within(...args);
+      },
+      toHost: (...args: Parameters<typeof device.toHost>) => {
+        calls.push("to host");
+        device.toHost(...args);
+      },
+    };
+    const memory = deviceMemory(api, api.host, recorded);
+    const runtime: Pick<NativeRuntime, "open"> = {
+      async open(graph, { sizes, capture = false }) {
+        calls.push(`open ${JSON.stringify(sizes ?? {})}${capture ? " to capture" : ""}`);
+        if (capture && refused) throw new Error(refused);
+        const session = await nativeRuntime()!.open(graph, { threads: 1, sizes });
+        let captured = false;
+        return {
+          ...session,
+          run(...args) {
+            calls.push("run");
+            return session.run(...args);
+          },
+          runHere(places) {
+            calls.push(captured ? "replay" : "capture");
+            session.runHere(places);
+            if (captured) return;
+            session.runHere(places);
+            captured = true;
+            if (fault) throw new Error(fault);
+          },
+          close() {
+            calls.push("close");
+            session.close();
+          },
+        };
+      },
+    };
+    const state = keptState(memory, entries, { w: floats([1, 2]), q: floats([3, 4]) }, { still: true });
+    calls.length = 0;
+    const notes: string[] = [];
+    const note = (line: string) => notes.push(line);
+    const step = capturing(runtime, graph, "a graph", { memory, state }, { provider: "cuda", note });
+    const run = async (rows: number) => {
+      const { loss, rows: found } = await step.run(batch(rows), ["loss", "rows"]);
+      state.advance();
+      const next = Object.fromEntries(Object.entries(state.read()).map(([name, t]) => [name, valuesOf(t)]));
+      return { next, loss: valuesOf(loss!)[0], rows: valuesOf(found!) };
+    };
+    const close = () => {
+      state.release();
+      step.close();
+    };
+    return { calls, device, notes, step, state, run, close };
+  }
+  const valuesOf = ({ data }: ort.Tensor) => [...(data as Float32Array)];
+
+  it("makes exactly one step of each run, captured or not, on the same state", async () => {
+    const { run, notes, calls, close } = open();
+    let state = { w: [1, 2], q: [3, 4] };
+    for (const rows of [4, 4, 2, 4, 6, 2, 4]) {
+      const wanted = stepped(state, rows);
+      expect(await run(rows)).to.deep.equal(wanted);
+      state = wanted.next;
+    }
+    expect(notes).to.deep.equal([]);
+    expect(calls.filter((call) => call.startsWith("open"))).to.deep.equal([
+      'open {"2*n":4} to capture',
+      "open {}",
+    ]);
+    expect(calls.filter((call) => ["capture", "replay", "run"].includes(call)).join()).to.equal(
+      "capture,replay,replay,run,replay,run,run,replay",
+    );
+    close();
+  });
+
+  it("keeps the state while it captures, and then copies what is fed, what is not in place and what is asked for", async () => {
+    const { step, state, calls, device, close } = open();
+    await step.run(batch(4), ["loss"]);
+    expect(calls).to.deep.equal([
+      ...["to host", "to host"], // the state, to be put back
+      'open {"2*n":4} to capture',
+      ...["to device", "capture"],
+      ...["to device", "to device"],
+      ...["to device", "replay", "to host"],
+    ]);
+    calls.length = 0;
+    state.advance();
+    expect(calls).to.deep.equal(["within"]); // q, not w
+    expect(device.count).to.equal(3 + 3); // w, q twice; x, loss, rows
+    close();
+    await new Promise(setImmediate);
+    expect(device.count).to.equal(0);
+  });
+
+  it("says once why it cannot capture, and goes on without", async () => {
+    for (const how of [{ refused: "a node on the CPU" }, { fault: "an old driver" }]) {
+      const { run, notes, calls, close } = open(how);
+      let state = { w: [1, 2], q: [3, 4] };
+      for (const rows of [4, 4, 2]) {
+        const wanted = stepped(state, rows);
+        expect(await run(rows)).to.deep.equal(wanted);
+        state = wanted.next;
+      }
+      expect(notes).to.have.length(1);
+      expect(notes[0]).to.match(/^warning: .* not captured .*: (a node on the CPU|an old driver)$/);
+      expect(calls.filter((call) => call === "run")).to.have.length(3);
+      if (how.fault) expect(calls, "the session that failed").to.include("close");
+      close();
+    }
+  });
+
+  it("tells what a graph lacks that no session takes", async () => {
+    const memory = nativeRuntime()!.memory({});
+    const state = keptState(memory, entries, { w: floats([1, 2]), q: floats([3, 4]) });
+    const runtime = { open: () => Promise.reject(new Error("a damaged graph")) };
+    const options = { provider: "cuda", note: () => {} } as const;
+    const step = capturing(runtime, graph, "a graph", { memory, state }, options);
+    expect(await failure(step.run(batch(4), ["loss"]))).to.match(
+      /^a graph: expected a graph that runs on cuda, found: a damaged graph/,
+    );
+    step.close();
+  });
+});
