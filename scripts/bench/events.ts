@@ -4,6 +4,8 @@ export interface Kernel {
   /** Of the node, with its scope: "gradient.encoder.layer1.0.conv1/Conv". */
   readonly name: string;
   readonly operator: string;
+  /** That ran it, by the runtime's name: "CUDAExecutionProvider". */
+  readonly provider: string;
   readonly ms: number;
   /** Of matrix products and convolutions, two for a multiply-add; 0 for other operators. */
   readonly flops: number;
@@ -22,6 +24,7 @@ interface Event {
   readonly dur: number;
   readonly args?: {
     readonly op_name?: string;
+    readonly provider?: string;
     readonly input_type_shape?: readonly Typed[];
     readonly output_type_shape?: readonly Typed[];
   };
@@ -37,6 +40,7 @@ export function kernelsOf(profile: string): Kernel[] {
     return {
       name: name.slice(0, -"_kernel_time".length),
       operator,
+      provider: args?.provider ?? "?",
       ms: dur / 1000,
       flops: flopsOf(operator, inputs!, outputs!),
       bytes: [...inputs!, ...outputs!].reduce((sum, t) => sum + t.bytes, 0),
@@ -44,6 +48,21 @@ export function kernelsOf(profile: string): Kernel[] {
     };
   });
 }
+
+export interface Placement {
+  readonly nodes: number;
+  /** Operators that ran on the CPU. */
+  readonly onCpu: readonly string[];
+  /** Copies between a device and the host. */
+  readonly copies: number;
+}
+
+/** Where the runtime put a graph's nodes, by a run of it. */
+export const placementOf = (kernels: readonly Kernel[]): Placement => ({
+  nodes: kernels.length,
+  onCpu: kernels.filter((k) => k.provider === "CPUExecutionProvider").map((k) => k.operator),
+  copies: kernels.filter((k) => k.operator.startsWith("Memcpy")).length,
+});
 
 interface Type {
   readonly shape: readonly number[];

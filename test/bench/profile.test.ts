@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { kernelsOf, layerOf, phaseOf, totals } from "../../scripts/bench/events.ts";
+import { kernelsOf, layerOf, phaseOf, placementOf, totals } from "../../scripts/bench/events.ts";
 import { growthTable, slope } from "../../scripts/bench/growth-table.ts";
 
 const event = (name: string, op: string, ms: number, inputs: object[], outputs: object[]) => ({
@@ -55,6 +55,24 @@ describe("a profile of the runtime", () => {
     expect(kernels[3]!.bytes).to.equal(4 * (8 + 1 + 8));
     expect(kernels[4]!.bytes).to.equal(10 + 40);
     expect(kernels[0]!.shapes).to.equal("2x3x4x4 5x3x3x3");
+  });
+
+  it("counts nodes on the CPU and copies", () => {
+    const on = (provider: string, op: string) => ({
+      ...event(op, op, 1, [], []),
+      args: { op_name: op, provider: `${provider}ExecutionProvider` },
+    });
+    const events = [
+      on("CUDA", "Add"),
+      on("CUDA", "MemcpyToHost"),
+      on("CPU", "Shape"),
+      on("CUDA", "MemcpyFromHost"),
+    ];
+    expect(placementOf(kernelsOf(JSON.stringify(events)))).to.deep.equal({
+      nodes: 4,
+      onCpu: ["Shape"],
+      copies: 2,
+    });
   });
 
   it("names phase and layer", () => {
