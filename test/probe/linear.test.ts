@@ -6,6 +6,7 @@ import { linearProbe, splitHeldOut, trainClassifiers } from "../../src/probe/lin
 import { linearPredict, linearState, linearStep } from "../../src/probe/linear-step.ts";
 import { randomFor } from "../../src/random.ts";
 import { clusters, failure, featuresOf } from "./clusters.ts";
+import { classes, REFERENCE } from "./reference.ts";
 
 const threads = 1;
 
@@ -170,6 +171,12 @@ describe("probe/linear", () => {
     const lrs = result.sweep.map(({ lr }) => lr);
     expect(Math.max(...lrs) / Math.min(...lrs)).to.be.at.least(100);
     expect(lrs).to.include(result.lr);
+  });
+
+  it("is as good as scikit-learn's logistic regression, to half a point", async () => {
+    const [train, test] = [classes("train", 1500, 16, 8), classes("test", 4000, 16, 8)];
+    const { top1 } = await linearProbe(train, test, { threads });
+    expect(top1).to.be.closeTo(REFERENCE.logistic, 0.5);
   });
 
   it("chooses the rate that held-out images favour, and none that diverges", async () => {
