@@ -22,6 +22,7 @@ export {
   writeBaseline,
   writeConfusion,
 } from "./api/probe.ts";
+export { type RankOptions, type RankResult, rank } from "./api/rank.ts";
 export { type Recipe, recipes } from "./api/recipes.ts";
 export type { Surroundings } from "./api/surroundings.ts";
 export { type TrainResult, train } from "./api/train.ts";

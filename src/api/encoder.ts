@@ -54,16 +54,23 @@ export interface Embedded {
 
 const MAX_ENCODER = 2 ** 30;
 
-/** Opens encoder.onnx, or that of a run folder. @throws UserError if there is none or it is damaged. */
+/** An encoder.onnx, or that of a run folder. @throws UserError if there is none or it is damaged. */
+export async function readEncoder(
+  path: string,
+): Promise<{ file: string; bytes: Uint8Array; metadata: EncoderMetadata }> {
+  const file = existsSync(path) && statSync(path).isDirectory() ? join(path, "encoder.onnx") : path;
+  if (!existsSync(file)) throw expected(file, "an encoder.onnx", "no such file", "train or export one first");
+  const bytes = await readWhole(file, MAX_ENCODER, "an encoder");
+  return { file, bytes, metadata: readEncoderMetadata(bytes, file) };
+}
+
+/** Opens encoder.onnx, or that of a run folder. @throws UserError as `readEncoder`, or if it cannot run here. */
 export async function openEncoder(
   path: string,
   given: EncoderOptions = {},
   { output = QUIET }: Pick<Surroundings, "output"> = {},
 ): Promise<OpenedEncoder> {
-  const file = existsSync(path) && statSync(path).isDirectory() ? join(path, "encoder.onnx") : path;
-  if (!existsSync(file)) throw expected(file, "an encoder.onnx", "no such file", "train or export one first");
-  const bytes = await readWhole(file, MAX_ENCODER, "an encoder");
-  const metadata = readEncoderMetadata(bytes, file);
+  const { file, bytes, metadata } = await readEncoder(path);
   const { provider, chosen } = await providerFor(given);
   for (const line of chosen) openProgress(output).end(line);
   const options: SessionOptions = { ...given, provider };

@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import * as z from "zod";
 import { findLabelledImages, takeFiles } from "../data/sources.ts";
-import { expected, UserError, unknownName } from "../errors.ts";
+import { expected, UserError } from "../errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { parseJson } from "../files/safetensors.ts";
 import { checkClasses, checkProbe, type Features, rowsOfShare, takeRows } from "../probe/features.ts";
@@ -72,12 +72,6 @@ export interface ProbeResult extends Scores {
   readonly epochs?: number;
   /** Linear alone, of several seeds: top-1 of each in turn, their mean and standard deviation. The rest is of the first. */
   readonly seeds?: { readonly top1: readonly number[]; readonly mean: number; readonly std: number };
-}
-
-export function probeKindNamed(name: string): ProbeKind {
-  const found = PROBE_KINDS.find((kind) => kind === name);
-  if (!found) throw unknownName("kind of probe", name, PROBE_KINDS);
-  return found;
 }
 
 /** @throws UserError on folders that are not labelled, a damaged encoder, classes that differ. */

@@ -1,17 +1,16 @@
-import { Command, InvalidArgumentError } from "commander";
-import type { EncoderOptions } from "../api/encoder.ts";
+import { Command } from "commander";
 import {
   checkBaseline,
+  PROBE_KINDS,
   type ProbeKind,
   type ProbeResult,
-  probeKindNamed,
   probes,
   readBaseline,
   summaryOf,
   writeBaseline,
   writeConfusion,
 } from "../api/probe.ts";
-import { expected, UserError } from "../errors.ts";
+import { expected, UserError, unknownName } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
 import {
   CUDA_LIBRARIES,
@@ -29,35 +28,53 @@ import {
   threadCount,
   valueRange,
 } from "./options.ts";
+import { type RankFlags, runRank } from "./rank.ts";
 
-interface Flags extends Pick<EncoderOptions, "provider" | "device" | "cudaLibraries" | "threads"> {
-  readonly kind: readonly ProbeKind[];
+interface Flags extends RankFlags {
+  readonly kind: readonly Kind[];
   readonly train?: string;
   readonly test?: string;
-  readonly features?: readonly [string, string];
-  readonly limit?: number;
   readonly k?: readonly number[];
   readonly temperature?: readonly number[];
   readonly labels?: number;
-  readonly seed?: number;
   readonly seeds?: number;
   readonly resamples?: number;
-  readonly range?: readonly [number, number];
   readonly confusion?: string;
   readonly baseline?: string;
   readonly tolerance: number;
   readonly writeBaseline?: string;
-  readonly json?: boolean;
 }
+
+/** Those that tell accuracy, and what is told without labels. */
+const KINDS = [...PROBE_KINDS, "rank"] as const;
+type Kind = (typeof KINDS)[number];
+
+/** The kinds that an option is for, where it is not for all. */
+const OWNERS: Readonly<Partial<Record<keyof Flags, readonly Kind[]>>> = {
+  ...{ train: PROBE_KINDS, test: PROBE_KINDS, labels: PROBE_KINDS, resamples: PROBE_KINDS },
+  ...{ confusion: PROBE_KINDS, baseline: PROBE_KINDS, writeBaseline: PROBE_KINDS },
+  ...{ k: ["knn"], temperature: ["knn"], seeds: ["linear"], data: ["rank"], views: ["rank"] },
+};
 
 export const probeCommand = () =>
   new Command("probe")
-    .description("Say how good an encoder is, by kNN or a linear classifier on its frozen features")
+    .description(
+      "Say how good an encoder is: kNN and linear classifiers on its frozen features, or what these tell without labels",
+    )
     .argument("[encoder]", "encoder.onnx or a run's folder")
-    .requiredOption("--kind <kinds>", "knn, linear or both: knn,linear", listOf(probeKindNamed))
+    .requiredOption(
+      "--kind <kinds>",
+      "knn, linear or both: knn,linear; or rank, which needs no labels",
+      listOf(kindNamed),
+    )
     .option("--train <dir>", "labelled folder: one folder for each class")
     .option("--test <dir>", "labelled folder with the same classes")
-    .option("--features <train.npy,test.npy>", "what embed wrote, in place of an encoder and folders", pair)
+    .option("--data <dir>", "of rank: folder of images, searched recursively")
+    .option(
+      "--features <train.npy,test.npy>",
+      "what embed wrote, in place of an encoder and folders; one of rank",
+      listOf(String),
+    )
     .option("--limit <n>", "a fixed, balanced sample of this many images of each", positiveInteger)
     .option("--labels <share>", "trains on 1%, 10%, ... of the labels, a fixed, balanced subset", percentage)
     .option("--k <n,...>", "neighbours of kNN (default: 200)", listOf(positiveInteger))
@@ -68,6 +85,7 @@ export const probeCommand = () =>
       "trains a linear classifier so often, and gives the spread (default: 1)",
       positiveInteger,
     )
+    .option("--views <n>", "of each image, of rank (default: 10)", positiveInteger)
     .option("--resamples <n>", "of the test images, for the interval (default: 1000)", positiveInteger)
     .option("--range <low,high>", `${RANGE} (default: the encoder's)`, valueRange)
     .addOption(PROVIDER)
@@ -79,41 +97,61 @@ export const probeCommand = () =>
     .option("--tolerance <points>", "by more than this", nonNegative, 0)
     .option("--write-baseline <file>", "write the result for later runs")
     .option("--json", "end with one JSON object on standard output")
-    .action(async (encoder: string | undefined, { kind: kinds, ...flags }: Flags) => {
-      const { k, temperature, baseline, confusion } = flags;
-      if (baseline !== undefined && flags.writeBaseline !== undefined) {
-        throw new UserError("probe: expected --baseline or --write-baseline, found both");
+    .action(async (encoder: string | undefined, flags: Flags) => {
+      const { kind: kinds } = flags;
+      for (const [option, owners] of Object.entries(OWNERS) as [keyof Flags, readonly Kind[]][]) {
+        if (flags[option] !== undefined && !owners.some((owner) => kinds.includes(owner)))
+          throw expected(
+            flagOf(option),
+            `it with --kind ${owners.join(" or ")}`,
+            `--kind ${kinds.join(",")}`,
+          );
       }
-      const owners = { k: "knn", temperature: "knn", seeds: "linear" } as const;
-      for (const [option, kind] of Object.entries(owners) as [keyof typeof owners, ProbeKind][]) {
-        if (!kinds.includes(kind) && flags[option] !== undefined)
-          throw expected(`--${option}`, `it with --kind ${kind}`, `--kind ${kinds.join(",")}`);
-      }
-      // Before the work, of which no fault of a file should be told last.
-      const knns = (k?.length ?? 1) * (temperature?.length ?? 1);
-      const count = kinds.reduce((sum, kind) => sum + (kind === "knn" ? knns : 1), 0);
-      for (const option of ["confusion", "baseline", "writeBaseline"] as const) {
-        if (count === 1 || flags[option] === undefined) continue;
-        const flag = option === "writeBaseline" ? "write-baseline" : option;
-        throw expected(`--${flag}`, "one kind of probe with one k and temperature", `${count} of them`);
-      }
-      if (baseline !== undefined) await readBaseline(baseline, kinds[0]!);
-      for (const file of [flags.writeBaseline, confusion]) if (file !== undefined) await checkWritable(file);
-      const results = await probes({ ...flags, encoder, kinds }, { output: outputOf() });
-      const summaries = results.map(summaryOf);
-      const whole = summaries.length === 1 ? summaries[0]! : { probes: summaries };
-      report(flags.json, whole, results.map(describe)); // first, so that no fault of a file loses it
-      const [result] = results;
-      if (confusion !== undefined) await writeConfusion(confusion, result!);
-      if (flags.writeBaseline !== undefined) await writeBaseline(flags.writeBaseline, result!);
-      if (baseline !== undefined) await checkBaseline(baseline, result!, flags.tolerance);
+      const accuracies = kinds.filter((kind) => kind !== "rank");
+      if (accuracies.length > 0 && accuracies.length < kinds.length)
+        throw expected("--kind", "rank by itself", kinds.join(","));
+      if (accuracies.length > 0) await runProbes(encoder, accuracies, flags);
+      else await runRank(encoder, flags);
     });
 
-function pair(text: string): readonly [string, string] {
-  const [train, test, ...more] = text.split(",");
-  if (!train || !test || more.length > 0)
-    throw new InvalidArgumentError("Expected two files with a comma between them.");
-  return [train, test];
+async function runProbes(
+  encoder: string | undefined,
+  kinds: readonly ProbeKind[],
+  { kind: _, data: __, views: ___, features, ...flags }: Flags,
+): Promise<void> {
+  const { k, temperature, baseline, writeBaseline: written, confusion } = flags;
+  if (features && features.length !== 2)
+    throw expected("--features", "two files, to train and to test on", `${features.length}`);
+  if (baseline !== undefined && written !== undefined) {
+    throw new UserError("probe: expected --baseline or --write-baseline, found both");
+  }
+  // Before the work, of which no fault of a file should be told last.
+  const knns = (k?.length ?? 1) * (temperature?.length ?? 1);
+  const count = kinds.reduce((sum, kind) => sum + (kind === "knn" ? knns : 1), 0);
+  for (const option of ["confusion", "baseline", "writeBaseline"] as const) {
+    if (count === 1 || flags[option] === undefined) continue;
+    throw expected(flagOf(option), "one kind of probe with one k and temperature", `${count} of them`);
+  }
+  if (baseline !== undefined) await readBaseline(baseline, kinds[0]!);
+  for (const file of [written, confusion]) if (file !== undefined) await checkWritable(file);
+  const sets = features && ([features[0]!, features[1]!] as const);
+  const results = await probes({ ...flags, encoder, kinds, features: sets }, { output: outputOf() });
+  const summaries = results.map(summaryOf);
+  const whole = summaries.length === 1 ? summaries[0]! : { probes: summaries };
+  report(flags.json, whole, results.map(describe)); // first, so that no fault of a file loses it
+  const [result] = results;
+  if (confusion !== undefined) await writeConfusion(confusion, result!);
+  if (written !== undefined) await writeBaseline(written, result!);
+  if (baseline !== undefined) await checkBaseline(baseline, result!, flags.tolerance);
+}
+
+const flagOf = (option: keyof Flags): string =>
+  `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
+function kindNamed(name: string): Kind {
+  const found = KINDS.find((kind) => kind === name);
+  if (!found) throw unknownName("kind of probe", name, KINDS);
+  return found;
 }
 
 function describe(result: ProbeResult): string {

@@ -107,6 +107,11 @@ function checkSet(where: string, { data, n, d, labels, classes }: Features): voi
   if (labels.some((label) => classes[label] === undefined)) {
     throw new Error(`${where}: a label lies outside of the ${classes.length} classes`);
   }
+  checkFinite(where, { data, n, d });
+}
+
+/** @throws UserError if a feature is NaN or infinite; `where` names the set. */
+export function checkFinite(where: string, { data, n, d }: Pick<Features, "data" | "n" | "d">): void {
   for (let i = 0; i < n * d; i++) {
     if (!Number.isFinite(data[i]!)) {
       const found = `${data[i]} in the features of image ${Math.floor(i / d)}`;

@@ -33,9 +33,13 @@ export function drawStep(manifest: Manifest, seed: number, batch: Drawn, images:
 }
 
 /** A row of parameters for each image of the batch, for each of the manifest's views. */
-function drawViews(manifest: Manifest, seed: number, { indices, sizes, epoch }: Drawn): Float32Array[] {
+export function drawViews(
+  { views }: { readonly views: readonly Pick<Manifest["views"][number], "recipe">[] },
+  seed: number,
+  { indices, sizes, epoch }: Pick<Batch, "indices" | "sizes" | "epoch">,
+): Float32Array[] {
   const columns = VIEW_COLUMNS.length;
-  return manifest.views.map(({ recipe }, v) => {
+  return views.map(({ recipe }, v) => {
     const rows = new Float32Array(indices.length * columns);
     indices.forEach((index, i) => {
       const own = randomFor(seed, "view", v, epoch, index);

@@ -125,6 +125,12 @@ describe("cli: --json", () => {
     expect(probes[2]!.top1).to.be.closeTo((100 * hits) / 6, 1e-9);
   });
 
+  it("of rank, which needs no labels", async () => {
+    const result = await json(["probe", at("run"), "--kind", "rank", "--data", at("photos"), "--views", "2"]);
+    expect(result).to.include({ kind: "rank", images: 8, features: 64, views: 2, viewed: 8, alpha: null });
+    for (const name of ["rankme", "uniformity", "alignment", "lidar"]) expect(result[name]).to.be.a("number");
+  });
+
   it("of embed, with features as .npy and their paths", async () => {
     await folder.write("train/aside.jpg", "no image either");
     const result = await json([

@@ -74,6 +74,14 @@ describe("cli: what cannot be done is refused in one line", () => {
       () => [...probe("encoder.onnx"), "--seeds", "3"],
       /--seeds: expected it with --kind linear, found --kind knn/,
     ],
+    "labels of what needs none": [
+      () => ["probe", at("encoder.onnx"), "--kind", "rank", "--data", at("photos"), "--labels", "10%"],
+      /--labels: expected it with --kind knn or linear, found --kind rank/,
+    ],
+    "rank beside accuracies": [
+      () => [...probe("encoder.onnx"), "--kind", "rank,knn"],
+      /--kind: expected rank by itself, found rank,knn/,
+    ],
     "labels without a percent sign": [
       () => [...probe("encoder.onnx"), "--labels", "10"],
       /--labels .* '10' is invalid.*percentage such as 10%/,
@@ -88,7 +96,7 @@ describe("cli: what cannot be done is refused in one line", () => {
     ],
     "features to test on that are missing": [
       () => ["probe", "--kind", "knn", "--features", "train.npy"],
-      /--features .* Expected two files with a comma/,
+      /--features: expected two files, to train and to test on, found 1/,
     ],
     "a batch of 0": [() => train({ batch: "0" }), /--batch .* '0' is invalid/],
     "a rate that is no number": [() => train({ lr: "x" }), /--lr .* 'x' is invalid/],

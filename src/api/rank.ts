@@ -1,0 +1,138 @@
+/** What an encoder's features tell without labels. */
+import { findImages } from "../data/sources.ts";
+import { expected } from "../errors.ts";
+import { readNpy } from "../files/npy.ts";
+import { checkFinite } from "../probe/features.ts";
+import { alignment, alphaReq, lidar, type Rows, rankMe, uniformity } from "../probe/rank.ts";
+import { randomFor } from "../random.ts";
+import { openProgress } from "../train/progress.ts";
+import { type EncoderOptions, openEncoder } from "./encoder.ts";
+import { QUIET, type Surroundings } from "./surroundings.ts";
+import { openViews, type RunViews, viewsOfRun } from "./views.ts";
+
+export interface RankOptions extends EncoderOptions {
+  /** encoder.onnx or a run's folder, which alone says how views are drawn. */
+  readonly encoder?: string | undefined;
+  /** Folder of images, searched recursively. */
+  readonly data?: string | undefined;
+  /** In place of an encoder and a folder: a .npy file of features. */
+  readonly features?: string | undefined;
+  /** Takes a fixed sample of this many images. */
+  readonly limit?: number | undefined;
+  /** The values of black and white, in files whose values are not of 8 bits. @default what the encoder was trained with */
+  readonly range?: readonly [black: number, white: number] | undefined;
+  /** Of the sample and the views. @default 0 */
+  readonly seed?: number | undefined;
+  /** Views of each of at most 1,000 images; LiDAR's authors take 50. @default 10 */
+  readonly views?: number | undefined;
+}
+
+/** See `probe/rank.ts`. */
+export interface RankResult {
+  readonly kind: "rank";
+  readonly rankme: number;
+  /** Null of too few dimensions. */
+  readonly alpha: number | null;
+  readonly uniformity: number;
+  /** Where views can be drawn. */
+  readonly alignment?: number;
+  readonly lidar?: number;
+  /** Of each of `viewed` images. */
+  readonly views?: number;
+  readonly viewed?: number;
+  readonly images: number;
+  /** Length of the feature vector. */
+  readonly features: number;
+}
+
+const MOST_VIEWED = 1000;
+
+/** @throws UserError on a folder without images, a damaged encoder or features that are not finite. */
+export async function rank(options: RankOptions, surroundings: Surroundings = {}): Promise<RankResult> {
+  const { encoder, data, features, views = 10, threads } = options;
+  if (!Number.isInteger(views) || views < 2)
+    throw expected("rank, views", "a whole number of 2 or more", `${views}`);
+  if (features !== undefined && (encoder !== undefined || data !== undefined))
+    throw expected("rank", "an encoder with a folder of images, or features", "both");
+  if (features === undefined && (encoder === undefined || data === undefined)) {
+    const found = encoder === undefined ? "no encoder" : "no folder of images";
+    throw expected("rank", "an encoder and a folder of images, or features", found);
+  }
+  const rows = features === undefined ? await embedded(options, surroundings) : await readNpy(features);
+  checkFinite("rank", rows);
+  if (rows.n < 2) throw expected("rank", "two images or more", "one");
+  const alpha = await alphaReq(rows);
+  return {
+    kind: "rank",
+    rankme: await rankMe(rows),
+    alpha: alpha ?? null,
+    uniformity: await uniformity(rows, threads),
+    ...(await ofViews(options, views, surroundings)),
+    images: rows.n,
+    features: rows.d,
+  };
+}
+
+const imagesOf = ({ data, limit, seed = 0, range }: RankOptions) => findImages(data!, { limit, seed, range });
+
+async function embedded(
+  options: RankOptions,
+  surroundings: Surroundings,
+): Promise<Rows & { data: Float32Array }> {
+  const { threads, provider, device, cudaLibraries } = options;
+  const sources = await imagesOf(options);
+  const opened = await openEncoder(
+    options.encoder!,
+    { threads, provider, device, cudaLibraries },
+    surroundings,
+  );
+  try {
+    return (await opened.embed(sources, surroundings)).features;
+  } finally {
+    await opened.close();
+  }
+}
+
+/** What views tell; nothing, with a line that says why, where none can be drawn. */
+async function ofViews(
+  options: RankOptions,
+  views: number,
+  surroundings: Surroundings,
+): Promise<Pick<RankResult, "alignment" | "lidar" | "views" | "viewed">> {
+  const found: RunViews =
+    options.encoder === undefined
+      ? { none: "features do not say how views are drawn; give the folder of a run" }
+      : await viewsOfRun(options.encoder);
+  if ("none" in found) {
+    openProgress(surroundings.output ?? QUIET).note(`alignment and LiDAR need views: ${found.none}`);
+    return {};
+  }
+  const { seed = 0, threads, provider, device, cudaLibraries } = options;
+  const all = await imagesOf(options);
+  const files = randomFor(seed, "rank, views").shuffled(all.files).slice(0, MOST_VIEWED).sort();
+  const sources = { ...all, files, notes: [] }; // those were said
+  const where = { threads, provider, device, cudaLibraries };
+  const opened = await openViews(
+    options.encoder!,
+    sources,
+    { ...where, ...found, cacheBytes: 2 ** 30, title: "views of" },
+    surroundings,
+  );
+  try {
+    const rounds: Float32Array[] = [];
+    let [images, d] = [0, 0];
+    for (let v = 0; v < views; v++) {
+      const { data, kept } = await opened.round(seed, v);
+      [images, d] = [kept.length, data.length / kept.length];
+      rounds.push(data);
+    }
+    const data = new Float32Array(images * views * d); // [images, views, d]
+    rounds.forEach((round, v) => {
+      for (let i = 0; i < images; i++) data.set(round.subarray(i * d, (i + 1) * d), (i * views + v) * d);
+    });
+    const taken = { data, images, views, d };
+    return { alignment: alignment(taken), lidar: await lidar(taken), views, viewed: images };
+  } finally {
+    await opened.close();
+  }
+}

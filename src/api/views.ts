@@ -1,0 +1,128 @@
+/** Features of random views of images, which the frozen encoder's own graph draws and computes as a step does. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import * as ort from "onnxruntime-node";
+import { readArtifact } from "../artifact/files.ts";
+import { encoderOfViews } from "../artifact/views.ts";
+import { assemble, type Source } from "../data/canvas.ts";
+import { openDecoder } from "../data/decoder.ts";
+import { openImages } from "../data/images.ts";
+import type { Sources } from "../data/sources.ts";
+import { forMany } from "../export/for-many.ts";
+import { cores } from "../machine.ts";
+import { providerFor } from "../runtime/providers.ts";
+import { openSession } from "../runtime/session.ts";
+import { VIEW_COLUMNS, type ViewRecipe } from "../spec.ts";
+import { drawViews } from "../train/draws.ts";
+import { openProgress, recentRate } from "../train/progress.ts";
+import { readConfig } from "../train/run-folder.ts";
+import { type EncoderOptions, readEncoder } from "./encoder.ts";
+import { QUIET, type Surroundings } from "./surroundings.ts";
+
+/** How a run draws views, or why it has none. */
+export type RunViews =
+  | { readonly recipes: readonly ViewRecipe[]; readonly shorterSide: number }
+  | { readonly none: string };
+
+/** Views of whole images as a run draws them; of another path, or of a run of patches, why there are none. */
+export async function viewsOfRun(path: string): Promise<RunViews> {
+  if (!existsSync(join(path, "config.json"))) {
+    return { none: `${path} does not say how views are drawn; give the folder of its run` };
+  }
+  const { manifest } = await readArtifact(path);
+  const { shorterSide } = await readConfig(path);
+  const whole = manifest.views.map(({ recipe }) => recipe);
+  const recipes = whole.filter(({ size, patch }) => size === manifest.encoder.imageSize && !patch);
+  if (recipes.length > 0) return { recipes, shorterSide };
+  return { none: `${manifest.method.name} draws no views of whole images` };
+}
+
+export interface ViewsOptions extends EncoderOptions {
+  readonly recipes: readonly ViewRecipe[];
+  /** Sources are scaled down to this, pixels; see `decodeSource`. */
+  readonly shorterSide: number;
+  /** Decoded images are kept up to this many bytes. */
+  readonly cacheBytes: number;
+  /** What is shown of it, such as "views of". */
+  readonly title: string;
+}
+
+export interface ViewFeatures {
+  /**
+   * Features float32 [n, d] of one view of each image that can be decoded, drawn for the seed and the round, and the
+   * places in `sources.files` of those. Rounds take the recipes in turn.
+   * @throws the signal's reason once it is aborted
+   */
+  round(seed: number, round: number): Promise<{ data: Float32Array; kept: readonly number[] }>;
+  close(): Promise<void>;
+}
+
+const BLOCK = 64;
+
+/** @param path encoder.onnx or a run's folder */
+export async function openViews(
+  path: string,
+  sources: Sources,
+  { recipes, shorterSide, cacheBytes, title, ...given }: ViewsOptions,
+  { output = QUIET, signal }: Surroundings,
+): Promise<ViewFeatures> {
+  const progress = openProgress(output);
+  const { file, bytes, metadata } = await readEncoder(path);
+  const { provider } = await providerFor(given);
+  const sessions = await Promise.all(
+    recipes.map((recipe) => {
+      const graph = encoderOfViews(bytes, recipe, file);
+      const faster = provider === "cpu" ? forMany(graph) : undefined;
+      return openSession(faster ?? graph, file, { ...given, provider, ...(faster && { folded: false }) });
+    }),
+  );
+  const warn = (line: string) => progress.note(`warning: ${line}`);
+  const decoder = openDecoder({ ...sources, range: sources.range ?? metadata.range }, { warn });
+  const images = openImages(sources, {
+    decode: (file) => decoder.source(file, shorterSide),
+    cacheBytes,
+    concurrency: 2 * cores(),
+  });
+  const { features: d } = metadata;
+  const count = sources.files.length;
+  const rate = recentRate();
+
+  async function encode(found: readonly { image: Source; index: number }[], seed: number, round: number) {
+    const which = round % recipes.length;
+    const canvas = assemble(found.map(({ image }) => image));
+    const indices = found.map(({ index }) => index);
+    const batch = { indices, sizes: canvas.sizes, epoch: Math.floor(round / recipes.length) };
+    const rows = drawViews({ views: recipes.map((recipe) => ({ recipe })) }, seed, batch)[which]!;
+    const { features } = await sessions[which]!.run({
+      images: new ort.Tensor("uint8", canvas.images, [found.length, canvas.height, canvas.width, 3]),
+      view: new ort.Tensor("float32", rows, [found.length, VIEW_COLUMNS.length]),
+    });
+    return features!.data as Float32Array;
+  }
+
+  return {
+    async round(seed, round) {
+      const data = new Float32Array(count * d);
+      const kept: number[] = [];
+      for (let at = 0; at < count; at += BLOCK) {
+        const before = performance.now();
+        signal?.throwIfAborted();
+        const places = Array.from({ length: Math.min(BLOCK, count - at) }, (_, i) => at + i);
+        const decoded = await Promise.all(places.map(images.get));
+        const found = decoded.flatMap((image, i) => (image ? [{ image, index: places[i]! }] : []));
+        if (found.length > 0) data.set(await encode(found, seed, round), kept.length * d);
+        kept.push(...found.map(({ index }) => index));
+        rate.add(places.length, (performance.now() - before) / 1000);
+        progress.show(
+          `${title} ${at + places.length}/${count} images  ${rate.perSecond.toFixed(0)} images/s`,
+        );
+      }
+      return { data: data.subarray(0, kept.length * d), kept };
+    },
+    async close() {
+      progress.end();
+      await images.close();
+      for (const session of sessions) await session.close();
+    },
+  };
+}
