@@ -1,6 +1,7 @@
 /** The public API: all that the command line does. */
 export { GRAPHS, prebuiltFolders } from "./api/artifacts.ts";
 export type { TrainOptions } from "./api/create.ts";
+export { type EmbeddedFile, type EmbedFileOptions, embedToFile } from "./api/embed-file.ts";
 export {
   checkEmbeddingFile,
   type Embedded,

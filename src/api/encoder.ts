@@ -17,7 +17,7 @@ import { free } from "../runtime/free.ts";
 import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
 import { openSession, type Session, type SessionOptions } from "../runtime/session.ts";
 import { openProgress } from "../train/progress.ts";
-import { featuresOf } from "./features.ts";
+import { collected, type FeatureBlock, featureBlocks } from "./features.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
 export interface EncoderOptions extends Omit<SessionOptions, "provider"> {
@@ -42,6 +42,12 @@ export interface OpenedEncoder {
    * of 8 bits are read by the range of `sources`, or else by the one that the encoder was trained with.
    */
   embed(sources: Sources, surroundings?: Surroundings): Promise<Embedded>;
+  /** The same block by block, after the `from` first images; see `featureBlocks`. */
+  embedBlocks(
+    sources: Sources,
+    from: number,
+    surroundings?: Surroundings,
+  ): AsyncGenerator<FeatureBlock, void, undefined>;
   close(): Promise<void>;
 }
 
@@ -100,7 +106,13 @@ export async function openEncoder(
     path: file,
     metadata,
     encode,
-    embed: (sources, surroundings = {}) => embed(sources, metadata, encode, surroundings),
+    async embed(sources, surroundings = {}) {
+      const found = blocks(sources, metadata, encode, surroundings, 0);
+      const { kept, ...features } = await collected(sources, metadata.features, found);
+      if (kept.length === 0) throw noneDecoded(sources);
+      return { features, files: kept.map((i) => sources.files[i]!) };
+    },
+    embedBlocks: (sources, from, surroundings = {}) => blocks(sources, metadata, encode, surroundings, from),
     async close() {
       const other = await many?.catch(() => few); // the caller of `encode` got the error
       for (const session of new Set([few, other ?? few])) await session.close();
@@ -108,13 +120,13 @@ export async function openEncoder(
   };
 }
 
-async function embed(
+async function* blocks(
   sources: Sources,
   { side, features: d, range }: EncoderMetadata,
   encode: OpenedEncoder["encode"],
   { output = QUIET, signal }: Surroundings,
-): Promise<Embedded> {
-  const { root, files } = sources;
+  from: number,
+): AsyncGenerator<FeatureBlock, void, undefined> {
   const progress = openProgress(output);
   const warn = (line: string) => progress.note(`warning: ${line}`);
   const decoder = openDecoder({ ...sources, range: sources.range ?? range }, { warn });
@@ -125,14 +137,16 @@ async function embed(
   });
   try {
     const found = { square: images.get, encode, side, d, title: "features of", progress, signal };
-    const { kept, ...features } = await featuresOf(sources, found);
-    if (kept.length === 0) throw new UserError(`${root}: expected images that can be decoded, found none`);
-    return { features, files: kept.map((i) => files[i]!) };
+    yield* featureBlocks(sources, found, from);
   } finally {
     progress.end();
     await images.close();
   }
 }
+
+/** What is thrown where no image of a folder can be decoded. */
+export const noneDecoded = ({ root }: Sources): UserError =>
+  new UserError(`${root}: expected images that can be decoded, found none`);
 
 /** The list of paths beside a .npy file. */
 export const indexOf = (file: string): string => `${file.replace(/\.npy$/, "")}.json`;
@@ -161,7 +175,18 @@ export async function writeEmbedding(
     file,
     Buffer.concat([npyHeader(n, d), Buffer.from(data.buffer, data.byteOffset, data.byteLength)]),
   );
+  return writeIndex(file, files, d, metadata);
+}
+
+/** Writes the list of paths beside a .npy file; its own path. */
+export async function writeIndex(
+  file: string,
+  files: readonly string[],
+  d: number,
+  metadata: EncoderMetadata,
+): Promise<string> {
   const index = indexOf(file);
-  await writeFileAtomic(index, `${JSON.stringify({ encoder: metadata, shape: [n, d], files }, null, 2)}\n`);
+  const shape = [files.length, d];
+  await writeFileAtomic(index, `${JSON.stringify({ encoder: metadata, shape, files }, null, 2)}\n`);
   return index;
 }

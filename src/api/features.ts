@@ -23,17 +23,27 @@ export interface FeaturesOptions {
 
 const BLOCK = 64;
 
+/** What became of the images [from, done). */
+export interface FeatureBlock {
+  readonly from: number;
+  readonly done: number;
+  /** float32 [kept.length, d]. */
+  readonly data: Float32Array;
+  /** Places in `sources.files` of those that were decoded. */
+  readonly kept: readonly number[];
+}
+
 /**
- * A row for each image that can be decoded, and the places in `sources.files` of those.
+ * The features block by block: a row for each image that can be decoded.
+ * @param from images that are left out: the `done` of a block, so that blocks, and bytes, are the same
  * @throws the signal's reason once it is aborted
  */
-export async function featuresOf(
-  { files, labels, classes }: Sources,
-  { square, encode, side, d, title, progress, signal }: FeaturesOptions,
-): Promise<Features & { readonly kept: readonly number[] }> {
+export async function* featureBlocks(
+  { files }: Pick<Sources, "files">,
+  { square, encode, side, title, progress, signal }: FeaturesOptions,
+  from = 0,
+): AsyncGenerator<FeatureBlock> {
   const count = files.length;
-  const data = new Float32Array(count * d);
-  const kept: number[] = [];
   const rate = recentRate();
   const decoded = (from: number) => {
     const places = Array.from({ length: Math.min(BLOCK, count - from) }, (_, i) => from + i);
@@ -46,21 +56,37 @@ export async function featuresOf(
     block.catch(() => {}); // told to whoever awaits it, if anyone still does
     return block;
   };
-  let ahead = decoded(0);
-  for (let at = 0; at < count; at += BLOCK) {
+  let ahead = decoded(from);
+  for (let at = from; at < count; at += BLOCK) {
     const before = performance.now();
     const block = (await ahead).flat();
     const done = Math.min(at + BLOCK, count);
     if (done < count) ahead = decoded(done); // while this block is encoded
     signal?.throwIfAborted();
-    if (block.length > 0) {
-      const pixels = Buffer.concat(block.map((image) => image.pixels));
-      data.set(await encode(pixels, [block.length, side, side, 3]), kept.length * d);
-      kept.push(...block.map(({ index }) => index));
-    }
+    const pixels = Buffer.concat(block.map((image) => image.pixels));
+    const data = block.length > 0 ? await encode(pixels, [block.length, side, side, 3]) : new Float32Array(0);
     rate.add(done - at, (performance.now() - before) / 1000);
     const left = duration((count - done) / rate.perSecond);
     progress.show(`${title} ${done}/${count} images  ${rate.perSecond.toFixed(0)} images/s  ${left} left`);
+    yield { from: at, done, data, kept: block.map(({ index }) => index) };
+  }
+}
+
+/** All of them in memory, and the places in `sources.files` of the images that can be decoded. */
+export const featuresOf = (sources: Sources, options: FeaturesOptions) =>
+  collected(sources, options.d, featureBlocks(sources, options));
+
+/** Blocks of features of length d in memory. */
+export async function collected(
+  { files, labels, classes }: Sources,
+  d: number,
+  blocks: AsyncIterable<FeatureBlock>,
+): Promise<Features & { readonly kept: readonly number[] }> {
+  const data = new Float32Array(files.length * d);
+  const kept: number[] = [];
+  for await (const block of blocks) {
+    data.set(block.data, kept.length * d);
+    kept.push(...block.kept);
   }
   const n = kept.length;
   const ownLabels = Int32Array.from(labels.length ? kept : [], (i) => labels[i]!);

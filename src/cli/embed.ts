@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { Command } from "commander";
-import { checkEmbeddingFile, type EncoderOptions, openEncoder, writeEmbedding } from "../api/encoder.ts";
+import { embedToFile } from "../api/embed-file.ts";
+import { checkEmbeddingFile, type EncoderOptions, openEncoder } from "../api/encoder.ts";
 import { findImages } from "../data/sources.ts";
 import { UserError } from "../errors.ts";
 import {
@@ -25,7 +26,9 @@ interface Flags extends Pick<EncoderOptions, "provider" | "device" | "cudaLibrar
 
 export const embedCommand = () =>
   new Command("embed")
-    .description("Write the features of a folder of images as .npy, with a JSON list of their paths")
+    .description(
+      "Write the features of a folder of images as .npy, with a JSON list of their paths; goes on where it was cut off",
+    )
     .argument("<encoder>", "encoder.onnx or a run's folder")
     .requiredOption("--data <dir>", "folder of images, searched recursively")
     .requiredOption("--out <file>", "a .npy file; the list of paths goes beside it")
@@ -42,11 +45,11 @@ export const embedCommand = () =>
       const sources = await findImages(data, { limit, range });
       const encoder = await openEncoder(path, where, { output: outputOf() });
       await checkEmbeddingFile(out, sources.files.length, encoder.metadata.features);
-      const embedded = await encoder.embed(sources, { output: outputOf() });
-      const index = await writeEmbedding(out, embedded, encoder.metadata);
+      const settings = JSON.stringify(where); // which rounding may depend on
+      const written = await embedToFile(encoder, sources, out, { settings }, { output: outputOf() });
       await encoder.close();
-      const { n, d } = embedded.features;
-      report(json, { features: resolve(out), index: resolve(index), images: n, length: d }, [
-        `${out}: float32 [${n}, ${d}]; paths in ${index}`,
+      const { index, images, length } = written;
+      report(json, { features: resolve(out), index: resolve(index), images, length }, [
+        `${out}: float32 [${images}, ${length}]; paths in ${index}`,
       ]);
     });

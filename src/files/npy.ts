@@ -5,7 +5,7 @@ import { readWhole } from "./atomic.ts";
 const MAGIC = "\x93NUMPY";
 const MAX_BYTES = 2 ** 33;
 
-/** Of float32 [n, d], version 1.0 of the format: magic, length, a Python dictionary, padded to 64 bytes. */
+/** Of float32 [n, d], n below a million millions: 128 bytes. Version 1.0 of the format: magic, length, a Python dictionary, padded to 64 bytes. */
 export function npyHeader(n: number, d: number): Buffer {
   const fields = `{'descr': '<f4', 'fortran_order': False, 'shape': (${n}, ${d}), }`;
   const length = Math.ceil((10 + fields.length + 1) / 64) * 64;
