@@ -1,5 +1,6 @@
 /** Where a run stands: its latest checkpoint, and what can be done where that is of no use. */
-import { expected } from "../errors.ts";
+import { basename } from "node:path";
+import { expected, UserError } from "../errors.ts";
 import { initialState, type StateMap } from "../runtime/state.ts";
 import type { Manifest } from "../spec.ts";
 import { latestCheckpoint, latestStep, loadCheckpoint } from "../train/checkpoint.ts";
@@ -45,4 +46,16 @@ export async function afterDivergence(run: string): Promise<string> {
   return step === undefined
     ? `there is no checkpoint yet: ${anew}`
     : `the checkpoint of step ${step} is finite, but --resume would come to the same: ${anew}, from its weights with --init ${run} if they are good`;
+}
+
+/**
+ * A step's failure, with the checkpoint to go on from. `save` writes that of the moment, and rejects where the state can
+ * be read no more. What is not for users is given back as it is.
+ */
+export async function afterFailure(run: string, error: unknown, save: () => Promise<void>): Promise<unknown> {
+  if (!(error instanceof UserError)) return error;
+  await save().catch(() => {}); // the latest one stands then
+  const path = await latestCheckpoint(runFiles(run).checkpoints);
+  const latest = path === undefined ? "there is no checkpoint yet" : `latest checkpoint: ${basename(path)}`;
+  return new UserError(`${error.message} (${latest})`, error.exitCode);
 }

@@ -24,7 +24,7 @@ import { exportEncoder } from "./export.ts";
 import { extended } from "./extend.ts";
 import { type KnnDuringTraining, openKnn } from "./knn-during-training.ts";
 import { reopen } from "./resume.ts";
-import { afterDivergence, standing } from "./standing.ts";
+import { afterDivergence, afterFailure, standing } from "./standing.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
 export interface TrainResult {
@@ -83,6 +83,7 @@ async function trainAlone(
     ...session,
     where: options.out,
     images,
+    batch: config.batch,
     microBatch: config.microBatch ?? undefined,
     note: progress.note,
   });
@@ -134,6 +135,10 @@ async function trainAlone(
       guard: config.guard,
       checkpointEvery: config.checkpointEvery,
       checkpoint: (step) => save(options.out, step, trainer, lock),
+      failed: (error, step) =>
+        afterFailure(options.out, error, async () => {
+          if (step > from) await save(options.out, step, trainer, lock); // else nothing is new
+        }),
       advice: () => afterDivergence(options.out),
       log: metrics,
       evaluation: knn && {

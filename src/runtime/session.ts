@@ -29,6 +29,8 @@ export interface SessionOptions {
    * ".json".
    */
   readonly profile?: string | undefined;
+  /** Outputs that are left in the GPU's buffers, of the WebGPU provider. @default none */
+  readonly onGpu?: readonly string[] | undefined;
 }
 
 export type Feeds = Readonly<Record<string, ort.Tensor>>;
@@ -63,7 +65,7 @@ export async function openSession(
   what: string,
   options: SessionOptions = {},
 ): Promise<Session> {
-  const { provider = "cpu", device = 0, profile } = options;
+  const { provider = "cpu", device = 0, profile, onGpu = [] } = options;
   const threads = threadsOf(options);
   if (provider === "cuda") loadCudaLibraries(options.cudaLibraries);
   const first = provider === "cuda" ? { name: provider, deviceId: device } : provider;
@@ -77,6 +79,7 @@ export async function openSession(
       extra: entriesOf(options),
       ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
       ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
+      preferredOutputLocation: Object.fromEntries(onGpu.map((name) => [name, "gpu-buffer"])),
     });
   } catch (error) {
     throw notRunnable(what, provider, error);

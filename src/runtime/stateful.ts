@@ -7,11 +7,17 @@ import { capturing, type Step } from "./cuda/captured.ts";
 import { free } from "./free.ts";
 import { type KeptState, keptState } from "./kept-state.ts";
 import { type Feeds, notRunnable, openSession, type Session, type SessionOptions } from "./session.ts";
+import { gpuBuffers, type Place } from "./webgpu/buffers.ts";
 
 export interface StatefulSession {
   /** Takes the inputs that are not state; gives the outputs named, none of which is state. */
   run(feeds: Feeds, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
-  /** The state by name: copied from a GPU; on the host the next run may write over these arrays. */
+  /**
+   * The state by name: copied from a GPU; on the host the next run may write over these arrays. After a run that failed it
+   * is what it was before.
+   *
+   * @throws Error if the run may have written over it, or the GPU can be read no more
+   */
   read(): Promise<Feeds>;
   /** Opens a graph that reads the state of the moment where it lies; to be run between two runs of the session. */
   openReader(graph: Uint8Array, what: string, options?: SessionOptions): Promise<Reader>;
@@ -30,9 +36,10 @@ export interface StatefulOptions extends SessionOptions {
 }
 
 /**
- * State is kept where the provider computes, the host or a CUDA device, and updated in place; it is fed at each run
- * where the C API cannot be called, and to other providers. Takes over the arrays of the initial state. `initial` is
- * called while the runtime plans the graph on another thread: drawing the weights of a large encoder takes as long.
+ * State is kept where the provider computes, the host or a GPU. On the CPU and on CUDA it is updated in place through
+ * the C API; where that cannot be called, and for WebGPU, it is fed at each run and replaced by outputs. Takes over the
+ * arrays of the initial state. `initial` is called while the runtime plans the graph on another thread, through the C
+ * API: drawing the weights of a large encoder takes as long.
  *
  * @throws UserError if the provider cannot run here or the graph is damaged; `what` names the graph.
  */
@@ -44,6 +51,11 @@ export async function openStateful(
   { note = () => {}, ...options }: StatefulOptions = {},
 ): Promise<StatefulSession> {
   const { provider = "cpu" } = options;
+  if (provider === "webgpu") {
+    const state = initial();
+    const onGpu = entries.map(({ next }) => next);
+    return feeding(await openSession(graph, what, { ...options, onGpu }), entries, state, gpuBuffers());
+  }
   const fed = async (state: Feeds, reason?: unknown) => {
     const session = feeding(await openSession(graph, what, options), entries, state);
     if (provider === "cuda")
@@ -52,7 +64,7 @@ export async function openStateful(
       );
     return session;
   };
-  const runtime = provider === "webgpu" ? undefined : nativeRuntime();
+  const runtime = nativeRuntime();
   if (!runtime) return fed(initial(), "that takes package koffi, and Linux");
   if (provider === "cuda") {
     const state = initial();
@@ -82,25 +94,33 @@ export async function openStateful(
   }
 }
 
-/** State that is fed to a session and replaced by its outputs. */
+const HOST: Place = {
+  read: async (state) => state,
+  release: (values) => free(values.map(({ data }) => data as Float32Array)),
+  close: async () => {},
+};
+
+/** State that is fed to a session and replaced by its outputs, which the session leaves in `place`. */
 export function feeding(
   session: Pick<Session, "run" | "close">,
   entries: readonly StateEntry[],
   initial: Feeds,
+  place = HOST,
 ): StatefulSession {
   let state = initial;
+  let own = false; // the initial arrays may share their memory with others
   return {
     async run(feeds, outputs) {
       const results = await session.run({ ...feeds, ...state }, [
         ...entries.map(({ next }) => next),
         ...outputs,
       ]);
-      // Not the initial arrays, which may share their memory with others.
-      if (state !== initial) free(Object.values(state).map(({ data }) => data as Float32Array));
+      if (own) place.release(Object.values(state));
       state = Object.fromEntries(entries.map(({ name, next }) => [name, results[next]!]));
+      own = true;
       return results;
     },
-    read: async () => state,
+    read: () => place.read(state),
     async openReader(graph, what, options) {
       const reader = await openSession(graph, what, options);
       return {
@@ -111,7 +131,10 @@ export function feeding(
         close: reader.close,
       };
     },
-    close: () => session.close(),
+    async close() {
+      await place.close(state);
+      await session.close();
+    },
   };
 }
 
@@ -141,13 +164,20 @@ export function inPlace(
 
 /** A step that reads and writes kept state, and all that goes with it. */
 function keeping(state: KeptState, step: Step): StatefulSession {
+  let failed = false;
   return {
     async run(feeds, outputs) {
-      const results = await step.run(feeds, outputs);
+      const results = await step.run(feeds, outputs).catch((error) => {
+        failed = true;
+        throw error;
+      });
       state.advance();
       return results;
     },
-    read: async () => state.read(),
+    async read() {
+      if (failed) throw new Error("a run that failed may have left the state half written");
+      return state.read();
+    },
     async openReader(graph, what, options = {}) {
       const reader = await nativeRuntime()!
         .open(graph, options)

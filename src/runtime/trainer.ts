@@ -15,6 +15,7 @@ import {
   type StatefulOptions,
   type StatefulSession,
 } from "./stateful.ts";
+import { forBatch } from "./webgpu/sizes.ts";
 
 export interface StepInput {
   /** uint8 [n, height, width, 3], each image in its top left corner. */
@@ -44,7 +45,11 @@ export interface Trainer {
   step(input: StepInput): Promise<StepOutput>;
   /** Features float32 [n, d] of uint8 images [n, h, w, 3] by the current encoder. */
   encode(images: Uint8Array, shape: readonly [number, number, number, number]): Promise<Float32Array>;
-  /** The current state; the next step may write over these arrays. */
+  /**
+   * The current state; the next step may write over these arrays. After a step that failed it is what it was before.
+   *
+   * @throws Error if the step may have written over it, UserError if the device has failed
+   */
   readState(): Promise<StateMap>;
   close(): Promise<void>;
 }
@@ -59,6 +64,8 @@ export interface TrainerOptions extends StatefulOptions {
   readonly images: number;
   /** Images at a time, for an artifact whose step is in parts. @default MICRO_BATCH */
   readonly microBatch?: number | undefined;
+  /** Images of every batch, where that is known: WebGPU's graph is opened for them (see `forBatch`). */
+  readonly batch?: number | undefined;
 }
 
 /**
@@ -118,7 +125,7 @@ export async function openTrainer(
       return features!.data as Float32Array;
     },
     async readState() {
-      const state = await step.read();
+      const state = await told(step.read());
       const kept = new Map(banks.map(({ name, bank }) => [name, bank.tensor]));
       return new Map(manifest.state.map(({ name }) => [name, kept.get(name) ?? fromRuntime(state[name]!)]));
     },
@@ -141,7 +148,7 @@ async function openEncoder(
 async function openStep(
   artifact: Artifact,
   initial: () => StateMap,
-  { where, images, microBatch = MICRO_BATCH, ...options }: TrainerOptions,
+  { where, images, microBatch = MICRO_BATCH, batch, ...options }: TrainerOptions,
 ) {
   const { manifest } = artifact;
   const whole = manifest.state.filter(({ rows }) => !rows);
@@ -157,7 +164,9 @@ async function openStep(
       const state = begin();
       return feeding(await openParts(artifact, microBatch, options), whole, state);
     }
-    const graph = await fitted(await artifact.graph("step"), options.provider);
+    const written = await artifact.graph("step");
+    const sized = options.provider === "webgpu" && batch !== undefined ? forBatch(written, batch) : written;
+    const graph = await fitted(sized, options.provider);
     return openStateful(graph, `${artifact.dir}/step.onnx`, whole, begin, { ...options, asWritten: true });
   };
   return { step: await open(), banks };

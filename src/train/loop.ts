@@ -35,6 +35,8 @@ export interface LoopOptions {
   readonly log: Pick<MetricsLog, "write" | "amend">;
   readonly evaluation?: Evaluation | undefined;
   readonly progress: Progress;
+  /** What to throw where a step failed after `step` others. @default the error itself */
+  readonly failed?: (error: unknown, step: number) => Promise<unknown>;
   /** What to do once the loss is no number. */
   readonly advice?: () => Promise<string>;
   /** Aborted to stop after the step that is running. */
@@ -129,7 +131,9 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     );
     const running = trainer.step({ ...images, scalars });
     coming = step + 1 < steps ? askForBatch() : undefined; // handed over and drawn while the step runs
-    const output = await running;
+    const output = await running.catch(async (error) => {
+      throw options.failed ? await options.failed(error, step) : error;
+    });
     step++;
     loss = output.metrics.loss!;
     rate.add(batch, (performance.now() - before) / 1000);

@@ -12,7 +12,7 @@ const arena = running(
 );
 
 describe("runtime/gpu-failures", () => {
-  const said = (error: Error) => failureOf(error, "cuda")?.message;
+  const said = (error: Error, provider = "cuda") => failureOf(error, provider)?.message;
 
   it("says what to lower where a GPU's memory is short", () => {
     const lower = "lower --batch, --micro-batch or --image-size";
@@ -35,6 +35,37 @@ describe("runtime/gpu-failures", () => {
     );
     expect(said(running("CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED ; GPU=0 ; hostname=a"))).to.match(
       /found CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED; go on/,
+    );
+  });
+
+  // Words of onnxruntime-node 1.30, where Vulkan has no memory left, or no device.
+  const validation = (text: string) => new Error(`WebGPU validation failed. ${text}`);
+  const download = (status: string) =>
+    new Error(
+      "/onnxruntime_src/onnxruntime/core/providers/webgpu/buffer_manager.cc:641 void onnxruntime::webgpu::BufferManager::" +
+        "Download(WGPUBuffer, void*, size_t) const map_async_result.status == wgpu::MapAsyncStatus::Success was false. " +
+        `Failed to download data from buffer. wgpu::MapAsyncStatus value: ${status}`,
+    );
+
+  it("tells of WebGPU's buffers that are too large or cannot be allocated, and of a lost device", () => {
+    const invalid = "[Invalid Buffer (unlabeled)] is invalid due to a previous error";
+    const large = "Buffer size (2116000000) exceeds the max buffer size limit (1073741824)";
+    for (const [error, found] of [
+      [validation(`${large}.\n - While calling [Device].CreateBuffer([BufferDescriptor]).`), large],
+      [validation(`${invalid}.\n - While validating entries[2] against { binding: 2 }.`), invalid],
+      [download(`3, message: ${invalid}.`), invalid],
+      [
+        running(
+          "shader_helper.cc:306 ... was false. Too many storage buffers in shader. Current: 16, Max is 12",
+        ),
+        "Too many storage buffers in shader. Current: 16, Max is 12",
+      ],
+    ] as const)
+      expect(said(error, "webgpu")).to.equal(
+        `webgpu: expected memory enough for a step, found ${found}; lower --batch, --micro-batch or --image-size`,
+      );
+    expect(said(download("4, message: [Device] is lost."), "webgpu")).to.equal(
+      "webgpu: expected a device that works, found [Device] is lost; go on from the latest checkpoint with --resume",
     );
   });
 

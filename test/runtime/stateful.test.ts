@@ -154,6 +154,39 @@ describe("runtime/stateful", () => {
     await session.close();
   });
 
+  it("does not give state that a failed run may have left half written", async () => {
+    const session = inPlace(await native(graph), [entry], { x: floats([1, 2]) });
+    expect(await failure(session.run({ y: floats([1, 2, 3], [1, 3]) }, ["sum"]))).to.match(/Expected: 2/);
+    expect(await failure(session.read())).to.match(/half written/);
+    await session.close();
+  });
+
+  it("keeps fed state where its place is: a run that fails leaves it, one that does not replaces it", async () => {
+    const done: string[] = [];
+    let value = 0;
+    const run = async () => {
+      if (value === 2) throw new Error("out of memory");
+      return { z: floats([++value]) };
+    };
+    const valuesOf = (tensors: readonly ort.Tensor[]) => tensors.map(({ data }) => data[0]).join();
+    const session = feeding(
+      { run, close: async () => void done.push("close") },
+      [entry],
+      { x: floats([0]) },
+      {
+        read: async ({ x }) => ({ x: floats([10 * Number(x!.data[0])]) }),
+        release: (tensors) => void done.push(`free ${valuesOf(tensors)}`),
+        close: async (state) => void done.push(`free ${valuesOf(Object.values(state))} at last`),
+      },
+    );
+    for (let i = 0; i < 2; i++) await session.run({}, []);
+    expect(await failure(session.run({}, []))).to.equal("out of memory");
+    expect((await session.read()).x!.data[0]).to.equal(20);
+    await session.close();
+    // The initial value is not the session's to free; what is left goes before the session that allocated it.
+    expect(done).to.deep.equal(["free 1", "free 2 at last", "close"]);
+  });
+
   it("keeps the initial arrays of state on a device as they were, and all of it there", async () => {
     const [initial, device] = [{ x: floats([1, 2]) }, openTestDevice()];
     const session = inPlace(onDevice(await native(graph), device), [entry], initial);

@@ -105,6 +105,18 @@ describe("train/loop", () => {
     }
   });
 
+  it("throws what a step's failure is told as, with the steps before it", async () => {
+    const failed = async (error: unknown, step: number) => new UserError(`${error} after ${step}`);
+    const output = (step: number) => {
+      if (step === 14) throw new Error("no memory");
+      return {};
+    };
+    const { result, records } = await looped({ failed, from: 9 }, output);
+    expect((result as Error).message).to.equal("Error: no memory after 13");
+    expect(records.map(({ step }) => step)).to.deep.equal([10, 11, 12, 13]);
+    expect(((await looped({}, output)).result as Error).message).to.equal("no memory");
+  });
+
   it("draws views by seed, epoch and image alone", async () => {
     const whole = (await looped()).fed;
     const rest = (await looped({ from: 13, loader: fakeLoader(13) })).fed;
