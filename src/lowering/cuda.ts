@@ -6,12 +6,14 @@ import { add, mul } from "../ops/elementwise.ts";
 import { perChannel } from "../ops/normalization.ts";
 import { portable, type Target } from "../ops/target.ts";
 import { inputGradient, weightGradient } from "./conv-products.ts";
+import { maxPoolWithPlaces } from "./max-pool.ts";
 
 export const cuda: Target = {
   ...portable,
   name: "cuda",
   inputGradient,
   weightGradient,
+  maxPool: maxPoolWithPlaces,
   affine(x, a, b) {
     const scaled = mul(x, perChannel(a, x)); // as x
     return b ? add(scaled, perChannel(b, x)) : scaled;

@@ -9,10 +9,12 @@ import {
   type Tensor,
   type TensorType,
 } from "../graph/tensor.ts";
-import { transposedConv } from "./conv.ts";
-import { div, mul } from "./elementwise.ts";
-import { scatterFlat } from "./indexing.ts";
-import { expand, reshape } from "./movement.ts";
+import type { Dim } from "../spec.ts";
+import { conv, transposedConv } from "./conv.ts";
+import { div, equal, mul } from "./elementwise.ts";
+import { cast, expand, reshape } from "./movement.ts";
+import { reduceMax } from "./reduce.ts";
+import { target } from "./target.ts";
 
 export interface PoolOptions {
   readonly kernel: number;
@@ -22,7 +24,8 @@ export interface PoolOptions {
   readonly pad?: number;
 }
 
-function pooled(x: Tensor, attributes: Attributes): TensorType {
+/** What pooling makes of x. */
+export function pooled(x: Tensor, attributes: Attributes): TensorType {
   if (x.shape.length !== 4) throw new ShapeError("expected x with 4 axes");
   const [kernel, stride, pad] = ["kernel_shape", "strides", "pads"].map(
     (k) => (attributes[k] as number[])[0]!,
@@ -44,16 +47,53 @@ const attributesOf = ({ kernel, stride = kernel, pad = 0 }: PoolOptions) => ({
 
 const maxOp = operator({
   type: "MaxPool",
-  infer: ([x], attributes) => {
-    const y = pooled(x!, attributes);
-    return [y, { dtype: "int64", shape: y.shape }];
-  },
-  // The second output holds the index of each maximum in the flat input.
-  gradient: ({ inputs: [x], outputs: [, places], grad }) => [scatterFlat(x!, places!, grad)],
+  infer: ([x], attributes) => [pooled(x!, attributes)],
+  gradient: ({ inputs: [x], outputs: [y], grad, attributes }) => [maxGradient(x!, y!, grad, attributes)],
 });
 
 /** The greatest value of each window; of equal ones the first gets the gradient. */
-export const maxPool = (x: Tensor, options: PoolOptions): Tensor => maxOp([x], attributesOf(options))[0]!;
+export function maxPool(x: Tensor, options: PoolOptions): Tensor {
+  const attributes = attributesOf(options);
+  return target().maxPool?.(x, attributes) ?? maxOp([x], attributes)[0]!;
+}
+
+/**
+ * The gradient of y = max(x) with respect to x, by comparisons: not every runtime tells which value was the greatest. A
+ * convolution with a kernel for each place of the window takes its values apart, its gradient puts together what they get.
+ */
+function maxGradient(x: Tensor, y: Tensor, grad: Tensor, attributes: Attributes): Tensor {
+  const [kernel, stride, pad] = ["kernel_shape", "strides", "pads"].map(
+    (k) => (attributes[k] as number[])[0]!,
+  ) as [number, number, number];
+  const [n, c, height, width] = x.shape as [Dim, Dim, number, number];
+  const [outHeight, outWidth] = y.shape.slice(2) as [number, number];
+  const [images, places, outputs] = [multiplyDims(n, c), kernel ** 2, outHeight * outWidth];
+  const each = constant(
+    Float32Array.from({ length: places ** 2 }, (_, i) => (i % (places + 1) === 0 ? 1 : 0)),
+    [places, 1, kernel, kernel],
+  );
+  // From the number of places for a window's first to 1 for its last, and 0 outside of the image.
+  const rank = (i: number) => {
+    const [place, at] = [Math.floor(i / outputs), i % outputs];
+    const row = Math.floor(at / outWidth) * stride - pad + Math.floor(place / kernel);
+    const column = (at % outWidth) * stride - pad + (place % kernel);
+    return row >= 0 && row < height && column >= 0 && column < width ? places - place : 0;
+  };
+  const ranks = constant(
+    Float32Array.from({ length: places * outputs }, (_, i) => rank(i)),
+    [1, places, outHeight, outWidth],
+  );
+  const single = reshape(x, [images, 1, height, width]); // [n c, 1, h, w]
+  const [greatest, wanted] = [y, grad].map((t) => reshape(t, [images, 1, outHeight, outWidth])) as [
+    Tensor,
+    Tensor,
+  ]; // [n c, 1, h', w']
+  const values = conv(single, each, { stride, pad }); // [n c, places, h', w']
+  const found = mul(cast(equal(values, greatest), "float32"), ranks); // as values
+  const first = cast(equal(found, reduceMax(found, { axes: [1], keep: true })), "float32"); // as values
+  const window = { kernel: [kernel, kernel] as const, stride, pad, groups: 1, dilation: 1 };
+  return reshape(transposedConv(mul(first, wanted), each, window, single), x.shape, x); // as x
+}
 
 const averageOp = operator({
   type: "AveragePool",

@@ -2,7 +2,7 @@
  * What a graph is built for. Operators and layers have one plain form, which every runtime takes; where a backend computes
  * one faster in another form, its target names that form. `lowering/` holds the targets.
  */
-import type { Node, RuleContext, Tensor } from "../graph/tensor.ts";
+import type { Attributes, Node, RuleContext, Tensor } from "../graph/tensor.ts";
 import type { TargetName } from "../spec.ts";
 import type { ConvOptions, Window } from "./conv.ts";
 
@@ -30,6 +30,8 @@ export interface Target {
   ) => Tensor | undefined;
   /** And with respect to w: dy [n, out, h', w'] -> as w. */
   readonly weightGradient?: (dy: Tensor, x: Tensor, w: Tensor, window: Window, once: Once) => Tensor;
+  /** Max pooling of x [n, c, h, w], with the attributes of ONNX's MaxPool. */
+  readonly maxPool?: (x: Tensor, attributes: Attributes) => Tensor;
   /** a x + b for each channel of x [n, c, ...], a and b [c]. */
   readonly affine?: (x: Tensor, a: Tensor, b: Tensor | undefined) => Tensor;
   /** The nodes whose gradient with respect to a shared kernel waits, each with the node that it waits for. */

@@ -15,7 +15,7 @@ import { byPieces, cut, inFewer, inPieces } from "../../src/ops/pieces.ts";
 import { averagePool, globalAveragePool, maxPool } from "../../src/ops/pool.ts";
 import * as r from "../../src/ops/reduce.ts";
 import { subsample } from "../../src/ops/subsample.ts";
-import { builtFor, portable } from "../../src/ops/target.ts";
+import { builtFor, portable, type Target } from "../../src/ops/target.ts";
 import { randomFor } from "../../src/random.ts";
 import type { Dim } from "../../src/spec.ts";
 import { apart } from "../apart.ts";
@@ -57,6 +57,17 @@ const convs = (x: number[], w: number[], options: ConvOptions): Check[] =>
     symbolic: "first",
     target,
   }));
+const maxPools = (target: Target): Check[] =>
+  [
+    { shapes: [[2, 2, 4, 4]], build: (x: Tensor) => maxPool(x, { kernel: 2 }), draw: spaced() },
+    {
+      shapes: [[2, 1, 5, 5]],
+      build: (x: Tensor) => maxPool(x, { kernel: 3, stride: 2, pad: 1 }),
+      draw: spaced(),
+      symbolic: "all" as const,
+    },
+    { shapes: [[1, 1, 1, 1]], build: (x: Tensor) => maxPool(x, { kernel: 1 }) },
+  ].map((check) => ({ ...check, target }));
 const both = (check: Check): Check[] => [check, { ...check, symbolic: "all" }];
 
 const checks: Record<string, Check[]> = {
@@ -261,16 +272,8 @@ const checks: Record<string, Check[]> = {
     },
     draw: offZero,
   }),
-  MaxPool: [
-    { shapes: [[2, 2, 4, 4]], build: (x) => maxPool(x, { kernel: 2 }), draw: spaced() },
-    {
-      shapes: [[2, 1, 5, 5]],
-      build: (x) => maxPool(x, { kernel: 3, stride: 2, pad: 1 }),
-      draw: spaced(),
-      symbolic: "all",
-    },
-    { shapes: [[1, 1, 1, 1]], build: (x) => maxPool(x, { kernel: 1 }) },
-  ],
+  MaxPool: maxPools(portable),
+  MaxPoolWithPlaces: maxPools(cuda),
   AveragePool: [
     ...both({ shapes: [[2, 2, 4, 4]], build: (x) => averagePool(x, { kernel: 2 }) }),
     ...both({ shapes: [[2, 1, 5, 4]], build: (x) => averagePool(x, { kernel: 3, stride: 2, pad: 1 }) }),

@@ -4,6 +4,7 @@
  */
 import type { Target } from "../../ops/target.ts";
 import { inputGradient, weightGradient } from "../conv-products.ts";
+import { maxPoolWithPlaces } from "../max-pool.ts";
 import { nextSumsOf } from "./waits.ts";
 import { winogradConv, winogradPays } from "./winograd.ts";
 
@@ -17,5 +18,6 @@ export const cpu = (pieces = 1): Target => ({
   conv: (x, w, options) => (winogradPays(x, w, options) ? winogradConv(x, w) : undefined),
   inputGradient,
   weightGradient,
+  maxPool: maxPoolWithPlaces,
   waits: nextSumsOf,
 });
