@@ -4,20 +4,22 @@ import { openCudart } from "./cuda/cudart.ts";
 import { loadCudaLibraries } from "./cuda/libraries.ts";
 import { deviceMemory } from "./cuda/memory.ts";
 import { appendCuda, loadCuda, placeOf } from "./cuda/provider.ts";
-import { hostMemory, hostValue, type Memory, type Value } from "./memory.ts";
+import {
+  hostMemory,
+  hostValue,
+  type KeepingSession,
+  type KeptValues,
+  type Memory,
+  type Value,
+} from "./memory.ts";
 import { FATAL, made, type OrtApi, ortApi, type Pointer, TYPES } from "./ort-api.ts";
-import { entriesOf, type Feeds, type SessionOptions, threadsOf } from "./session.ts";
+import { entriesOf, type SessionOptions, threadsOf } from "./session.ts";
 
-export interface NativeSession {
-  readonly inputs: readonly string[];
-  /** Where it keeps what stays between its runs. */
-  readonly memory: Memory;
-  /**
-   * Reads the feeds and values of `memory`, writes outputs into others of them, and returns those that are named, on the
-   * host. Runs on another thread, which leaves this one to the images that are decoded meanwhile; on CUDA the runtime
-   * keeps a context for each such thread, 0.3 GB in all.
-   */
-  run(feeds: Feeds, kept: KeptValues, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
+/**
+ * Runs on another thread, which leaves this one to the images that are decoded meanwhile; on CUDA the runtime keeps a
+ * context for each such thread, 0.3 GB in all.
+ */
+export interface NativeSession extends KeepingSession {
   /**
    * Reads and writes values of `memory` alone, and blocks this thread: a CUDA graph is captured and run by one thread. The
    * first of these runs of a session with `capture` computes the step several times.
@@ -39,12 +41,6 @@ export interface NativeRuntime {
   open(graph: Uint8Array, options: NativeOptions): Promise<NativeSession>;
   /** Where sessions with these options keep what stays. @throws Error if CUDA is not there */
   memory(options: SessionOptions): Memory;
-}
-
-/** Of a session's memory, by the names of inputs and outputs. */
-export interface KeptValues {
-  readonly read: ReadonlyMap<string, Value>;
-  readonly written?: ReadonlyMap<string, Value>;
 }
 
 /** Undefined where the library cannot be called: koffi is not installed, or the platform is not Linux. */
@@ -104,7 +100,8 @@ function sessionOf(api: OrtApi, session: Pointer, memory: Memory): NativeSession
   const pointers = (values: readonly (Value | undefined)[]) =>
     BigUint64Array.from(values, (value) => value?.pointer ?? 0n);
   return {
-    inputs: inputsOf(api, session),
+    inputs: namesOf(api, session, "Input"),
+    outputs: namesOf(api, session, "Output"),
     memory,
     async run(feeds, { read, written = new Map<string, Value>() }, outputs) {
       const fed: Value[] = [];
@@ -137,12 +134,13 @@ function sessionOf(api: OrtApi, session: Pointer, memory: Memory): NativeSession
   };
 }
 
-function inputsOf(api: OrtApi, session: Pointer): readonly string[] {
+/** The names of a session's inputs, or of its outputs. */
+function namesOf(api: OrtApi, session: Pointer, of: "Input" | "Output"): readonly string[] {
   const count = [0];
-  api.call("SessionGetInputCount", session, count);
+  api.call(`SessionGet${of}Count`, session, count);
   const allocator = made((out) => api.call("GetAllocatorWithDefaultOptions", out));
   return Array.from({ length: Number(count[0]) }, (_, i) => {
-    const name = made((out) => api.call("SessionGetInputName", session, i, allocator, out));
+    const name = made((out) => api.call(`SessionGet${of}Name`, session, i, allocator, out));
     try {
       return api.koffi.decode(name, "char", -1) as string;
     } finally {

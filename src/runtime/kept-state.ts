@@ -1,7 +1,6 @@
 /** The state of a step as tensors that a memory keeps between runs. */
 import type { StateEntry } from "../spec.ts";
-import type { KeptValues } from "./c-api.ts";
-import type { Kept, Memory } from "./memory.ts";
+import type { Kept, KeptValues, Memory } from "./memory.ts";
 import type { Feeds } from "./session.ts";
 
 export interface KeptState {
@@ -13,6 +12,8 @@ export interface KeptState {
   read(): Feeds;
   /** Takes the values of tensors by name in place of its own. */
   restore(values: Feeds): void;
+  /** Makes it zeros. */
+  clear(): void;
   release(): void;
 }
 
@@ -44,6 +45,7 @@ export function keptState(
     },
     read: () => Object.fromEntries(state.map(({ name, current }) => [name, current.read()])),
     restore: (values) => memory.write(state.map(({ name, current }) => [current, values[name]!])),
+    clear: () => memory.clear(state.map(({ current }) => current)),
     release: () => releaseAll(state.flatMap(({ current, coming }) => [current, coming])),
   };
 }

@@ -1,7 +1,8 @@
-/** Where a session keeps tensors between its runs: the host's memory here, a GPU's in `cuda/`. */
+/** Where sessions keep tensors between their runs: the host's memory here, a GPU's in `cuda/`. */
 import * as ort from "onnxruntime-node";
 import type { DType } from "../spec.ts";
 import { made, type OrtApi, type Pointer, TYPES } from "./ort-api.ts";
+import type { Feeds } from "./session.ts";
 
 /** A tensor of the library, for sessions to read or write. */
 export interface Value {
@@ -22,25 +23,47 @@ export interface Memory {
   blank(form: Form): Kept;
   /** Writes tensors, or others that it keeps, into kept ones of the same type and shape; returns when they are there. */
   write(pairs: Iterable<readonly [to: Kept, from: ort.Tensor | Kept]>): void;
+  /** Writes zeros. */
+  clear(values: Iterable<Kept>): void;
 }
 
 export const isKept = (from: ort.Tensor | Kept): from is Kept => "read" in from;
+
+/** A session that reads and writes what a memory keeps. */
+export interface KeepingSession {
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly memory: Memory;
+  /** Reads the feeds and kept tensors, writes outputs into others, and returns those that are named, on the host. */
+  run(feeds: Feeds, kept: KeptValues, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
+  close(): void | Promise<void>;
+}
+
+/** Of a session's memory, by the names of inputs and outputs. */
+export interface KeptValues {
+  readonly read: ReadonlyMap<string, Value>;
+  readonly written?: ReadonlyMap<string, Value>;
+}
 
 export type Form = Pick<ort.Tensor, "type" | "dims">;
 
 export function hostMemory(api: OrtApi): Memory {
   const keep = (tensor: ort.Tensor): Kept => ({ ...hostValue(api, tensor), read: () => tensor });
-  return {
-    keep,
-    blank: (form) => keep(zeros(form)),
-    write(pairs) {
-      for (const [to, from] of pairs) {
-        const { data } = isKept(from) ? from.read() : from;
-        (to.read().data as Float32Array).set(data as Float32Array);
-      }
-    },
-  };
+  return { keep, blank: (form) => keep(zeros(form)), ...inArrays };
 }
+
+/** Of kept tensors that are arrays of JavaScript. */
+export const inArrays: Pick<Memory, "write" | "clear"> = {
+  write(pairs) {
+    for (const [to, from] of pairs) {
+      const { data } = isKept(from) ? from.read() : from;
+      (to.read().data as Float32Array).set(data as Float32Array);
+    }
+  },
+  clear(values) {
+    for (const value of values) (value.read().data as Float32Array).fill(0);
+  },
+};
 
 /** A value that lies in the tensor's array, which must be kept as long. */
 export const hostValue = (api: OrtApi, tensor: ort.Tensor): Value =>

@@ -2,10 +2,12 @@
 import type * as ort from "onnxruntime-node";
 import { messageOf } from "../errors.ts";
 import type { StateEntry } from "../spec.ts";
-import { type NativeSession, nativeRuntime } from "./c-api.ts";
+import { nativeRuntime } from "./c-api.ts";
 import { capturing, type Step } from "./cuda/captured.ts";
+import { fedMemory, openFed } from "./fed.ts";
 import { free } from "./free.ts";
 import { type KeptState, keptState } from "./kept-state.ts";
+import type { KeepingSession, Memory } from "./memory.ts";
 import { type Feeds, notRunnable, openSession, type Session, type SessionOptions } from "./session.ts";
 import { gpuBuffers, type Place } from "./webgpu/buffers.ts";
 
@@ -29,6 +31,8 @@ export interface Reader {
   run(feeds: Feeds, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
   close(): Promise<void>;
 }
+
+export type { Step } from "./cuda/captured.ts";
 
 export interface StatefulOptions extends SessionOptions {
   /** Told, as a line, why state is copied to a GPU and back at each run, if it has to be. @default nobody */
@@ -56,22 +60,20 @@ export async function openStateful(
     const onGpu = entries.map(({ next }) => next);
     return feeding(await openSession(graph, what, { ...options, onGpu }), entries, state, gpuBuffers());
   }
-  const fed = async (state: Feeds, reason?: unknown) => {
+  const fed = async (state: Feeds, reason: unknown) => {
     const session = feeding(await openSession(graph, what, options), entries, state);
-    if (provider === "cuda")
-      note(
-        `warning: state is copied to the GPU and back at each step, for it could not stay there: ${messageOf(reason)}`,
-      );
+    if (provider === "cuda") note(copiedFor(reason));
     return session;
   };
   const runtime = nativeRuntime();
-  if (!runtime) return fed(initial(), "that takes package koffi, and Linux");
+  if (!runtime) return fed(initial(), NO_KOFFI);
   if (provider === "cuda") {
     const state = initial();
     try {
       const memory = runtime.memory(options);
       const kept = keptState(memory, entries, state, { still: true });
-      return keeping(kept, capturing(runtime, graph, what, { memory, state: kept }, { ...options, note }));
+      const step = capturing(runtime, graph, what, { memory, state: kept }, { ...options, note });
+      return keeping(kept, step, openNative);
     } catch (error) {
       return fed(state, error); // or, where CUDA itself is not to be had, what it needs
     }
@@ -93,6 +95,40 @@ export async function openStateful(
     throw notRunnable(what, provider, error);
   }
 }
+
+const NO_KOFFI = "that takes package koffi, and Linux";
+const copiedFor = (reason: unknown) =>
+  `warning: state is copied to the GPU and back at each step, for it could not stay there: ${messageOf(reason)}`;
+
+/** Where state is kept, and how graphs that read it and write it there are opened. */
+export interface Keeper {
+  readonly memory: Memory;
+  /** @throws UserError; `what` names the graph */
+  readonly open: (graph: Uint8Array, what: string, options: SessionOptions) => Promise<KeepingSession>;
+}
+
+/** The memory that a provider computes in, by the C API, or the host's arrays, which are fed. */
+export function keeperFor({ note = () => {}, ...options }: StatefulOptions): Keeper {
+  const { provider = "cpu" } = options;
+  const fed = (reason: unknown) => {
+    if (provider === "cuda") note(copiedFor(reason));
+    return { memory: fedMemory, open: openFed };
+  };
+  const runtime = provider === "webgpu" ? undefined : nativeRuntime();
+  if (!runtime) return fed(NO_KOFFI);
+  try {
+    return { memory: runtime.memory(options), open: openNative };
+  } catch (error) {
+    return fed(error); // or, where CUDA itself is not to be had, what it needs: told when a graph is opened
+  }
+}
+
+const openNative: Keeper["open"] = (graph, what, options) =>
+  nativeRuntime()!
+    .open(graph, options)
+    .catch((error) => {
+      throw notRunnable(what, options.provider ?? "cpu", error);
+    });
 
 const HOST: Place = {
   read: async (state) => state,
@@ -145,7 +181,7 @@ export function feeding(
  * @throws Error of the library if there is no room for it; the session is closed then.
  */
 export function inPlace(
-  session: NativeSession,
+  session: KeepingSession,
   entries: readonly StateEntry[],
   initial: Feeds,
 ): StatefulSession {
@@ -156,14 +192,19 @@ export function inPlace(
     session.close();
     throw error;
   }
-  return keeping(state, {
+  const step: Step = {
     run: (feeds, outputs) => session.run(feeds, state.values, outputs),
     close: () => session.close(),
-  });
+  };
+  return keeping(state, step, openNative);
 }
 
 /** A step that reads and writes kept state, and all that goes with it. */
-function keeping(state: KeptState, step: Step): StatefulSession {
+export function keeping(
+  state: Pick<KeptState, "values" | "advance" | "read" | "release">,
+  step: Step,
+  open: Keeper["open"],
+): StatefulSession {
   let failed = false;
   return {
     async run(feeds, outputs) {
@@ -179,11 +220,7 @@ function keeping(state: KeptState, step: Step): StatefulSession {
       return state.read();
     },
     async openReader(graph, what, options = {}) {
-      const reader = await nativeRuntime()!
-        .open(graph, options)
-        .catch((error) => {
-          throw notRunnable(what, options.provider ?? "cpu", error);
-        });
+      const reader = await open(graph, what, options);
       return {
         run(feeds, outputs) {
           const read = [...state.values.read].filter(([name]) => reader.inputs.includes(name));
@@ -193,8 +230,8 @@ function keeping(state: KeptState, step: Step): StatefulSession {
       };
     },
     async close() {
+      await step.close();
       state.release();
-      step.close();
     },
   };
 }

@@ -8,13 +8,7 @@ import { failureOf } from "./gpu-failures.ts";
 import { openParts } from "./parts.ts";
 import type { SessionOptions } from "./session.ts";
 import { checkState, fromRuntime, type StateMap, toRuntime } from "./state.ts";
-import {
-  feeding,
-  openStateful,
-  type Reader,
-  type StatefulOptions,
-  type StatefulSession,
-} from "./stateful.ts";
+import { openStateful, type Reader, type StatefulOptions, type StatefulSession } from "./stateful.ts";
 import { forBatch } from "./webgpu/sizes.ts";
 
 export interface StepInput {
@@ -160,10 +154,7 @@ async function openStep(
     return feedsOf(whole, state);
   };
   const open = async (): Promise<StatefulSession> => {
-    if (!manifest.files.step) {
-      const state = begin();
-      return feeding(await openParts(artifact, microBatch, options), whole, state);
-    }
+    if (!manifest.files.step) return openParts(artifact, microBatch, whole, begin, options);
     const written = await artifact.graph("step");
     const sized = options.provider === "webgpu" && batch !== undefined ? forBatch(written, batch) : written;
     const graph = await fitted(sized, options.provider);

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import type * as ort from "onnxruntime-node";
+import * as ort from "onnxruntime-node";
 import { compile, compileInParts } from "../../src/artifact/compile.ts";
 import { inMemory } from "../../src/artifact/files.ts";
 import { TrainingScope } from "../../src/artifact/scope.ts";
@@ -8,13 +8,20 @@ import { encoderNamed } from "../../src/encoders/index.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { methodNamed } from "../../src/methods/index.ts";
+import { nativeRuntime } from "../../src/runtime/c-api.ts";
 import { fitted } from "../../src/runtime/cpu/fitted.ts";
+import { deviceMemory } from "../../src/runtime/cuda/memory.ts";
+import { fedMemory, openFed } from "../../src/runtime/fed.ts";
+import { hostMemory } from "../../src/runtime/memory.ts";
+import { ortApi } from "../../src/runtime/ort-api.ts";
 import { openParts } from "../../src/runtime/parts.ts";
 import { initialState, toRuntime } from "../../src/runtime/state.ts";
+import type { Keeper } from "../../src/runtime/stateful.ts";
 import { VIEW_COLUMNS } from "../../src/spec.ts";
 import { augment } from "../../src/views/augment.ts";
 import { apart } from "../apart.ts";
 import { batchOf, openGraph, stepperOf } from "../methods/stepping.ts";
+import { openTestDevice } from "./cuda/device.ts";
 
 const SCALARS = {
   lr: 0.1,
@@ -39,11 +46,20 @@ async function inParts(spec: Parameters<typeof compileInParts>[0], images: numbe
   );
   const fed = { ...feeds, ...scalars };
   for (const [name, tensor] of state) fed[name] = toRuntime(tensor);
-  const parts = await openParts(inMemory(manifest, graphs), microBatch, { threads: 1 });
-  const results = await parts.run(fed);
+  const artifact = inMemory(manifest, graphs);
+  const own = Object.fromEntries(manifest.state.map(({ name }) => [name, copyOf(fed[name]!)]));
+  const parts = await openParts(artifact, microBatch, manifest.state, () => own, { threads: 1 });
+  const watched = await parts.run(fed, [...manifest.metrics, manifest.embedding]);
+  const after = await parts.read();
   await parts.close();
+  const results = {
+    ...watched,
+    ...Object.fromEntries(manifest.state.map(({ name, next }) => [next, after[name]!])),
+  };
   return { manifest, whole, batch, fed, results };
 }
+
+const copyOf = ({ data, dims }: ort.Tensor) => new ort.Tensor("float32", data.slice() as Float32Array, dims);
 
 describe("a step in micro-batches", () => {
   const cut = {
@@ -123,6 +139,50 @@ describe("a step in micro-batches", () => {
     const { results } = await inParts(spec, 7, 3);
     expect(results.embedding!.dims).to.deep.equal([14, 8]);
     expect(Number(results.loss!.data[0])).to.be.within(1.5, 4);
+  });
+
+  it("keeps its state and the sums of gradients where it computes: the same bytes as fed", async function () {
+    const api = ortApi();
+    if (!api) this.skip();
+    const config = { hidden: 16, projection: 8 };
+    const { manifest, graphs } = compileInParts({
+      method: "byol",
+      encoder: "resnet20",
+      imageSize: 16,
+      config,
+    });
+    const { images, views } = batchOf({ manifest, graphs } as never, 7, 16);
+    const feeds: Record<string, ort.Tensor> = { images, ...views };
+    for (const { name } of manifest.scalars)
+      feeds[name] = new ort.Tensor("float32", [SCALARS[name as "lr"]], []);
+    const device = openTestDevice();
+    const native: Keeper["open"] = (graph, _, options) => nativeRuntime()!.open(graph, options);
+    const places: Record<string, Keeper> = {
+      fed: { memory: fedMemory, open: openFed },
+      "in place": { memory: hostMemory(api), open: native },
+      "on a device": { memory: deviceMemory(api, api.host, device), open: native },
+    };
+    const found: unknown[] = [];
+    for (const [name, place] of Object.entries(places)) {
+      const drawn = initialState(manifest, { seed: 1, images: 7 });
+      const state = Object.fromEntries([...drawn].map(([name, tensor]) => [name, toRuntime(tensor)]));
+      const artifact = inMemory(manifest, graphs);
+      const options = { threads: 1 };
+      const parts = await openParts(artifact, 3, manifest.state, () => state, options, place);
+      const losses: unknown[] = [];
+      for (let step = 0; step < 2; step++) {
+        const { loss, embedding } = await parts.run(feeds, ["loss", "embedding"]);
+        losses.push(loss!.data, embedding!.data);
+      }
+      expect(device.copied, "bytes that steps copy from the device").to.equal(0);
+      const after = Object.entries(await parts.read()).map(([name, { data }]) => [name, data.slice()]);
+      if (name === "on a device") expect(device.count).to.be.greaterThan(2 * after.length);
+      await parts.close();
+      found.push({ losses, after: Object.fromEntries(after) });
+    }
+    expect(found[1]).to.deep.equal(found[0]);
+    expect(found[2]).to.deep.equal(found[0]);
+    expect(device.count, "tensors left on the device").to.equal(0);
   });
 
   it("is refused where the loss sees images otherwise", () => {

@@ -14,7 +14,7 @@ import { type Feeds, notRunnable, type SessionOptions } from "../session.ts";
 export interface Step {
   /** Takes the inputs that are not state; gives the outputs named. */
   run(feeds: Feeds, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
-  close(): void;
+  close(): void | Promise<void>;
 }
 
 export interface CapturingOptions extends SessionOptions {

@@ -12,7 +12,9 @@ export interface Cudart {
   toHost(data: ArrayBufferView, at: Pointer): void;
   /** From one place of the device to another. */
   within(to: Pointer, from: Pointer, bytes: number): void;
-  /** Returns when all copies have arrived: the runtime's stream does not wait for them by itself. */
+  /** Writes zeros. */
+  clear(at: Pointer, bytes: number): void;
+  /** Returns when all of that is done: the runtime's stream does not wait for it by itself. */
   synchronize(): void;
 }
 
@@ -31,6 +33,7 @@ export function openCudart(koffi: Koffi, device: number): Cudart {
     malloc: library.func("int cudaMalloc(_Out_ void **, size_t)"),
     free: library.func("int cudaFree(void *)"),
     memcpy: library.func("int cudaMemcpy(void *, void *, size_t, int)"),
+    memset: library.func("int cudaMemset(void *, int, size_t)"),
     synchronize: library.func("int cudaDeviceSynchronize()"),
     text: library.func("const char *cudaGetErrorString(int)"),
   };
@@ -48,6 +51,7 @@ export function openCudart(koffi: Koffi, device: number): Cudart {
     toDevice: (at, data) => check(f.memcpy(at, data, data.byteLength, TO_DEVICE)),
     toHost: (data, at) => check(f.memcpy(data, at, data.byteLength, TO_HOST)),
     within: (to, from, bytes) => check(f.memcpy(to, from, bytes, WITHIN)),
+    clear: (at, bytes) => check(f.memset(at, 0, bytes)),
     synchronize: () => check(f.synchronize()),
   };
 }

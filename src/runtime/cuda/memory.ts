@@ -41,5 +41,12 @@ export function deviceMemory(api: OrtApi, place: Pointer, cudart: Cudart): Memor
       }
       cudart.synchronize();
     },
+    clear(values) {
+      for (const value of values) {
+        const { at, bytes } = places.get(value)!;
+        cudart.clear(at, bytes);
+      }
+      cudart.synchronize();
+    },
   };
 }

@@ -33,6 +33,7 @@ export function openTestDevice(room = Number.POSITIVE_INFINITY): TestDevice {
     },
     toDevice: (at, data) => memcpy(at, data, data.byteLength),
     within: (to, from, bytes) => memcpy(to, from, bytes),
+    clear: (at, bytes) => memset(at, 0, bytes),
     synchronize() {},
     toHost(data, at) {
       copied += data.byteLength;
