@@ -7,6 +7,7 @@ import { findImages, fingerprint, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { memoryBytes } from "../machine.ts";
 import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
+import type { Provider } from "../runtime/session.ts";
 import type { JsonObject } from "../spec.ts";
 import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
 import { artifactFor, loaded, lowered, targetOf } from "./artifacts.ts";
@@ -64,6 +65,10 @@ export interface TrainOptions {
   readonly device?: number | undefined;
   /** A folder to look for CUDA's libraries in first. @default ORT_PRETRAIN_CUDA_LIBRARIES of the environment */
   readonly cudaLibraries?: string | undefined;
+  /** Asks CUDA for kernels that give the same bytes each time; on the CPU it is always so. @default false */
+  readonly deterministic?: boolean | undefined;
+  /** Whether CUDA multiplies in TF32. @default true */
+  readonly tf32?: boolean | undefined;
   /** @default one for each core */
   readonly threads?: number | undefined;
   /** Labelled folder for kNN while training. */
@@ -120,6 +125,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
       : { size: told.imageSize, chosen: [] };
   const { provider, chosen: why } = await providerFor(told);
   const options = { ...told, imageSize: size, provider };
+  const exact = exactness(options);
   const target = targetOf(provider);
   const usual = (size: number) => options.batch ?? Math.min(usualBatch(size), sources.files.length);
   const provide = async () => {
@@ -165,6 +171,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     cacheMb: options.cacheMb ?? Math.min(2048, Math.floor(memoryBytes() / 2 ** 22)),
     provider,
     ...deviceOf(options),
+    ...exact.config,
     threads: options.threads ?? null,
     guard: options.guard ?? true,
     knn:
@@ -173,8 +180,27 @@ export async function create(given: TrainOptions): Promise<Opened> {
     ...(range && { range: [...range] as [number, number] }),
   };
   const { artifact, written } = await beginArtifact(out, manifest, graphs); // last: what is refused leaves nothing behind
-  const lines = [...chosen, ...why, ...(first?.report ?? [])];
+  const lines = [...chosen, ...why, ...exact.chosen, ...(first?.report ?? [])];
   return { config, artifact, sources, labelled, first, written, chosen: lines };
+}
+
+/** How exact the provider's arithmetic is to be. @throws UserError if it cannot be told so */
+export function exactness({
+  provider,
+  deterministic,
+  tf32,
+}: Pick<TrainOptions, "deterministic" | "tf32"> & {
+  readonly provider: Provider;
+}) {
+  if (deterministic && provider === "webgpu")
+    throw expected("--deterministic", "it with --provider cuda or cpu", `--provider ${provider}`);
+  if (tf32 !== undefined && provider !== "cuda")
+    throw expected("--tf32", "it with --provider cuda", `--provider ${provider}`);
+  const always = "deterministic: runs on the CPU always are, on one machine with as many threads";
+  return {
+    config: { ...(deterministic && { deterministic }), ...(tf32 !== undefined && { tf32 }) },
+    chosen: deterministic && provider === "cpu" ? [always] : [],
+  };
 }
 
 /** As config.json holds it. */

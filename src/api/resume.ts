@@ -9,7 +9,7 @@ import type { Manifest } from "../spec.ts";
 import { type RunConfig, readConfig } from "../train/run-folder.ts";
 import { lowered, targetOf } from "./artifacts.ts";
 import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
-import { deviceOf, type Opened, type TrainOptions } from "./create.ts";
+import { deviceOf, exactness, type Opened, type TrainOptions } from "./create.ts";
 import { imagesForKnn } from "./knn-during-training.ts";
 
 /** The run in `out`, as it was left. @throws UserError if an option would change what it computes. */
@@ -22,6 +22,7 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     device: options.device,
     cudaLibraries: options.cudaLibraries ?? stored.cudaLibraries,
   });
+  exactness({ provider, deterministic: stored.deterministic });
   const config: RunConfig = {
     ...stored,
     data: options.data === undefined ? stored.data : resolve(options.data),
@@ -77,6 +78,8 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   device: "free",
   cudaLibraries: "free",
   threads: "free",
+  deterministic: stored("deterministic", (run) => run.deterministic ?? false),
+  tf32: stored("tf32", (run) => run.tf32),
   cacheMb: "free",
   guard: "free",
   recipe: stored("recipe", (run) => run.recipe),

@@ -75,8 +75,8 @@ async function trainAlone(
   const { step: from, state } = await standing(options.out, manifest, opened.config, first?.given);
   const { config, report } = extended(opened.config, manifest, options, from);
   const steps = plannedSteps(config);
-  const { provider, device, cudaLibraries, threads } = config;
-  const session = { provider, device, cudaLibraries, threads: threads ?? undefined };
+  const { provider, device, cudaLibraries, deterministic, tf32, threads } = config;
+  const session = { provider, device, cudaLibraries, deterministic, tf32, threads: threads ?? undefined };
   const { images } = config;
   // The runtime plans the step on a thread of its own, while weights are drawn, the first images decoded and files written.
   const opening = openTrainer(artifact, state, {

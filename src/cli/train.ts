@@ -60,6 +60,12 @@ export const trainCommand = () =>
     .addOption(PROVIDER)
     .addOption(DEVICE)
     .addOption(CUDA_LIBRARIES)
+    .option(
+      "--deterministic",
+      "the same bytes each time, with --provider cuda as far as it can (docs/gpu.md)",
+    )
+    .option("--tf32", "with --provider cuda: multiply in TF32 (default)")
+    .option("--no-tf32", "in full float32, slower")
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--knn <dir>", "labelled folder for kNN while training")
     .option("--knn-every <n>", "epochs between two kNN (default: 1)", positiveInteger)

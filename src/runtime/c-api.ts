@@ -66,7 +66,7 @@ const memoryOf = (api: OrtApi, { provider, device = 0 }: SessionOptions): Memory
     : hostMemory(api);
 
 async function open(api: OrtApi, graph: Uint8Array, given: NativeOptions): Promise<NativeSession> {
-  const { provider, device = 0, profile, sizes = {}, capture = false } = given;
+  const { provider, device = 0, profile, sizes = {} } = given;
   const threads = threadsOf(given);
   const options = made((out) => api.call("CreateSessionOptions", out));
   const out: [Pointer | null] = [null];
@@ -81,7 +81,8 @@ async function open(api: OrtApi, graph: Uint8Array, given: NativeOptions): Promi
     if (profile !== undefined) api.call("EnableProfiling", options, profile);
     if (provider === "cuda") {
       loadCudaLibraries(given.cudaLibraries);
-      appendCuda(api, options, { device, capture });
+      appendCuda(api, options, { ...given, device });
+      if (given.deterministic) api.call("SetDeterministicCompute", options, true);
     }
     await api.callBeside("CreateSessionFromArray", api.env, graph, graph.byteLength, options, out);
   } finally {

@@ -52,6 +52,7 @@ const FUNCTIONS = {
   CreateCUDAProviderOptions: [205, "void *(_Out_ void **)"],
   UpdateCUDAProviderOptions: [206, "void *(void *, const char **, const char **, size_t)"],
   ReleaseCUDAProviderOptions: [208, "void (void *)"],
+  SetDeterministicCompute: [273, "void *(void *, bool)"],
 } as const satisfies Record<string, readonly [number, string]>;
 type Name = keyof typeof FUNCTIONS;
 

@@ -1,6 +1,6 @@
 /** An ONNX Runtime session on the provider asked for. */
 import * as ort from "onnxruntime-node";
-import { messageOf, UserError } from "../errors.ts";
+import { expected, messageOf, UserError } from "../errors.ts";
 import { coreLimit } from "../machine.ts";
 import { loadCudaLibraries } from "./cuda/libraries.ts";
 import { shortage } from "./gpu-failures.ts";
@@ -18,6 +18,10 @@ export interface SessionOptions {
   readonly device?: number | undefined;
   /** A folder to look for CUDA's libraries in first. @default ORT_PRETRAIN_CUDA_LIBRARIES of the environment */
   readonly cudaLibraries?: string | undefined;
+  /** Asks CUDA for kernels that give the same bytes each time; the CPU always does. Needs the C API. @default false */
+  readonly deterministic?: boolean | undefined;
+  /** Whether CUDA multiplies float32 in TF32, to 10 bits of mantissa. Needs the C API to be false. @default true */
+  readonly tf32?: boolean | undefined;
   /** Threads of the CPU provider. @default one for each core */
   readonly threads?: number | undefined;
   /** Disables graph optimizers that do not suit training steps, see `graph-optimizers.ts`. @default false */
@@ -83,6 +87,15 @@ export async function openSession(
     });
   } catch (error) {
     throw notRunnable(what, provider, error);
+  }
+  if (provider === "cuda" && (options.deterministic || options.tf32 === false)) {
+    await session.release();
+    throw expected(
+      `${what} with --deterministic or --no-tf32`,
+      "state that stays on the GPU",
+      "state that is copied there",
+      "install package koffi, or leave them out",
+    );
   }
   return {
     inputs: session.inputNames,

@@ -52,6 +52,9 @@ export const runConfigSchema = z.strictObject({
   /** Which GPU, and the folder of CUDA's libraries, if they were given. */
   device: z.number().int().min(0).optional(),
   cudaLibraries: z.string().max(4096).optional(),
+  /** Whether CUDA was asked for kernels that give the same bytes each time, and to leave TF32 out, if that was given. */
+  deterministic: z.boolean().optional(),
+  tf32: z.boolean().optional(),
   threads: count.nullable(),
   /** Whether a collapsed representation stops the run; true where it is left out. */
   guard: z.boolean().optional(),

@@ -233,6 +233,19 @@ describe("api/train", () => {
     expect(await guarded(), "as it was left").to.equal(false);
   });
 
+  it("says that the CPU is deterministic, and keeps that it was asked", async () => {
+    const [out, stream] = [at("deterministic"), new PassThrough().setEncoding("utf8")];
+    await train({ ...begun, out, deterministic: true }, { output: { stream, quiet: false } });
+    expect(String(stream.read())).to.match(/^deterministic: runs on the CPU always are/m);
+    expect((await readConfig(out)).deterministic).to.equal(true);
+    expect(await failure(train({ out, resume: true, deterministic: false }))).to.match(
+      /^--deterministic: expected true, as the run began/,
+    );
+    expect(await failure(train({ out, resume: true, provider: "webgpu" }))).to.match(
+      /^--deterministic: expected it with --provider cuda or cpu/,
+    );
+  });
+
   it("warns on the stream it is given, and is quiet otherwise", async () => {
     await labelled(at("broken"), ["a", "b"], 4);
     await folder.write("broken/b/cut.png", "no image");

@@ -58,6 +58,14 @@ describe("cli: what cannot be done is refused in one line", () => {
       () => train({ provider: "cuda" }),
       /step\.onnx: expected a graph that runs on cuda, found: .*; "ort-pretrain doctor" tells what/,
     ],
+    "bytes that a provider cannot repeat": [
+      () => [...train({ provider: "webgpu" }), "--deterministic"],
+      /--deterministic: expected it with --provider cuda or cpu, found --provider webgpu/,
+    ],
+    "TF32 where there is none": [
+      () => [...train({}), "--no-tf32"],
+      /--tf32: expected it with --provider cuda, found --provider cpu/,
+    ],
     "an unknown setting": [
       () => named("--set", "temprature=1"),
       /"temprature": did you mean "temperature"\?/,

@@ -1,15 +1,34 @@
 /** What a session on CUDA is told, and how the library calls the memory of its device. */
 import { DEFAULT_MEMORY, DEVICE_ALLOCATOR, made, type OrtApi, type Pointer } from "../ort-api.ts";
 
-export interface CudaSettings {
-  readonly device: number;
+export interface CudaOptions {
+  /** @default 0 */
+  readonly device?: number | undefined;
   /** Whether runs are captured as a CUDA graph. @default false */
-  readonly capture?: boolean;
+  readonly capture?: boolean | undefined;
+  /** @default false */
+  readonly deterministic?: boolean | undefined;
+  /** @default true */
+  readonly tf32?: boolean | undefined;
 }
 
+/** The provider's settings by its own keys. */
+export const settingsOf = ({
+  device = 0,
+  capture,
+  deterministic,
+  tf32 = true,
+}: CudaOptions): Readonly<Record<string, string>> => ({
+  device_id: `${device}`,
+  ...(capture && { enable_cuda_graph: "1" }),
+  // Engines of convolutions by rule alone, whatever was measured.
+  ...(deterministic && { cudnn_conv_algo_search: "HEURISTIC" }),
+  ...(!tf32 && { use_tf32: "0" }),
+});
+
 /** Adds the provider to a session's options. @throws Error if its library or CUDA is not there */
-export function appendCuda(api: OrtApi, options: Pointer, { device, capture = false }: CudaSettings): void {
-  const settings = { device_id: `${device}`, enable_cuda_graph: capture ? "1" : "0" };
+export function appendCuda(api: OrtApi, options: Pointer, given: CudaOptions = {}): void {
+  const settings = settingsOf(given);
   const provider = made((out) => api.call("CreateCUDAProviderOptions", out));
   try {
     const [keys, values] = [Object.keys(settings), Object.values(settings)];
@@ -24,7 +43,7 @@ export function appendCuda(api: OrtApi, options: Pointer, { device, capture = fa
 export function loadCuda(api: OrtApi): void {
   const options = made((out) => api.call("CreateSessionOptions", out));
   try {
-    appendCuda(api, options, { device: 0 });
+    appendCuda(api, options);
   } finally {
     api.drop("ReleaseSessionOptions", options);
   }

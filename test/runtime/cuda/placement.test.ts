@@ -78,6 +78,14 @@ describe("runtime/cuda: where a step's nodes run", () => {
     expect(copies).to.be.greaterThan(0);
   });
 
+  it("in a session that is told of all that a run can ask of CUDA", async () => {
+    const { graphs } = compiled({ method: "simclr", encoder: "resnet20", imageSize: 32 });
+    const asked = { deterministic: true, tf32: false, device: 0 };
+    const session = await stubs.runtime.open(graphs.encode, { ...stubs.options, ...asked });
+    expect(session.outputs).to.deep.equal(["features"]);
+    session.close();
+  });
+
   it("is captured once, and replayed for each step", async () => {
     const artifact = compiled({ method: "simclr", encoder: "resnet20", imageSize: 32 });
     const { fed, state } = feedsOf(artifact);
