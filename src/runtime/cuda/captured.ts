@@ -48,7 +48,8 @@ export function capturing(
       return opened;
     } catch (error) {
       state.restore(before);
-      note(`warning: steps are not captured as a CUDA graph and so are slower: ${messageOf(error)}`);
+      const why = messageOf(error).slice(0, 300); // the runtime's may be a page
+      note(`warning: steps are not captured as a CUDA graph and so are slower: ${why}`);
       return "impossible";
     }
   }
@@ -62,12 +63,10 @@ export function capturing(
       });
       return (await ordinary).run(feeds, state.values, outputs);
     },
-    close() {
+    async close() {
       if (captured !== "impossible") captured?.close();
-      ordinary?.then(
-        (session) => session.close(),
-        () => {}, // thrown by a run
-      );
+      const session = await ordinary?.catch(() => undefined); // a fault was thrown by the run
+      session?.close();
     },
   };
 }

@@ -103,7 +103,7 @@ describe("runtime/cuda: where a step's nodes run", () => {
       expect(found[embedding]!.dims).to.deep.equal([2 * IMAGES, 128]);
       launched.push(stubs.count("kernels"));
     }
-    step.close();
+    await step.close();
     kept.release();
     const after = counts();
     expect(notes).to.deep.equal([]);
