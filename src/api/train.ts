@@ -1,6 +1,8 @@
 /** Trains an encoder: from a folder of images to a run folder with encoder.onnx. */
 import { resolve } from "node:path";
 import { type Loader, openLoader } from "../data/loader.ts";
+import { canvasFor } from "../data/sizes.ts";
+import type { Sources } from "../data/sources.ts";
 import { UserError } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
 import { type Lock, lockFolder } from "../files/lock.ts";
@@ -14,6 +16,7 @@ import {
   type MetricsLog,
   openMetrics,
   plannedSteps,
+  type RunConfig,
   readConfig,
   runFiles,
   writeConfig,
@@ -102,6 +105,7 @@ async function trainAlone(
       batch: config.batch,
       seed,
       shorterSide: config.shorterSide,
+      canvas: await canvasOf(config, sources),
       cacheBytes: cacheBytes - knnCache,
       startStep: from,
       steps,
@@ -168,6 +172,10 @@ async function trainAlone(
     );
   }
 }
+
+/** A step that is captured takes batches of one size (see `capturing`). */
+const canvasOf = async ({ provider, microBatch, shorterSide }: RunConfig, sources: Sources) =>
+  provider === "cuda" && microBatch === null ? canvasFor(sources, shorterSide) : undefined;
 
 function summary(
   run: string,

@@ -10,18 +10,18 @@ export interface Source {
 export interface Canvas {
   /** [n, height, width, 3], each image in its top left corner, zeros elsewhere. */
   readonly images: Uint8Array;
-  /** Of the tallest image, pixels. */
+  /** Of the tallest image, pixels, or more. */
   readonly height: number;
-  /** Of the widest image, pixels. */
+  /** Of the widest image, pixels, or more. */
   readonly width: number;
   /** Of each image, pixels. */
   readonly sizes: readonly { readonly height: number; readonly width: number }[];
 }
 
-/** Copies the images onto a canvas that is large enough for each of them. */
-export function assemble(sources: readonly Source[]): Canvas {
-  const height = Math.max(...sources.map((source) => source.height));
-  const width = Math.max(...sources.map((source) => source.width));
+/** Copies the images onto a canvas that is large enough for each of them, and has at least `least` pixels a side. */
+export function assemble(sources: readonly Source[], least = 0): Canvas {
+  const height = Math.max(least, ...sources.map((source) => source.height));
+  const width = Math.max(least, ...sources.map((source) => source.width));
   const images = new Uint8Array(sources.length * height * width * 3);
   sources.forEach((source, i) => {
     const row = source.width * 3;

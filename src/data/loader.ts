@@ -19,6 +19,8 @@ export interface LoaderOptions {
   readonly seed: number;
   /** Images are scaled down to this, see `decodeSource`; pixels. */
   readonly shorterSide: number;
+  /** Height and width that a batch's canvas has at least, pixels. @default as its images need */
+  readonly canvas?: number | undefined;
   /** Decoded images are kept up to this many bytes; the others are decoded again in each epoch. */
   readonly cacheBytes: number;
   /** Images handed to sharp at a time. @default batch * ahead, at most 256, but no less than a batch */
@@ -96,7 +98,15 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
         indices[slot] = spare.indices[i]!;
       });
     }
-    return { ...assemble(found.map((image) => image!)), indices, epoch, step };
+    return {
+      ...assemble(
+        found.map((image) => image!),
+        options.canvas,
+      ),
+      indices,
+      epoch,
+      step,
+    };
   }
 
   /** The batches of `nextStep` and the steps after it. */

@@ -8,20 +8,35 @@ import type { Sources } from "./sources.ts";
 const ASKED = 101;
 
 /** The median of the shorter sides of some images, pixels; undefined if none can be read. */
-export async function typicalSide({ root, files }: Sources): Promise<number | undefined> {
+export async function typicalSide(sources: Sources): Promise<number | undefined> {
+  const sides = (await someSizes(sources)).map((size) => Math.min(...size)).sort((a, b) => a - b);
+  return sides[Math.floor(sides.length / 2)];
+}
+
+/**
+ * The side of a square canvas for images that are decoded with `shorterSide`, pixels, by the sizes of some; undefined where
+ * all have one size, and so have their batches.
+ */
+export async function canvasFor(sources: Sources, shorterSide: number): Promise<number | undefined> {
+  const sizes = await someSizes(sources);
+  if (new Set(sizes.map((size) => size.join())).size <= 1) return undefined;
+  return Math.min(2 * shorterSide, Math.max(...sizes.flat())); // see `decodeSource`
+}
+
+/** Width and height of some images as they are shown, without those that cannot be read. */
+async function someSizes({ root, files }: Sources): Promise<readonly (readonly [number, number])[]> {
   const count = Math.min(ASKED, files.length);
   const some = Array.from({ length: count }, (_, i) => files[Math.floor((i * files.length) / count)]!);
   const sharp = await loadSharp();
-  const sides = await mapInOrder(some, async (name) => {
+  const sizes = await mapInOrder(some, async (name) => {
     try {
       const path = join(root, name);
       const { file = path } = look(path);
-      const { width, height } = await sharp(file, { limitInputPixels: false }).metadata(); // of the header alone
-      return Math.min(width, height);
+      const { autoOrient } = await sharp(file, { limitInputPixels: false }).metadata(); // of the header alone
+      return [[autoOrient.width, autoOrient.height] as const];
     } catch {
-      return 0; // told when it is decoded
+      return []; // told when it is decoded
     }
   });
-  const known = sides.filter((side) => side > 0).sort((a, b) => a - b);
-  return known[Math.floor(known.length / 2)];
+  return sizes.flat();
 }

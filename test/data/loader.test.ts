@@ -223,6 +223,17 @@ describe("data/loader", () => {
     await loader.close();
   });
 
+  it("gives canvases of the size asked for, where it is large enough", async () => {
+    const [batch] = await take(sources, 1, { canvas: 20 });
+    expect([batch!.height, batch!.width]).to.deep.equal([20, 20]);
+    const [own] = await take(sources, 1);
+    const row = (canvas: Batch, y: number) =>
+      canvas.images.subarray(y * canvas.width * 3, (y * canvas.width + own!.width) * 3);
+    for (let y = 0; y < own!.height; y++) expect(row(batch!, y)).to.deep.equal(row(own!, y));
+    const [large] = await take(sources, 1, { canvas: 5 });
+    expect(large!.images).to.deep.equal(own!.images);
+  });
+
   it("assembles images of the same size without a gap", () => {
     const image = (value: number) => ({ width: 2, height: 1, pixels: new Uint8Array(6).fill(value) });
     const { images, height, width } = assemble([image(1), image(2)]);
