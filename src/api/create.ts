@@ -16,6 +16,7 @@ import { flagOf, refuseOtherThan } from "./compare.ts";
 import { type FirstWeights, firstWeights } from "./init.ts";
 import { imagesForKnn } from "./knn-during-training.ts";
 import { recipeNamed } from "./recipes.ts";
+import { shorterSideFor } from "./views.ts";
 
 export interface TrainOptions {
   /** Folder of images, searched recursively; labels, if any, are ignored. Needed unless `resume`. */
@@ -165,8 +166,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     lr: options.lr ?? null,
     weightDecay: options.weightDecay ?? null,
     warmupEpochs: options.warmupEpochs ?? null,
-    // Small images are kept at up to twice the views' size, so that small crops stay sharp; photos as is customary.
-    shorterSide: imageSize <= 64 ? 2 * imageSize : Math.round((imageSize * 8) / 7),
+    shorterSide: shorterSideFor(imageSize),
     checkpointEvery: options.checkpointEvery ?? Math.max(1, stepsPerEpoch),
     cacheMb: options.cacheMb ?? Math.min(2048, Math.floor(memoryBytes() / 2 ** 22)),
     provider,

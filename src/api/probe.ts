@@ -1,17 +1,18 @@
 /** How good a frozen encoder is: kNN and linear probes on labelled folders, or on features of them. */
 import { readFile } from "node:fs/promises";
 import * as z from "zod";
-import { findLabelledImages, takeFiles } from "../data/sources.ts";
+import { findLabelledImages, type Sources, takeFiles } from "../data/sources.ts";
 import { expected, UserError } from "../errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { parseJson } from "../files/safetensors.ts";
-import { checkClasses, checkProbe, type Features, rowsOfShare, takeRows } from "../probe/features.ts";
+import { checkClasses, checkProbe, rowsOfShare, takeRows } from "../probe/features.ts";
 import { knnVotes } from "../probe/knn.ts";
 import { type LinearResult, linearProbe } from "../probe/linear.ts";
 import { confusionCsv, type Ranking, type Scores, scoresOf, spreadOf } from "../probe/result.ts";
 import { readEmbedding } from "./embedding.ts";
 import { type Embedded, type EncoderOptions, openEncoder } from "./encoder.ts";
 import type { Surroundings } from "./surroundings.ts";
+import { openTrainingViews } from "./views.ts";
 
 export const PROBE_KINDS = ["knn", "linear"] as const;
 export type ProbeKind = (typeof PROBE_KINDS)[number];
@@ -35,6 +36,13 @@ interface ProbeData extends EncoderOptions {
   readonly seed?: number | undefined;
   /** Linear alone: trains so often, each time with the next seed; the subset of labels stays. @default 1 */
   readonly seeds?: number | undefined;
+  /** Linear alone: passes over the training images. @default 100 */
+  readonly epochs?: number | undefined;
+  /**
+   * Linear alone: trains on random resized crops and flips, drawn anew for each epoch, in place of the images' centres.
+   * Each epoch then encodes all of them. @default false
+   */
+  readonly augment?: boolean | undefined;
   /** Resamples of the test images that the interval of top-1 is read from. @default 1000 */
   readonly resamples?: number | undefined;
 }
@@ -70,6 +78,7 @@ export interface ProbeResult extends Scores {
   /** Linear alone: the learning rate that won on held-out training images. */
   readonly lr?: number;
   readonly epochs?: number;
+  readonly augment?: true;
   /** Linear alone, of several seeds: top-1 of each in turn, their mean and standard deviation. The rest is of the first. */
   readonly seeds?: { readonly top1: readonly number[]; readonly mean: number; readonly std: number };
 }
@@ -94,7 +103,10 @@ export async function probes(
   const { seeds = 1 } = options;
   if (!Number.isInteger(seeds) || seeds < 1)
     throw expected("probe, seeds", "a whole number of 1 or more", `${seeds}`);
-  const { train, test } = await labelledSets(options, surroundings);
+  if (options.augment && options.features)
+    throw expected("probe, augment", "an encoder and images to draw views of", "features");
+  const sets = await labelledSets(options, surroundings);
+  const [train, test] = [sets.train.features, sets.test];
   const labels = checkProbe(`${kinds[0]} probe`, train, test.features);
   const score = (ranking: Ranking) =>
     scoresOf(ranking, { files: test.files, labels, classes: train.classes }, { seed, resamples });
@@ -109,32 +121,59 @@ export async function probes(
       for (const { ranking, ...settings } of votes)
         results.push({ kind, ...score(ranking), ...settings, ...data });
     } else {
-      const runs: LinearResult[] = [];
-      for (let i = 0; i < seeds; i++)
-        runs.push(await linearProbe(train, test.features, { seed: seed + i, threads }));
+      const runs = await linearRuns(options, sets, surroundings);
       const { ranking, lr, epochs } = runs[0]!;
+      const augmented = options.augment && { augment: true as const };
       const spread = seeds > 1 && { seeds: spreadOf(runs.map(({ top1 }) => top1)) };
-      results.push({ kind, ...score(ranking), lr, epochs, ...spread, ...data });
+      results.push({ kind, ...score(ranking), lr, epochs, ...augmented, ...spread, ...data });
     }
   }
   return results;
 }
 
-/** Features of the training images, or of those whose labels are used, and of the test images. */
-async function labelledSets(
-  options: ProbesOptions,
+/** A linear classifier for each of the seeds. */
+async function linearRuns(
+  { encoder, seed = 0, seeds = 1, epochs, augment = false, ...where }: ProbesOptions,
+  { train, test, images }: LabelledSets,
   surroundings: Surroundings,
-): Promise<{ train: Features; test: Embedded }> {
+): Promise<readonly LinearResult[]> {
+  const { threads, provider, device, cudaLibraries } = where;
+  const given = { threads, provider, device, cudaLibraries };
+  const views = augment ? await openTrainingViews(encoder!, images!, train, given, surroundings) : undefined;
+  try {
+    const runs: LinearResult[] = [];
+    for (let s = seed; s < seed + seeds; s++) {
+      const drawn = views && { views: (epoch: number) => views.epoch(s, epoch) };
+      runs.push(await linearProbe(train.features, test.features, { seed: s, epochs, threads, ...drawn }));
+    }
+    return runs;
+  } finally {
+    await views?.close();
+  }
+}
+
+interface LabelledSets {
+  /** Of those images alone whose labels are used. */
+  readonly train: Embedded;
+  readonly test: Embedded;
+  /** The training images, unless features were given. */
+  readonly images?: Sources;
+}
+
+async function labelledSets(options: ProbesOptions, surroundings: Surroundings): Promise<LabelledSets> {
   const { kinds, encoder: path, features, limit, seed = 0, range, labels } = options;
   if (features) {
     if (path !== undefined || options.train !== undefined || options.test !== undefined) {
       throw expected("probe", "an encoder with folders, or features", "both");
     }
     const [train, test] = [
-      (await readEmbedding(features[0], surroundings)).features,
+      await readEmbedding(features[0], surroundings),
       await readEmbedding(features[1], surroundings),
     ];
-    return { train: labels === undefined ? train : takeRows(train, rowsOfShare(train, labels, seed)), test };
+    if (labels === undefined) return { train, test };
+    const rows = rowsOfShare(train.features, labels, seed);
+    const files = rows.map((row) => train.files[row]!);
+    return { train: { features: takeRows(train.features, rows), files }, test };
   }
   if (path === undefined || options.train === undefined || options.test === undefined) {
     const missing =
@@ -150,7 +189,8 @@ async function labelledSets(
   const encoder = await openEncoder(path, { threads, provider, device, cudaLibraries }, surroundings);
   try {
     return {
-      train: (await encoder.embed(train, surroundings)).features,
+      images: train,
+      train: await encoder.embed(train, surroundings),
       test: await encoder.embed(test, surroundings),
     };
   } finally {

@@ -8,7 +8,7 @@ import { randomFor } from "../random.ts";
 import { openProgress } from "../train/progress.ts";
 import { type EncoderOptions, openEncoder } from "./encoder.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
-import { openViews, type RunViews, viewsOfRun } from "./views.ts";
+import { openViews, type RunViews, VIEW_CACHE, viewsOfRun } from "./views.ts";
 
 export interface RankOptions extends EncoderOptions {
   /** encoder.onnx or a run's folder, which alone says how views are drawn. */
@@ -115,7 +115,7 @@ async function ofViews(
   const opened = await openViews(
     options.encoder!,
     sources,
-    { ...where, ...found, cacheBytes: 2 ** 30, title: "views of" },
+    { ...where, ...found, cacheBytes: VIEW_CACHE, title: "views of" },
     surroundings,
   );
   try {

@@ -16,7 +16,7 @@ import { VIEW_COLUMNS, type ViewRecipe } from "../spec.ts";
 import { drawViews } from "../train/draws.ts";
 import { openProgress, recentRate } from "../train/progress.ts";
 import { readConfig } from "../train/run-folder.ts";
-import { type EncoderOptions, readEncoder } from "./encoder.ts";
+import { type Embedded, type EncoderOptions, readEncoder } from "./encoder.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
 /** How a run draws views, or why it has none. */
@@ -37,6 +37,24 @@ export async function viewsOfRun(path: string): Promise<RunViews> {
   return { none: `${manifest.method.name} draws no views of whole images` };
 }
 
+/** Random resized crops and flips alone, as linear classifiers are trained on. */
+export const cropsAndFlips = (size: number): ViewRecipe => ({
+  size,
+  crop: { scale: [0.08, 1], ratio: [3 / 4, 4 / 3] },
+  flip: 0.5,
+  jitter: { p: 0, brightness: 0, contrast: 0, saturation: 0, hue: 0 },
+  grayscale: 0,
+  blur: { p: 0, sigma: [0.1, 2] },
+  solarize: 0,
+});
+
+/**
+ * What sources are scaled down to for views of a size, pixels: small images are kept at up to twice that, so that small
+ * crops stay sharp; photos as is customary.
+ */
+export const shorterSideFor = (imageSize: number): number =>
+  imageSize <= 64 ? 2 * imageSize : Math.round((imageSize * 8) / 7);
+
 export interface ViewsOptions extends EncoderOptions {
   readonly recipes: readonly ViewRecipe[];
   /** Sources are scaled down to this, pixels; see `decodeSource`. */
@@ -55,6 +73,50 @@ export interface ViewFeatures {
    */
   round(seed: number, round: number): Promise<{ data: Float32Array; kept: readonly number[] }>;
   close(): Promise<void>;
+}
+
+/** Memory for the decoded images of views that are drawn again and again. */
+export const VIEW_CACHE = 2 ** 30;
+
+/**
+ * Random crops and flips of a linear classifier's training images.
+ * @param embedded the features of those images of `sources` that could be decoded
+ */
+export async function openTrainingViews(
+  path: string,
+  sources: Sources,
+  { features, files }: Embedded,
+  given: EncoderOptions,
+  surroundings: Surroundings,
+) {
+  const { imageSize } = (await readEncoder(path)).metadata;
+  const views = await openViews(
+    path,
+    { ...sources, notes: [] }, // those were said
+    {
+      ...given,
+      recipes: [cropsAndFlips(imageSize)],
+      shorterSide: shorterSideFor(imageSize),
+      cacheBytes: VIEW_CACHE,
+      title: "views of",
+    },
+    surroundings,
+  );
+  const rows = new Map(files.map((file, row) => [file, row]));
+  return {
+    /** Features float32 [n, d] of a view of each image. */
+    async epoch(seed: number, epoch: number): Promise<Float32Array> {
+      const { d } = features;
+      const { data, kept } = await views.round(seed, epoch);
+      const all = features.data.slice(); // an image that this decoder alone refuses keeps its centre
+      kept.forEach((place, i) => {
+        const row = rows.get(sources.files[place]!);
+        if (row !== undefined) all.set(data.subarray(i * d, (i + 1) * d), row * d);
+      });
+      return all;
+    },
+    close: views.close,
+  };
 }
 
 const BLOCK = 64;

@@ -38,6 +38,8 @@ interface Flags extends RankFlags {
   readonly temperature?: readonly number[];
   readonly labels?: number;
   readonly seeds?: number;
+  readonly epochs?: number;
+  readonly augment?: boolean;
   readonly resamples?: number;
   readonly confusion?: string;
   readonly baseline?: string;
@@ -53,7 +55,15 @@ type Kind = (typeof KINDS)[number];
 const OWNERS: Readonly<Partial<Record<keyof Flags, readonly Kind[]>>> = {
   ...{ train: PROBE_KINDS, test: PROBE_KINDS, labels: PROBE_KINDS, resamples: PROBE_KINDS },
   ...{ confusion: PROBE_KINDS, baseline: PROBE_KINDS, writeBaseline: PROBE_KINDS },
-  ...{ k: ["knn"], temperature: ["knn"], seeds: ["linear"], data: ["rank"], views: ["rank"] },
+  ...{
+    k: ["knn"],
+    temperature: ["knn"],
+    seeds: ["linear"],
+    epochs: ["linear"],
+    augment: ["linear"],
+    data: ["rank"],
+    views: ["rank"],
+  },
 };
 
 export const probeCommand = () =>
@@ -84,6 +94,11 @@ export const probeCommand = () =>
       "--seeds <n>",
       "trains a linear classifier so often, and gives the spread (default: 1)",
       positiveInteger,
+    )
+    .option("--epochs <n>", "of a linear classifier (default: 100)", positiveInteger)
+    .option(
+      "--augment",
+      "trains a linear classifier on random resized crops and flips, encoded in each epoch",
     )
     .option("--views <n>", "of each image, of rank (default: 10)", positiveInteger)
     .option("--resamples <n>", "of the test images, for the interval (default: 1000)", positiveInteger)
@@ -159,7 +174,7 @@ function describe(result: ProbeResult): string {
   const how =
     result.kind === "knn"
       ? `k = ${result.k}, T = ${result.temperature}`
-      : `learning rate ${result.lr}, ${result.epochs} epochs`;
+      : `learning rate ${result.lr}, ${result.epochs} epochs${result.augment ? " of crops and flips" : ""}`;
   const [top1, low, high, top5] = [result.top1, result.low, result.high, result.top5].map((x) =>
     x.toFixed(2),
   );

@@ -4,7 +4,8 @@
  *
  * Features are standardised, each dimension by its mean and standard deviation over the training images, as a
  * BatchNorm without affine parameters (and without epsilon) in front of the classifier would do: learning rates then
- * mean the same for every encoder. Zero-initialised, SGD with momentum 0.9, cosine schedule to 0, no weight decay, no augmentation.
+ * mean the same for every encoder. Zero-initialised, SGD with momentum 0.9, cosine schedule to 0, no weight decay;
+ * augmentation where it is given.
  */
 import * as ort from "onnxruntime-node";
 import { expected, type UserError } from "../errors.ts";
@@ -26,6 +27,11 @@ export interface LinearOptions {
   readonly threads?: number | undefined;
   /** Share of each class of the training images that chooses the learning rate. @default 0.1 */
   readonly heldOut?: number | undefined;
+  /**
+   * Features float32 [n, d] of a random view of each training image, drawn anew for each epoch: the classifier is trained
+   * on these, at the learning rate that suits `train` best and standardised as those are. @default `train` itself
+   */
+  readonly views?: ((epoch: number) => Promise<Float32Array>) | undefined;
 }
 
 export interface LinearResult {
@@ -60,7 +66,7 @@ export async function linearProbe(
   const sweep = settings.lrs.map((lr, i) => ({ lr, heldOut: scores[i]! }));
   const lr = bestRate(sweep);
 
-  const final = await trainClassifiers(train, [lr], settings);
+  const final = await trainClassifiers(train, [lr], settings, options.views);
   if (lost(final).size > 0) throw diverged([lr]);
   const ranking = await ranked(final, test, settings);
   const predicted = testLabels.map((_, i) => ranking.places[i * ranking.width]!);
@@ -129,6 +135,7 @@ export async function trainClassifiers(
   train: Features,
   lrs: readonly number[],
   settings: Settings,
+  views?: LinearOptions["views"],
 ): Promise<Classifiers> {
   const { epochs, batch, seed, threads } = settings;
   const { n, d } = train;
@@ -144,8 +151,9 @@ export async function trainClassifiers(
 
   for (let epoch = 0; epoch < epochs; epoch++) {
     const order = randomFor(seed, "linear probe, order", epoch).shuffled(everyRow);
+    const seen = views ? { ...train, data: await views(epoch) } : train;
     for (let i = 0; i < stepsPerEpoch; i++) {
-      const rows = takeRows(train, order.slice(i * batch, (i + 1) * batch));
+      const rows = takeRows(seen, order.slice(i * batch, (i + 1) * batch));
       const cosine = (1 + Math.cos((Math.PI * (epoch * stepsPerEpoch + i)) / (epochs * stepsPerEpoch))) / 2;
       const rates = Float32Array.from(lrs, (lr) => lr * cosine);
       const inputs = {

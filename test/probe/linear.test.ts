@@ -211,6 +211,25 @@ describe("probe/linear", () => {
     expect(second.top1).to.be.below(first.top1);
   });
 
+  it("is trained on the views of each epoch, at the rate that suits the images themselves", async () => {
+    const [train, test] = [clusters(1, 300, 6, 3, 0.3), clusters(2, 150, 6, 3, 0.3)];
+    const options = { epochs: 5, batch: 64, threads };
+    const plain = await linearProbe(train, test, options);
+    const epochs: number[] = [];
+    const views = async (epoch: number) => {
+      epochs.push(epoch);
+      return train.data.map((v) => -v);
+    };
+    const viewed = await linearProbe(train, test, { ...options, views });
+    expect(epochs).to.deep.equal([0, 1, 2, 3, 4]);
+    expect(viewed.lr).to.equal(plain.lr);
+    expect(plain.top1).to.be.above(95);
+    expect(viewed.top1, "of what was trained on the opposite").to.be.below(50);
+    expect(await linearProbe(train, test, { ...options, views: async () => train.data })).to.deep.equal(
+      plain,
+    );
+  });
+
   it("gives the same for the same seed", async () => {
     const [train, test] = [clusters(1, 300, 6, 4, 3), clusters(2, 200, 6, 4, 3)];
     const probe = (seed: number) => linearProbe(train, test, { epochs: 4, batch: 32, seed, threads });
