@@ -1,4 +1,7 @@
-/** kNN while training: of every fifth image of a labelled folder among the others, with the weights of the moment. */
+/**
+ * kNN while training: of every fifth image of a labelled folder among the others, with the weights of the moment; and the
+ * rank of their features.
+ */
 import { openDecoder } from "../data/decoder.ts";
 import { openImages } from "../data/images.ts";
 import { findLabelledImages, type SourceOptions, type Sources } from "../data/sources.ts";
@@ -6,6 +9,7 @@ import { expected } from "../errors.ts";
 import { cores } from "../machine.ts";
 import { takeRows } from "../probe/features.ts";
 import { knn } from "../probe/knn.ts";
+import { alphaReq, rankMe } from "../probe/rank.ts";
 import type { Trainer } from "../runtime/trainer.ts";
 import type { Manifest } from "../spec.ts";
 import type { Progress } from "../train/progress.ts";
@@ -23,10 +27,20 @@ export interface KnnSurroundings {
 }
 
 export interface KnnDuringTraining {
-  /** Percent of the queries that the others' votes get right. @throws the signal's reason once it is aborted */
-  readonly run: () => Promise<{ knn: number }>;
+  /**
+   * Percent of the queries that the others' votes get right; RankMe and alpha-ReQ of a fixed sample of all, alpha where
+   * there are dimensions enough. @throws the signal's reason once it is aborted
+   */
+  readonly run: () => Promise<{ knn: number; rankme: number; alpha?: number }>;
   close(): Promise<void>;
 }
+
+/** Rows whose spectrum is computed: a second or so for each epoch, whatever the encoder. */
+const RANK_ROWS = 512;
+
+/** At most `most` rows of n, as far apart as can be: of all classes, as files are sorted. Exported for its test. */
+export const evenly = (n: number, most: number): readonly number[] =>
+  Array.from({ length: Math.min(n, most) }, (_, i) => Math.floor((i * n) / Math.min(n, most)));
 
 const votes = (i: number) => i % 5 !== 0;
 
@@ -65,7 +79,9 @@ export function openKnn(
         rows.filter((row) => !votes(row)),
       );
       const { top1 } = await knn(others, queries, { threads, signal });
-      return { knn: top1 };
+      const sample = takeRows(all, evenly(all.n, RANK_ROWS));
+      const alpha = await alphaReq(sample);
+      return { knn: top1, rankme: await rankMe(sample), ...(alpha !== undefined && { alpha }) };
     },
     close: images.close,
   };

@@ -132,9 +132,10 @@ export async function lidar({ data, images, views, d }: Views): Promise<number> 
   return expEntropy(await spectrumOf({ data: Float64Array.from(whitened.to1DArray()), n: images, d }));
 }
 
-/** exp of the entropy of values as shares of their sum: the number of them, if all are equal. */
+/** exp of the entropy of values as shares of their sum: the number of them, if all are equal; 0 if all are 0. */
 function expEntropy(values: readonly number[]): number {
   const total = values.reduce((sum, value) => sum + value, 0);
+  if (total === 0) return 0;
   return Math.exp(
     values.reduce((entropy, value) => {
       const share = value / total + EPS;

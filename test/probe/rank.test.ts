@@ -34,6 +34,7 @@ describe("probe/rank", () => {
   it("counts dimensions: all that are equal, one of features that have collapsed", async () => {
     close(await rankMe(axes(Array(12).fill(3))), 12, 1e-4);
     close(await rankMe({ data: new Float32Array(40).fill(0.5), n: 8, d: 5 }), 1, 1e-4);
+    expect(await rankMe({ data: new Float32Array(40), n: 8, d: 5 })).to.equal(0);
   });
 
   it("finds the power by which eigenvalues fall, not their scale, and says nothing of a few", async () => {
