@@ -103,8 +103,6 @@ export async function probes(
   const { seeds = 1 } = options;
   if (!Number.isInteger(seeds) || seeds < 1)
     throw expected("probe, seeds", "a whole number of 1 or more", `${seeds}`);
-  if (options.augment && options.features)
-    throw expected("probe, augment", "an encoder and images to draw views of", "features");
   const sets = await labelledSets(options, surroundings);
   const [train, test] = [sets.train.features, sets.test];
   const labels = checkProbe(`${kinds[0]} probe`, train, test.features);
@@ -165,6 +163,9 @@ async function labelledSets(options: ProbesOptions, surroundings: Surroundings):
   if (features) {
     if (path !== undefined || options.train !== undefined || options.test !== undefined) {
       throw expected("probe", "an encoder with folders, or features", "both");
+    }
+    for (const option of ["limit", "range", "augment"] as const) {
+      if (options[option]) throw expected(`probe, ${option}`, "it with an encoder and images", "features");
     }
     const [train, test] = [
       await readEmbedding(features[0], surroundings),

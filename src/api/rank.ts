@@ -1,14 +1,14 @@
 /** What an encoder's features tell without labels. */
-import { findImages } from "../data/sources.ts";
+import { findImages, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { readNpy } from "../files/npy.ts";
 import { checkFinite } from "../probe/features.ts";
-import { alignment, alphaReq, lidar, type Rows, rankMe, uniformity } from "../probe/rank.ts";
+import { alignment, alphaReq, lidar, rankMe, uniformity } from "../probe/rank.ts";
 import { randomFor } from "../random.ts";
 import { openProgress } from "../train/progress.ts";
-import { type EncoderOptions, openEncoder } from "./encoder.ts";
+import { type Embedded, type EncoderOptions, openEncoder } from "./encoder.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
-import { openViews, type RunViews, VIEW_CACHE, viewsOfRun } from "./views.ts";
+import { decodable, openViews, type RunViews, VIEW_CACHE, viewsOfRun } from "./views.ts";
 
 export interface RankOptions extends EncoderOptions {
   /** encoder.onnx or a run's folder, which alone says how views are drawn. */
@@ -49,7 +49,7 @@ const MOST_VIEWED = 1000;
 
 /** @throws UserError on a folder without images, a damaged encoder or features that are not finite. */
 export async function rank(options: RankOptions, surroundings: Surroundings = {}): Promise<RankResult> {
-  const { encoder, data, features, views = 10, threads } = options;
+  const { encoder, data, features, limit, range, seed = 0, views = 10, threads } = options;
   if (!Number.isInteger(views) || views < 2)
     throw expected("rank, views", "a whole number of 2 or more", `${views}`);
   if (features !== undefined && (encoder !== undefined || data !== undefined))
@@ -58,7 +58,13 @@ export async function rank(options: RankOptions, surroundings: Surroundings = {}
     const found = encoder === undefined ? "no encoder" : "no folder of images";
     throw expected("rank", "an encoder and a folder of images, or features", found);
   }
-  const rows = features === undefined ? await embedded(options, surroundings) : await readNpy(features);
+  for (const option of ["limit", "range"] as const) {
+    if (features !== undefined && options[option] !== undefined)
+      throw expected(`rank, ${option}`, "it with an encoder", "features");
+  }
+  const sources = features === undefined ? await findImages(data!, { limit, seed, range }) : undefined;
+  const embedded = sources && (await embed(options, sources, surroundings));
+  const rows = embedded?.features ?? (await readNpy(features!));
   checkFinite("rank", rows);
   if (rows.n < 2) throw expected("rank", "two images or more", "one");
   const alpha = await alphaReq(rows);
@@ -67,55 +73,46 @@ export async function rank(options: RankOptions, surroundings: Surroundings = {}
     rankme: await rankMe(rows),
     alpha: alpha ?? null,
     uniformity: await uniformity(rows, threads),
-    ...(await ofViews(options, views, surroundings)),
+    ...(await ofViews(options, views, embedded && decodable(sources!, embedded), surroundings)),
     images: rows.n,
     features: rows.d,
   };
 }
 
-const imagesOf = ({ data, limit, seed = 0, range }: RankOptions) => findImages(data!, { limit, seed, range });
-
-async function embedded(
-  options: RankOptions,
-  surroundings: Surroundings,
-): Promise<Rows & { data: Float32Array }> {
-  const { threads, provider, device, cudaLibraries } = options;
-  const sources = await imagesOf(options);
-  const opened = await openEncoder(
-    options.encoder!,
-    { threads, provider, device, cudaLibraries },
-    surroundings,
-  );
+async function embed(options: RankOptions, sources: Sources, surroundings: Surroundings): Promise<Embedded> {
+  const encoder = await openEncoder(options.encoder!, whereOf(options), surroundings);
   try {
-    return (await opened.embed(sources, surroundings)).features;
+    return await encoder.embed(sources, surroundings);
   } finally {
-    await opened.close();
+    await encoder.close();
   }
 }
+
+const whereOf = ({ threads, provider, device, cudaLibraries }: RankOptions): EncoderOptions => ({
+  ...{ threads, provider, device, cudaLibraries },
+});
 
 /** What views tell; nothing, with a line that says why, where none can be drawn. */
 async function ofViews(
   options: RankOptions,
   views: number,
+  all: Sources | undefined,
   surroundings: Surroundings,
 ): Promise<Pick<RankResult, "alignment" | "lidar" | "views" | "viewed">> {
   const found: RunViews =
-    options.encoder === undefined
+    options.encoder === undefined || !all
       ? { none: "features do not say how views are drawn; give the folder of a run" }
       : await viewsOfRun(options.encoder);
   if ("none" in found) {
     openProgress(surroundings.output ?? QUIET).note(`alignment and LiDAR need views: ${found.none}`);
     return {};
   }
-  const { seed = 0, threads, provider, device, cudaLibraries } = options;
-  const all = await imagesOf(options);
-  const files = randomFor(seed, "rank, views").shuffled(all.files).slice(0, MOST_VIEWED).sort();
-  const sources = { ...all, files, notes: [] }; // those were said
-  const where = { threads, provider, device, cudaLibraries };
+  const { seed = 0 } = options;
+  const files = randomFor(seed, "rank, views").shuffled(all!.files).slice(0, MOST_VIEWED).sort();
   const opened = await openViews(
     options.encoder!,
-    sources,
-    { ...where, ...found, cacheBytes: VIEW_CACHE, title: "views of" },
+    { ...all!, files },
+    { ...whereOf(options), ...found, cacheBytes: VIEW_CACHE, title: "views of" },
     surroundings,
   );
   try {

@@ -78,46 +78,44 @@ export interface ViewFeatures {
 /** Memory for the decoded images of views that are drawn again and again. */
 export const VIEW_CACHE = 2 ** 30;
 
-/**
- * Random crops and flips of a linear classifier's training images.
- * @param embedded the features of those images of `sources` that could be decoded
- */
+/** Random crops and flips of a linear classifier's training images, of which `embedded` are the features. */
 export async function openTrainingViews(
   path: string,
   sources: Sources,
-  { features, files }: Embedded,
+  embedded: Embedded,
   given: EncoderOptions,
   surroundings: Surroundings,
 ) {
   const { imageSize } = (await readEncoder(path)).metadata;
-  const views = await openViews(
-    path,
-    { ...sources, notes: [] }, // those were said
-    {
-      ...given,
-      recipes: [cropsAndFlips(imageSize)],
-      shorterSide: shorterSideFor(imageSize),
-      cacheBytes: VIEW_CACHE,
-      title: "views of",
-    },
-    surroundings,
-  );
-  const rows = new Map(files.map((file, row) => [file, row]));
+  const options: ViewsOptions = {
+    ...given,
+    recipes: [cropsAndFlips(imageSize)],
+    shorterSide: shorterSideFor(imageSize),
+    cacheBytes: VIEW_CACHE,
+    title: "views of",
+  };
+  const views = await openViews(path, decodable(sources, embedded), options, surroundings);
   return {
     /** Features float32 [n, d] of a view of each image. */
     async epoch(seed: number, epoch: number): Promise<Float32Array> {
-      const { d } = features;
+      const { data: centres, d } = embedded.features;
       const { data, kept } = await views.round(seed, epoch);
-      const all = features.data.slice(); // an image that this decoder alone refuses keeps its centre
-      kept.forEach((place, i) => {
-        const row = rows.get(sources.files[place]!);
-        if (row !== undefined) all.set(data.subarray(i * d, (i + 1) * d), row * d);
+      const all = centres.slice(); // an image that has become unreadable keeps its centre
+      kept.forEach((row, i) => {
+        all.set(data.subarray(i * d, (i + 1) * d), row * d);
       });
       return all;
     },
     close: views.close,
   };
 }
+
+/** The images that were embedded; what was said of the others is not said again. */
+export const decodable = (sources: Sources, { files }: Pick<Embedded, "files">): Sources => ({
+  ...sources,
+  files,
+  notes: [],
+});
 
 const BLOCK = 64;
 

@@ -80,6 +80,8 @@ export async function knnVotes(
   test: Features,
   { k: wanted, temperature, threads, signal }: KnnVotesOptions,
 ): Promise<readonly KnnVote[]> {
+  if (wanted.length === 0 || temperature.length === 0)
+    throw expected("kNN", "a k and a temperature or more", "none");
   for (const k of wanted) {
     if (!Number.isInteger(k) || k < 1) throw expected("kNN, k", "a whole number of 1 or more", `${k}`);
   }

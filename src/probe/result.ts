@@ -1,4 +1,5 @@
 /** What a probe found: its accuracies, how sure they are, and what became of each test image. */
+import { expected } from "../errors.ts";
 import { randomFor } from "../random.ts";
 
 /** For each test image the classes that score highest. */
@@ -91,6 +92,8 @@ export function bootstrapInterval(
   right: readonly boolean[],
   { resamples = 1000, seed = 0 }: BootstrapOptions = {},
 ): [low: number, high: number] {
+  if (!Number.isInteger(resamples) || resamples < 1)
+    throw expected("resamples", "a whole number of 1 or more", `${resamples}`);
   const n = right.length;
   const random = randomFor(seed, "bootstrap");
   const percents = new Float64Array(resamples);

@@ -101,6 +101,9 @@ describe("api/probe", () => {
         /found no folder to test on/,
       );
       expect(await refused({})).to.match(/found no encoder/);
+      expect(await refused({ features: features(), limit: 3 })).to.match(
+        /limit: expected it with an encoder/,
+      );
       await writeFile(at("few.npy"), await readFile(at("test.npy")));
       await folder.write("few.json", '{"files": ["a/1.png"]}');
       expect(await refused({ features: [at("train.npy"), at("few.npy")] })).to.match(

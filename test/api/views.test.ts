@@ -64,7 +64,7 @@ describe("api/views", () => {
     expect(await probe({ ...data, augment: true, epochs: 2 }, silent)).to.deep.equal(result);
     const features = [at("f.npy"), at("f.npy")] as const;
     expect(await failure(probe({ kind: "linear", features, augment: true }))).to.match(
-      /augment: expected an encoder and images to draw views of, found features/,
+      /augment: expected it with an encoder and images, found features/,
     );
   });
 });

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import { UserError } from "../../src/errors.ts";
 import { blocks, type Features } from "../../src/probe/features.ts";
-import { knn, knnPredict } from "../../src/probe/knn.ts";
+import { knn, knnPredict, knnVotes } from "../../src/probe/knn.ts";
 import { clusters, failure, featuresOf } from "./clusters.ts";
 
 /** The definition, in double precision: sorted similarities, then a vote for each class. */
@@ -142,5 +142,6 @@ describe("probe/knn", () => {
       expect(error).to.be.instanceOf(UserError);
       expect((error as UserError).message).to.match(/^kNN, (k|temperature): expected a .*number.* found /);
     }
+    expect(String(await failure(knnVotes(set, set, { k: [], temperature: [1] })))).to.match(/found none$/);
   });
 });

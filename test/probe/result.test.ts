@@ -54,6 +54,7 @@ describe("probe/result", () => {
     const few = bootstrapInterval(right, { resamples: 50 });
     expect(bootstrapInterval(right, { resamples: 50, seed: 1 })).not.to.deep.equal(few);
     expect(bootstrapInterval([true, true])).to.deep.equal([100, 100]);
+    expect(() => bootstrapInterval([true], { resamples: 0 })).to.throw(/resamples: expected a whole number/);
   });
 
   it("gives the spread over seeds as the standard deviation of a sample", () => {
