@@ -4,6 +4,7 @@
  */
 import { add, mul } from "../ops/elementwise.ts";
 import { perChannel } from "../ops/normalization.ts";
+import { logSoftmaxOp } from "../ops/reduce.ts";
 import { portable, type Target } from "../ops/target.ts";
 import { inputGradient, weightGradient } from "./conv-products.ts";
 import { maxPoolWithPlaces } from "./max-pool.ts";
@@ -14,6 +15,7 @@ export const cuda: Target = {
   inputGradient,
   weightGradient,
   maxPool: maxPoolWithPlaces,
+  logSoftmax: logSoftmaxOp,
   affine(x, a, b) {
     const scaled = mul(x, perChannel(a, x)); // as x
     return b ? add(scaled, perChannel(b, x)) : scaled;

@@ -4,6 +4,7 @@ import type { Shape } from "../spec.ts";
 import { add, div, equal, exp, log, maximum, mul, sqrt, square, sub } from "./elementwise.ts";
 import { cast, expand, reshape, stopGradient } from "./movement.ts";
 import { countOf } from "./shape.ts";
+import { target } from "./target.ts";
 
 export interface ReduceOptions {
   /** Counted from the front or the back; all by default. */
@@ -130,4 +131,9 @@ function softmaxLike(type: string, rule: (y: Tensor, g: Tensor, axis: number) =>
 const sumAlong = (x: Tensor, axis: number) => reduceSum(x, { axes: [axis], keep: true });
 
 export const softmax = softmaxLike("Softmax", (y, g, axis) => mul(y, sub(g, sumAlong(mul(g, y), axis))));
-export const logSoftmax = softmaxLike("LogSoftmax", (y, g, axis) => sub(g, mul(exp(y), sumAlong(g, axis))));
+/** As one operator. */
+export const logSoftmaxOp = softmaxLike("LogSoftmax", (y, g, axis) => sub(g, mul(exp(y), sumAlong(g, axis))));
+
+/** log(softmax(x)) along an axis. */
+export const logSoftmax = (x: Tensor, axis = -1): Tensor =>
+  target().logSoftmax?.(x, axis) ?? sub(x, logSumExp(x, axis));

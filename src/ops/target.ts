@@ -34,6 +34,8 @@ export interface Target {
   readonly maxPool?: (x: Tensor, attributes: Attributes) => Tensor;
   /** a x + b for each channel of x [n, c, ...], a and b [c]. */
   readonly affine?: (x: Tensor, a: Tensor, b: Tensor | undefined) => Tensor;
+  /** log(softmax(x)) along an axis. */
+  readonly logSoftmax?: (x: Tensor, axis: number) => Tensor;
   /** The nodes whose gradient with respect to a shared kernel waits, each with the node that it waits for. */
   readonly waits?: (
     nodes: readonly Node[],

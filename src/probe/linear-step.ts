@@ -9,7 +9,7 @@ import { add, equal, mul, neg, sub } from "../ops/elementwise.ts";
 import { gradients } from "../ops/gradients.ts";
 import { matmul } from "../ops/matmul.ts";
 import { cast, reshape } from "../ops/movement.ts";
-import { logSoftmax, reduceMean, reduceSum } from "../ops/reduce.ts";
+import { logSoftmaxOp, reduceMean, reduceSum } from "../ops/reduce.ts";
 import { argMax, topK } from "../ops/select.ts";
 import { RANKED } from "./result.ts";
 
@@ -45,7 +45,7 @@ export function linearStep(sizes: LinearSizes): Uint8Array {
   const labels = input("labels", "int64", ["n"]);
   const lr = input("lr", "float32", [candidates, 1]);
 
-  const logs = logSoftmax(logitsOf(sizes, state)); // [n, candidates, classes]
+  const logs = logSoftmaxOp(logitsOf(sizes, state)); // [n, candidates, classes]
   const classNumbers = integers(Array.from({ length: classes }, (_, c) => c)); // [classes]
   const target = cast(equal(reshape(labels, ["n", 1, 1]), classNumbers), "float32"); // [n, 1, classes]
   const hit = reduceSum(mul(logs, target), { axes: [2] }); // [n, candidates]

@@ -118,7 +118,9 @@ const checks: Record<string, Check[]> = {
     shapes: [[2, 3, 2]],
     build: (x) => r.softmax(x, 1),
   }),
-  LogSoftmax: both({ shapes: [[3, 4]], build: (x) => r.logSoftmax(x) }),
+  LogSoftmax: [portable, cuda].flatMap((target) =>
+    both({ shapes: [[3, 4]], build: (x) => r.logSoftmax(x, 1), target }),
+  ),
   LogSumExp: both({ shapes: [[3, 4]], build: (x) => r.logSumExp(x) }),
   Normalize: both({ shapes: [[3, 4]], build: (x) => r.normalize(x) }),
   MatMul: [

@@ -2,6 +2,7 @@
  * What the CPU is built: a batch in chunks that fit its cache, gradients as matrix products, Winograd convolutions, and an
  * order that saves memory.
  */
+import { logSoftmaxOp } from "../../ops/reduce.ts";
 import type { Target } from "../../ops/target.ts";
 import { inputGradient, weightGradient } from "../conv-products.ts";
 import { maxPoolWithPlaces } from "../max-pool.ts";
@@ -19,5 +20,6 @@ export const cpu = (pieces = 1): Target => ({
   inputGradient,
   weightGradient,
   maxPool: maxPoolWithPlaces,
+  logSoftmax: logSoftmaxOp,
   waits: nextSumsOf,
 });
