@@ -65,11 +65,11 @@ describe("runtime/webgpu", () => {
     for (const { name } of methods)
       it(name, function () {
         if (!found) return this.skip();
-        const compared = found.find(({ method }) => method === name)!;
-        if (process.env.ORT_PRETRAIN_WEBGPU_STEPS) console.log(JSON.stringify(compared));
-        expect(Math.max(...compared.losses), "losses").to.be.below(1e-4);
-        expect(compared.features, "features").to.be.below(1e-3);
-        expect(compared.state, compared.worst).to.be.below(1e-3);
+        const { webgpu, rounding } = found.find(({ method }) => method === name)!;
+        if (process.env.ORT_PRETRAIN_WEBGPU_STEPS) console.log(name, JSON.stringify({ webgpu, rounding }));
+        expect(webgpu.losses, "losses").to.be.below(1e-4 + 3 * rounding.losses);
+        expect(webgpu.features, "features").to.be.below(1e-3 + 3 * rounding.features);
+        expect(webgpu.state, "state").to.be.below(1e-3 + 3 * rounding.state);
       });
   });
 });
