@@ -54,18 +54,20 @@ def resnet(name, size):
     return model, features
 
 
-def vit_tiny(size):
+def vit(name, size):
     import timm  # here, for a script that takes another encoder starts sooner without it
 
     patch = 16 if size >= 160 else 8 if size >= 64 else 4
-    model = timm.create_model("vit_tiny_patch16_224", img_size=size, patch_size=patch, num_classes=0)
+    model = timm.create_model(
+        f"{name.replace('-', '_')}_patch16_224", img_size=size, patch_size=patch, num_classes=0
+    )
     return model, model.num_features
 
 
 def encoder_named(name, size):
     """Module from images [n, 3, size, size] to features [n, d], d, and whether it is made of convolutions."""
-    if name == "vit-tiny":
-        return *vit_tiny(size), False
+    if name.startswith("vit"):
+        return *vit(name, size), False
     if name == "resnet20":
         return ResNet20(), 64, True
     return *resnet(name, size), True

@@ -1,4 +1,4 @@
-"""SimCLR, MoCo, SwAV and BYOL as lightly's examples have them: its heads, its losses, our sizes.
+"""SimCLR, MoCo, SwAV, BYOL and DINO as lightly's examples have them: its heads, its losses, our sizes.
 
 Each is a module from views, a list of [n, 3, s, s], to the loss; `before_step` does what precedes a step.
 """
@@ -7,7 +7,7 @@ import copy
 
 import common  # first: it makes torchvision load
 import torch
-from lightly.loss import NegativeCosineSimilarity, NTXentLoss, SwaVLoss
+from lightly.loss import DINOLoss, NegativeCosineSimilarity, NTXentLoss, SwaVLoss
 from lightly.models import utils
 from lightly.models.modules import heads
 from torch import nn
@@ -105,7 +105,35 @@ class BYOL(nn.Module):
         return (self.criterion(p0, t1) + self.criterion(p1, t0)) / 2
 
 
-METHODS = {"simclr": SimCLR, "moco": MoCo, "swav": SwaV, "byol": BYOL}
+class DINO(nn.Module):
+    """Two large crops."""
+
+    sizes = staticmethod(lambda size: [size, size])
+    momentum = 0.99
+
+    def __init__(self, encoder, features, size):
+        super().__init__()
+        self.encoder = encoder
+        self.head = heads.DINOProjectionHead(features, 2048, 256, 2048, batch_norm=True)
+        self.teacher_encoder = copy.deepcopy(encoder)
+        self.teacher_head = heads.DINOProjectionHead(features, 2048, 256, 2048, batch_norm=True)
+        utils.deactivate_requires_grad(self.teacher_encoder)
+        utils.deactivate_requires_grad(self.teacher_head)
+        self.criterion = DINOLoss(2048)
+
+    def before_step(self):
+        utils.update_momentum(self.encoder, self.teacher_encoder, self.momentum)
+        utils.update_momentum(self.head, self.teacher_head, self.momentum)
+
+    def forward(self, views):
+        x = torch.cat(views)  # [2n, 3, s, s]
+        student = self.head(self.encoder(x))  # [2n, 2048]
+        with torch.no_grad():
+            teacher = self.teacher_head(self.teacher_encoder(x))  # [2n, 2048]
+        return self.criterion(list(teacher.chunk(2)), list(student.chunk(2)))
+
+
+METHODS = {"simclr": SimCLR, "moco": MoCo, "swav": SwaV, "byol": BYOL, "dino": DINO}
 
 
 def optimizer_of(method, parameters):
