@@ -2,9 +2,10 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { type BuildOptions, build } from "esbuild";
 
-const PACKAGES = [
+/** Those that are left out of a bundle: with binaries, or that few commands need. */
+export const PACKAGES = [
   "@cornerstonejs/codec-libjpeg-turbo-8bit",
   "koffi",
   "ml-matrix",
@@ -12,26 +13,31 @@ const PACKAGES = [
   "sharp",
 ];
 
+/** How programs become one file each. */
+export const BUNDLED = {
+  bundle: true,
+  platform: "node",
+  format: "esm",
+  target: "node20",
+  external: PACKAGES,
+  // For packages that are CommonJS.
+  banner: {
+    js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);',
+  },
+  logLevel: "warning",
+} satisfies BuildOptions;
+
 /**
  * Bundles the program with its packages into `main.js`, in a folder two levels below the project's root: finding and
- * reading 300 files takes a tenth of a second of each start. Packages with binaries, or that few commands need, are left
- * out. The licences of the bundled packages go beside it.
+ * reading 300 files takes a tenth of a second of each start. The licences of the bundled packages go beside
+ * it.
  */
 export async function buildCli(folder: string): Promise<void> {
   const { metafile } = await build({
     entryPoints: [fileURLToPath(new URL("../src/cli/main.ts", import.meta.url))],
     outfile: join(folder, "main.js"),
-    bundle: true,
-    platform: "node",
-    format: "esm",
-    target: "node20",
-    external: PACKAGES,
-    // For packages that are CommonJS.
-    banner: {
-      js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);',
-    },
+    ...BUNDLED,
     metafile: true,
-    logLevel: "warning",
   });
   writeFileSync(join(folder, "LICENSES.txt"), licencesOf(Object.keys(metafile.inputs)));
 }

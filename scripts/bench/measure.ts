@@ -14,9 +14,9 @@ import { mul } from "../../src/ops/elementwise.ts";
 import { matmul } from "../../src/ops/matmul.ts";
 import { slice } from "../../src/ops/movement.ts";
 import { randomFor } from "../../src/random.ts";
-import { openSession, type Session, type SessionOptions } from "../../src/runtime/session.ts";
+import { openSession, type Session } from "../../src/runtime/session.ts";
 import { initialState } from "../../src/runtime/state.ts";
-import { openTrainer, type StepInput, type Trainer } from "../../src/runtime/trainer.ts";
+import { openTrainer, type StepInput, type Trainer, type TrainerOptions } from "../../src/runtime/trainer.ts";
 import { type TargetName, VIEW_COLUMNS, type ViewRecipe } from "../../src/spec.ts";
 import { drawStep } from "../../src/train/draws.ts";
 import { scheduleValue } from "../../src/train/schedules.ts";
@@ -76,11 +76,11 @@ export function drawRows(recipe: ViewRecipe, n: number, size: number, view = 0):
   return rows;
 }
 
-export interface StepOptions extends SessionOptions {
+export interface StepOptions extends Omit<TrainerOptions, "where" | "images"> {
   /** Images in the data set that the step pretends to train on. @default 10,000 */
   readonly dataset?: number;
-  /** Takes the step in micro-batches of so many images. */
-  readonly microBatch?: number;
+  /** Their height and width, pixels. @default that of the views */
+  readonly side?: number;
   /** What the step is built for. @default "cpu" */
   readonly target?: TargetName;
   /** In which a step for the CPU goes through its batch. @default what is fastest */
@@ -91,7 +91,14 @@ export interface StepOptions extends SessionOptions {
 export async function openStep(
   spec: ArtifactSpec,
   n: number,
-  { dataset = 10_000, microBatch, target = "cpu", pieces: given, ...options }: StepOptions = {},
+  {
+    dataset = 10_000,
+    side = spec.imageSize,
+    microBatch,
+    target = "cpu",
+    pieces: given,
+    ...options
+  }: StepOptions = {},
 ): Promise<{ trainer: Trainer; input: StepInput }> {
   const pieces = given ?? piecesFor(spec, n);
   const { manifest, graphs } = (microBatch ? compileInParts : compile)(spec, targetNamed(target, pieces));
@@ -105,7 +112,6 @@ export async function openStep(
     microBatch,
   });
   const at = { step: 50, steps: 100, stepsPerEpoch: 50, images: dataset };
-  const { imageSize: side } = spec;
   const indices = Array.from({ length: n }, (_, i) => i);
   const sizes = indices.map(() => ({ height: side, width: side }));
   return {
