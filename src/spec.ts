@@ -21,6 +21,13 @@ export type Init =
 
 export type Role = "param" | "average" | "buffer" | "optimizer";
 
+/** A stage of an encoder in the form that a classifier is trained on: a mean for each of `places` of each channel. */
+export interface StageEntry {
+  readonly name: string;
+  readonly channels: number;
+  readonly places: number;
+}
+
 /** A tensor that a step reads and replaces. */
 export interface StateEntry {
   readonly name: string;

@@ -2,12 +2,13 @@
 import { existsSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { encodeWithStages } from "../artifact/encode.ts";
 import { isForeign, readArtifact } from "../artifact/files.ts";
 import { openDecoder } from "../data/decoder.ts";
 import { findImages, type SourceOptions } from "../data/sources.ts";
 import { expected, messageOf } from "../errors.ts";
 import { drawnImages } from "../export/drawn.ts";
-import { writeEncoder } from "../export/encoder.ts";
+import { type EncoderParts, frozenEncoder, writeEncoder } from "../export/encoder.ts";
 import type { Images } from "../export/verify.ts";
 import { checkWritable, makeFolder } from "../files/atomic.ts";
 import { type RunConfig, readConfig, runFiles } from "../train/run-folder.ts";
@@ -34,6 +35,8 @@ export interface ExportOptions {
   readonly data?: string | undefined;
   /** Of the CPU provider. @default one for each core */
   readonly threads?: number | undefined;
+  /** Whether it gives what comes before the features as further outputs, see `encodeWithStages`. @default false */
+  readonly stages?: boolean | undefined;
 }
 
 /** Images that the frozen encoder is compared on before it is kept. */
@@ -50,13 +53,32 @@ export async function exportEncoder(run: string, options: ExportOptions = {}): P
   const path = join(out, "encoder.onnx");
   const config = await readConfig(run);
   if (out !== run) await checkOut(out, run);
+  const { parts, compared, drawn } = await partsOf(run, config, options);
+  const written = await writeEncoder(path, parts);
+  return { encoder: resolve(path), steps: parts.metadata.steps, ...written, compared, drawn };
+}
+
+/** The bytes of the encoder of the run's latest checkpoint, with its stages; nothing is written. */
+export async function stagedEncoder(run: string, threads?: number): Promise<Uint8Array> {
+  const { parts } = await partsOf(run, await readConfig(run), { threads, stages: true });
+  return (await frozenEncoder(run, parts)).frozen;
+}
+
+async function partsOf(
+  run: string,
+  config: RunConfig,
+  { data, threads, stages }: ExportOptions,
+): Promise<{ parts: EncoderParts } & Pick<ExportResult, "compared" | "drawn">> {
   const artifact = await readArtifact(run);
   const { manifest } = artifact;
   const { step, state } = await standing(run, manifest, config);
   const { method, encoder } = manifest;
-  const { images, ...compared } = await comparisonImages(config, options.data, encoder.side);
-  const written = await writeEncoder(path, {
+  const spec = { method: method.name, encoder: encoder.name, imageSize: encoder.imageSize };
+  const staged = stages ? encodeWithStages(spec) : undefined;
+  const { images, ...compared } = await comparisonImages(config, data, encoder.side);
+  const parts: EncoderParts = {
     encode: await artifact.graph("encode"),
+    staged: staged?.graph,
     state: state(),
     metadata: {
       method: method.name,
@@ -68,11 +90,12 @@ export async function exportEncoder(run: string, options: ExportOptions = {}): P
       images: config.images,
       seed: config.seed,
       ...(config.range && { range: config.range }),
+      ...(staged && { stages: staged.stages }),
     },
     images,
-    threads: options.threads,
-  });
-  return { encoder: resolve(path), steps: step, ...written, ...compared };
+    threads,
+  };
+  return { parts, ...compared };
 }
 
 /** Squares of the folder given, else of the run's own, else, rather than lose an export for want of them, drawn ones. */

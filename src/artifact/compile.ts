@@ -4,20 +4,21 @@ import { encoderNamed } from "../encoders/index.ts";
 import { UserError, unknownName } from "../errors.ts";
 import { divideDims, multiplyDims } from "../graph/dims.ts";
 import { buildModel, encodeModel, OPSET } from "../graph/model.ts";
-import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
+import { input, inScope, type Tensor } from "../graph/tensor.ts";
 import { chunksFor, encoderChunks, type Values } from "../lowering/cpu/chunks.ts";
 import { cpu } from "../lowering/cpu/index.ts";
 import { cuda } from "../lowering/cuda.ts";
 import { methodNamed } from "../methods/index.ts";
 import type { Method, OptimizerChoice, Step } from "../methods/method.ts";
 import { optimizers } from "../nn/optimizers.ts";
-import { Scope } from "../nn/scope.ts";
+import type { Scope } from "../nn/scope.ts";
 import { cut } from "../ops/pieces.ts";
 import { builtFor, portable, type Target, target } from "../ops/target.ts";
 import type { Dim, JsonObject, Least, Manifest, TargetName } from "../spec.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
 import { augment, isLarge } from "../views/augment.ts";
-import { centreView } from "../views/centre.ts";
+import { sideFor } from "../views/centre.ts";
+import { encodeGraph, imagesInput } from "./encode.ts";
 import type { Graphs } from "./files.ts";
 import { writableInPlace } from "./in-place.ts";
 import { leastOf, type Wanted } from "./least.ts";
@@ -62,7 +63,7 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
     encoder: {
       name: encoder.name,
       imageSize: spec.imageSize,
-      side: Math.round(spec.imageSize / centreShare(spec.imageSize)),
+      side: sideFor(spec.imageSize),
       features: encoder.features,
     },
     optimizer: {
@@ -199,7 +200,6 @@ function manifestOf(
 type Tensors = Readonly<Record<string, Tensor>>;
 
 const viewInput = (i: number): string => `view${i}`;
-const imagesInput = (n: Dim) => input("images", "uint8", [n, "h", "w", 3]);
 
 /** The views of a step, and the scope that its method builds in. */
 function openStep(spec: ArtifactSpec) {
@@ -222,17 +222,6 @@ export function buildStep(spec: ArtifactSpec, opened: Opened = openStep(spec)) {
   const { scope, method, config, perImage } = opened;
   const { step, outputs, inputs } = trainingStep(scope, method, config, optimizerOf(spec));
   return { step, outputs, inputs: [...perImage, ...inputs] };
-}
-
-/** Images uint8 [n, h, w, 3] of any size -> features [n, d], by running statistics. */
-function encodeGraph(spec: ArtifactSpec, name: string): Uint8Array {
-  const images = imagesInput("n");
-  const view = inScope("view", () => centreView(images, spec.imageSize, centreShare(spec.imageSize))); // [n, 3, s, s]
-  const s = new Scope("evaluation");
-  const encode = () => s.in("encoder", () => wholeEncoder(spec)(s, view)); // [n, d]
-  const averaged = methodNamed(spec.method).exports === "average";
-  const features = averaged ? s.with({ average: scalar(1) }, encode) : encode(); // [n, d]
-  return encodeModel(buildModel({ features }, { name: `${name}-encode`, inputs: [images] }));
 }
 
 /** The encoder's own form for the image size, whatever the size of the views. */
@@ -262,9 +251,6 @@ function divisor(of: number, limit: number): number {
   while (of % found !== 0) found--;
   return found;
 }
-
-/** Evaluation sees the centre 7/8 of a photo (256 -> 224, say) and the whole of a small image. */
-const centreShare = (imageSize: number): number => (imageSize <= 64 ? 1 : 0.875);
 
 /** Rates for AdamW, where an encoder wants it whatever the method (Touvron et al. 2020). */
 const ADAMW: OptimizerChoice = { name: "adamw", lr: 5e-4, weightDecay: 0.05, warmupEpochs: 5 };

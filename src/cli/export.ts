@@ -5,6 +5,7 @@ import { report } from "./options.ts";
 interface Flags {
   readonly out: string;
   readonly data?: string;
+  readonly stages?: boolean;
   readonly json?: boolean;
 }
 
@@ -17,6 +18,7 @@ export const exportCommand = () =>
       "--data <dir>",
       "images to compare it with the trained one on (default: the run's, or drawn ones)",
     )
+    .option("--stages", "with each stage, pooled, as a further output: for probe --kind layers")
     .option("--json", "end with one JSON object on standard output")
     .action(async (run: string, { json, ...options }: Flags) => {
       const result = await exportEncoder(run, options);

@@ -2,6 +2,13 @@
 import type { Tensor } from "../graph/tensor.ts";
 import type { Scope } from "../nn/scope.ts";
 
+/** What an encoder computes on the way to its features. */
+export interface Stage {
+  readonly name: string;
+  /** A feature map [n, c, h, w], tokens [n, 1 + patches, width] with the class token first, or features [n, d]. */
+  readonly x: Tensor;
+}
+
 export interface Encoder {
   readonly name: string;
   /** Where it comes from. */
@@ -17,6 +24,8 @@ export interface Encoder {
    * and with the weights that it has for `imageSize` pixels; state names as timm uses them.
    */
   readonly build: (s: Scope, views: Tensor, imageSize: number) => Tensor;
+  /** The same with what comes before: in order, the last one called "features". Of views that are not in pieces. */
+  readonly stages: (s: Scope, views: Tensor, imageSize: number) => readonly Stage[];
   /** The optimizer that trains it best, and its hyperparameters; the method's own where it is undefined. */
   readonly optimizer?: "adamw";
 }

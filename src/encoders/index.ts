@@ -4,7 +4,7 @@ import type { Encoder } from "./encoder.ts";
 import { resnets } from "./resnet.ts";
 import { vits } from "./vit.ts";
 
-export type { Encoder } from "./encoder.ts";
+export type { Encoder, Stage } from "./encoder.ts";
 
 export const encoders: readonly Encoder[] = [...resnets, ...vits];
 

@@ -10,7 +10,7 @@ import { pad } from "../ops/movement.ts";
 import { byPieces, inFewer } from "../ops/pieces.ts";
 import { globalAveragePool, maxPool } from "../ops/pool.ts";
 import { subsample } from "../ops/subsample.ts";
-import type { Encoder } from "./encoder.ts";
+import type { Encoder, Stage } from "./encoder.ts";
 
 const PAPER = "Deep Residual Learning for Image Recognition, arXiv 1512.03385";
 
@@ -70,7 +70,38 @@ interface Plan {
   readonly expansion: number;
 }
 
-function resnet(name: string, { block, stages, width, expansion }: Plan): Encoder {
+/** The stem's output, each stage's, and features [n, d]. */
+function stagesOf(
+  s: Scope,
+  views: Tensor,
+  imageSize: number,
+  { block, stages, width }: Plan,
+): readonly Stage[] {
+  const small = imageSize <= SMALL;
+  const stem = small ? { kernel: 3, pad: 1 } : { kernel: 7, stride: 2, pad: 3 };
+  let x = batchNormRelu(s, "bn1", conv(s, "conv1", views, { out: width, ...stem })); // [n, width, h, w]
+  const made: Stage[] = [{ name: "conv1", x }];
+  if (!small) x = byPieces([x], (piece) => maxPool(piece, { kernel: 3, stride: 2, pad: 1 })); // [n, width, h / 2, w / 2]
+  stages.forEach((blocks, stage) => {
+    const name = `layer${stage + 1}`;
+    for (let i = 0; i < blocks; i++) {
+      const stride = stage > 0 && i === 0 ? 2 : 1;
+      x = s.in(name, () =>
+        s.in(`${i}`, () => {
+          const [inner, outer] = block(s, x, width * 2 ** stage, stride);
+          const join = () => byPieces([inner, outer], (a, b) => relu(add(a, b))); // [n, out, h', w']
+          // Every other block's output is recomputed for the backward pass: it is one sum away from what is held.
+          return i % 2 === 1 ? transient(join) : join();
+        }),
+      );
+    }
+    made.push({ name, x });
+  });
+  return [...made, { name: "features", x: byPieces([x], globalAveragePool) }]; // [n, features]
+}
+
+function resnet(name: string, plan: Plan): Encoder {
+  const { stages, width, expansion } = plan;
   return {
     name,
     paper: PAPER,
@@ -78,26 +109,8 @@ function resnet(name: string, { block, stages, width, expansion }: Plan): Encode
     // The first stage's output. The stem's output for large images has as many values, or more.
     widest: (size) => width * expansion * (size <= SMALL ? size : size / 4) ** 2,
     multiple: () => 1,
-    build: (s, views, imageSize) => {
-      const small = imageSize <= SMALL;
-      const stem = small ? { kernel: 3, pad: 1 } : { kernel: 7, stride: 2, pad: 3 };
-      let x = batchNormRelu(s, "bn1", conv(s, "conv1", views, { out: width, ...stem })); // [n, width, h, w]
-      if (!small) x = byPieces([x], (piece) => maxPool(piece, { kernel: 3, stride: 2, pad: 1 })); // [n, width, h / 2, w / 2]
-      stages.forEach((blocks, stage) => {
-        for (let i = 0; i < blocks; i++) {
-          const stride = stage > 0 && i === 0 ? 2 : 1;
-          x = s.in(`layer${stage + 1}`, () =>
-            s.in(`${i}`, () => {
-              const [inner, outer] = block(s, x, width * 2 ** stage, stride);
-              const join = () => byPieces([inner, outer], (a, b) => relu(add(a, b))); // [n, out, h', w']
-              // Every other block's output is recomputed for the backward pass: it is one sum away from what is held.
-              return i % 2 === 1 ? transient(join) : join();
-            }),
-          );
-        }
-      });
-      return byPieces([x], globalAveragePool); // [n, features]
-    },
+    build: (s, views, imageSize) => stagesOf(s, views, imageSize, plan).at(-1)!.x,
+    stages: (s, views, imageSize) => stagesOf(s, views, imageSize, plan),
   };
 }
 

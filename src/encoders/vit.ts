@@ -11,7 +11,7 @@ import { chunk, concat, expand, reshape, slice, transpose } from "../ops/movemen
 import { byPieces } from "../ops/pieces.ts";
 import { softmax } from "../ops/reduce.ts";
 import type { Init } from "../spec.ts";
-import type { Encoder } from "./encoder.ts";
+import type { Encoder, Stage } from "./encoder.ts";
 import { resamplePositions } from "./positions.ts";
 
 const SMALL_NORMAL: Init = { kind: "truncated-normal", std: 0.02 };
@@ -77,8 +77,16 @@ interface Size {
   readonly depth: number;
 }
 
-/** Views [n, 3, size, size] -> [n, width]: what becomes of the class token. Positions are those of the image size. */
-function encode(s: Scope, images: Tensor, imageSize: number, { width, heads, depth }: Size): Tensor {
+/**
+ * Of views [n, 3, size, size] each block's output, tokens [n, t + 1, width], and features [n, width]: what becomes of the
+ * class token. Positions are those of the image size.
+ */
+function stagesOf(
+  s: Scope,
+  images: Tensor,
+  imageSize: number,
+  { width, heads, depth }: Size,
+): readonly Stage[] {
   const patch = patchSize(imageSize);
   const grid = gridOf("an image size", imageSize, patch, "--image-size ");
   const patches = s.in("patch_embed", () => patchEmbed(s, images, width, patch)); // [n, t, width]
@@ -87,9 +95,13 @@ function encode(s: Scope, images: Tensor, imageSize: number, { width, heads, dep
   const positions = s.param("pos_embed", [1, grid ** 2 + 1, width], SMALL_NORMAL, { decay: false });
   const places = resamplePositions(positions, grid, fixed(images.shape[2], "view size") / patch); // [1, t + 1, width]
   let x = add(concat([first, patches], 1), places); // [n, t + 1, width]
-  for (let i = 0; i < depth; i++) x = s.in("blocks", () => s.in(`${i}`, () => block(s, x, heads)));
+  const made: Stage[] = [];
+  for (let i = 0; i < depth; i++) {
+    x = s.in("blocks", () => s.in(`${i}`, () => block(s, x, heads)));
+    made.push({ name: `blocks.${i}`, x });
+  }
   const last = layerNorm(s, "norm", slice(x, { 1: [0, 1] })); // [n, 1, width]
-  return reshape(last, [images.shape[0]!, width]); // [n, width]
+  return [...made, { name: "features", x: reshape(last, [images.shape[0]!, width]) }]; // [n, width]
 }
 
 function vit(name: string, width: number, heads: number, depth = 12): Encoder {
@@ -101,7 +113,8 @@ function vit(name: string, width: number, heads: number, depth = 12): Encoder {
     widest: (size) => 4 * width * ((size / patchSize(size)) ** 2 + 1),
     multiple: patchSize,
     build: (s, views, imageSize) =>
-      byPieces([views], (piece) => encode(s, piece, imageSize, { width, heads, depth })),
+      byPieces([views], (piece) => stagesOf(s, piece, imageSize, { width, heads, depth }).at(-1)!.x),
+    stages: (s, views, imageSize) => stagesOf(s, views, imageSize, { width, heads, depth }),
   };
 }
 

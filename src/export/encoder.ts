@@ -9,6 +9,8 @@ import { type Images, verifyFrozen } from "./verify.ts";
 export interface EncoderParts {
   /** The artifact's encode.onnx. */
   readonly encode: Uint8Array;
+  /** What is frozen, where it has more outputs than `encode`. */
+  readonly staged?: Uint8Array | undefined;
   readonly state: ReadonlyMap<string, TensorData>;
   readonly metadata: EncoderMetadata;
   /** What the two encoders are compared on. */
@@ -26,10 +28,18 @@ export interface WrittenEncoder {
 
 /** @throws UserError, with what `path` held before still there, if the features differ or it cannot be written. */
 export async function writeEncoder(path: string, parts: EncoderParts): Promise<WrittenEncoder> {
-  const { encode, state, metadata, images, threads } = parts;
-  const frozen = freezeEncoder(encode, state, metadataTexts(metadata));
-  const { maxRelative, d } = await verifyFrozen({ encode, state, frozen, images, where: path, threads });
-  if (d !== metadata.features) throw expected("encode.onnx", `${metadata.features} features`, `${d}`);
+  const { frozen, maxRelative } = await frozenEncoder(path, parts);
   await writeFileAtomic(path, frozen);
   return { bytes: frozen.length, maxRelative };
+}
+
+/** The bytes of encoder.onnx, compared. `where` names it in errors. @throws UserError if the features differ. */
+export async function frozenEncoder(
+  where: string,
+  { encode, staged = encode, state, metadata, images, threads }: EncoderParts,
+): Promise<{ frozen: Uint8Array } & Pick<WrittenEncoder, "maxRelative">> {
+  const frozen = freezeEncoder(staged, state, metadataTexts(metadata));
+  const { maxRelative, d } = await verifyFrozen({ encode, state, frozen, images, where, threads });
+  if (d !== metadata.features) throw expected("encode.onnx", `${metadata.features} features`, `${d}`);
+  return { frozen, maxRelative };
 }

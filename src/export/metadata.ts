@@ -5,7 +5,7 @@ import { StringStringEntryProtoSchema } from "onnx-buf";
 import * as z from "zod";
 import { expected } from "../errors.ts";
 import { parseJson } from "../files/safetensors.ts";
-import type { JsonObject } from "../spec.ts";
+import type { JsonObject, StageEntry } from "../spec.ts";
 
 export interface EncoderMetadata {
   readonly method: string;
@@ -25,6 +25,8 @@ export interface EncoderMetadata {
   readonly range?: readonly [black: number, white: number] | undefined;
   /** What its probes scored, such as {"knn": {"top1": 41.2, "k": 200}}. */
   readonly probes?: Readonly<Record<string, JsonObject>> | undefined;
+  /** What comes before the features, where it has that as further outputs [n, channels, places], by their names. */
+  readonly stages?: readonly StageEntry[] | undefined;
 }
 
 const PREFIX = "ort-pretrain.";
@@ -34,6 +36,9 @@ const MAX_ENTRY = 2 ** 17;
 /** Outermost fields of a model; ours have a few dozen. */
 const MAX_FIELDS = 10_000;
 const MAX_SIZE = 8192;
+const MAX_STAGES = 200;
+/** Values of a stage; ours have some 9,000. */
+const MAX_STAGE = 2 ** 20;
 
 const name = z
   .string("a name")
@@ -72,16 +77,24 @@ const fieldsSchema = z.object({
   seed: whole(-MOST, MOST),
   range: twoNumbers.optional(),
   probes: z.string().max(65_536, "at most 65536 characters").optional(),
+  stages: z.string().max(65_536, "at most 65536 characters").optional(),
 });
 const probesSchema = z.record(name, z.record(z.string(), z.unknown()));
+const size = z.int().min(1).max(MAX_STAGE);
+const stagesSchema = z
+  .array(z.strictObject({ name, channels: size, places: size }))
+  .min(1)
+  .max(MAX_STAGES)
+  .refine((all) => all.every(({ channels, places }) => channels * places <= MAX_STAGE));
 
 /** The entries of metadata_props. @throws Error if they could not be read back. */
-export function metadataTexts({ probes, ...fields }: EncoderMetadata): Record<string, string> {
+export function metadataTexts({ probes, stages, ...fields }: EncoderMetadata): Record<string, string> {
   const texts: Record<string, string> = { [`${PREFIX}format`]: FORMAT };
   for (const [key, value] of Object.entries(fields)) {
     if (value !== undefined) texts[PREFIX + key] = String(value);
   }
   if (probes) texts[`${PREFIX}probes`] = JSON.stringify(probes);
+  if (stages) texts[`${PREFIX}stages`] = JSON.stringify(stages);
   parse(new Map(Object.entries(texts)), "encoder.onnx");
   return texts;
 }
@@ -93,6 +106,10 @@ export function metadataTexts({ probes, ...fields }: EncoderMetadata): Record<st
  */
 export const readEncoderMetadata = (model: Uint8Array, where: string): EncoderMetadata =>
   parse(metadataOf(model, where), where);
+
+/** Whether a model says that it is an encoder of ours. @throws UserError if it is no model. */
+export const isOurs = (model: Uint8Array, where: string): boolean =>
+  metadataOf(model, where).has(`${PREFIX}format`);
 
 function parse(texts: ReadonlyMap<string, string>, where: string): EncoderMetadata {
   const format = texts.get(`${PREFIX}format`);
@@ -108,11 +125,12 @@ function parse(texts: ReadonlyMap<string, string>, where: string): EncoderMetada
     const key = `${PREFIX}${String(path[0])}`;
     throw expected(`${where}: metadata ${key}`, message, shown(texts.get(key)));
   }
-  const { probes, range, ...fields } = parsed.data;
+  const { probes, stages, range, ...fields } = parsed.data;
   return {
     ...fields,
     ...(range && { range }),
     ...(probes !== undefined && { probes: probesOf(probes, `${where}: metadata ${PREFIX}probes`) }),
+    ...(stages !== undefined && { stages: stagesOf(stages, `${where}: metadata ${PREFIX}stages`) }),
   };
 }
 
@@ -120,6 +138,12 @@ function probesOf(text: string, where: string): Readonly<Record<string, JsonObje
   const parsed = probesSchema.safeParse(parseJson(new TextEncoder().encode(text), where));
   if (!parsed.success) throw expected(where, "an object of objects", shown(text));
   return parsed.data as Record<string, JsonObject>;
+}
+
+function stagesOf(text: string, where: string): readonly StageEntry[] {
+  const parsed = stagesSchema.safeParse(parseJson(new TextEncoder().encode(text), where));
+  if (!parsed.success) throw expected(where, "stages with names and sizes", shown(text));
+  return parsed.data;
 }
 
 /** Field of ModelProto. */

@@ -32,6 +32,11 @@ export interface LinearOptions {
    * on these, at the learning rate that suits `train` best and standardised as those are. @default `train` itself
    */
   readonly views?: ((epoch: number) => Promise<Float32Array>) | undefined;
+  /**
+   * Values of a channel, side by side in a feature vector, that share a mean and a standard deviation, as BatchNorm has it
+   * for feature maps. @default 1
+   */
+  readonly places?: number | undefined;
 }
 
 export interface LinearResult {
@@ -77,7 +82,15 @@ export async function linearProbe(
 type Settings = ReturnType<typeof checkOptions>;
 
 function checkOptions(options: LinearOptions) {
-  const { epochs = 100, batch = 256, lrs = DEFAULT_LRS, seed = 0, threads, heldOut = 0.1 } = options;
+  const {
+    epochs = 100,
+    batch = 256,
+    lrs = DEFAULT_LRS,
+    seed = 0,
+    threads,
+    heldOut = 0.1,
+    places = 1,
+  } = options;
   for (const [name, value] of Object.entries({ epochs, batch })) {
     if (Number.isInteger(value) && value >= 1) continue;
     throw expected(`linear probe, ${name}`, "a whole number of 1 or more", `${value}`);
@@ -88,7 +101,7 @@ function checkOptions(options: LinearOptions) {
   if (!(heldOut > 0 && heldOut < 1)) {
     throw expected("linear probe, heldOut", "a share between 0 and 1", `${heldOut}`);
   }
-  return { epochs, batch, lrs, seed, threads, heldOut };
+  return { epochs, batch, lrs, seed, threads, heldOut, places };
 }
 
 /**
@@ -137,10 +150,10 @@ export async function trainClassifiers(
   settings: Settings,
   views?: LinearOptions["views"],
 ): Promise<Classifiers> {
-  const { epochs, batch, seed, threads } = settings;
+  const { epochs, batch, seed, threads, places } = settings;
   const { n, d } = train;
   const sizes = { d, candidates: lrs.length, classes: train.classes.length };
-  const { mean, scale } = moments(train);
+  const { mean, scale } = moments(train, places);
   const step = await openGraph(linearStep(sizes), threads);
   let state = Object.fromEntries(
     Object.entries(linearState(sizes)).map(([name, shape]) => [name, zeros(shape)]),
@@ -246,19 +259,30 @@ const diverged = (lrs: readonly number[]): UserError =>
 /** A standard deviation below this share of the largest value is what rounding to float32 leaves of a constant. */
 const ROUNDING = 1e-6;
 
-/** Mean and 1 / standard deviation of each dimension, [d]; a constant dimension gets scale 0, which leaves it out. */
-function moments({ data, n, d }: Features): { mean: ort.Tensor; scale: ort.Tensor } {
-  const mean = new Float64Array(d);
-  const variance = new Float64Array(d);
-  const largest = new Float64Array(d);
-  for (let i = 0; i < n * d; i++) mean[i % d]! += data[i]! / n;
+/**
+ * Mean and 1 / standard deviation of each dimension, [d], or of each `places` of them together; a constant dimension gets
+ * scale 0, which leaves it out.
+ */
+function moments({ data, n, d }: Features, places: number): { mean: ort.Tensor; scale: ort.Tensor } {
+  const channels = Math.ceil(d / places);
+  const channelOf = Int32Array.from({ length: d }, (_, j) => Math.floor(j / places));
+  const count = n * places;
+  const mean = new Float64Array(channels);
+  const variance = new Float64Array(channels);
+  const largest = new Float64Array(channels);
+  for (let i = 0; i < n * d; i++) mean[channelOf[i % d]!]! += data[i]! / count;
   for (let i = 0; i < n * d; i++) {
-    const j = i % d;
-    variance[j]! += (data[i]! - mean[j]!) ** 2 / n;
-    largest[j] = Math.max(largest[j]!, Math.abs(data[i]!));
+    const c = channelOf[i % d]!;
+    variance[c]! += (data[i]! - mean[c]!) ** 2 / count;
+    largest[c] = Math.max(largest[c]!, Math.abs(data[i]!));
   }
-  const scale = variance.map((v, j) => (Math.sqrt(v) > ROUNDING * largest[j]! ? 1 / Math.sqrt(v) : 0));
-  const vector = (values: Float64Array) => new ort.Tensor("float32", Float32Array.from(values), [d]);
+  const scale = variance.map((v, c) => (Math.sqrt(v) > ROUNDING * largest[c]! ? 1 / Math.sqrt(v) : 0));
+  const vector = (values: Float64Array) =>
+    new ort.Tensor(
+      "float32",
+      Float32Array.from(channelOf, (c) => values[c]!),
+      [d],
+    );
   return { mean: vector(mean), scale: vector(scale) };
 }
 

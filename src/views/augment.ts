@@ -251,10 +251,15 @@ function keepChannel(x: Tensor, channel: Tensor): Tensor {
 }
 
 /** (x / unit - mean) / std per channel, in one pass. */
-export function normalise(x: Tensor, unit = 1): Tensor {
+export function normalise(
+  x: Tensor,
+  unit = 1,
+  means: readonly number[] = CHANNEL_MEAN,
+  stds: readonly number[] = CHANNEL_STD,
+): Tensor {
   const row = (of: (mean: number, std: number) => number) =>
     constant(
-      Float32Array.from(CHANNEL_MEAN, (mean, i) => of(mean, CHANNEL_STD[i]!)),
+      Float32Array.from(means, (mean, i) => of(mean, stds[i]!)),
       [3],
     );
   return byChannel(

@@ -14,11 +14,21 @@ import { normalise } from "./augment.ts";
 /** Shares of a side are multiples of 1/16. */
 const PARTS = 16;
 
+/** Evaluation sees the centre 7/8 of a photo (256 -> 224, say) and the whole of a small image. */
+export const centreShare = (size: number): number => (size <= 64 ? 1 : 0.875);
+
+/** Height and width of the squares whose centre is seen at `size` pixels without being resampled. */
+export const sideFor = (size: number): number => Math.round(size / centreShare(size));
+
+/** The centre square of each image as `centreSquare` has it, normalised by ImageNet's statistics: [n, 3, size, size]. */
+export const centreView = (images: Tensor, size: number, share: number): Tensor =>
+  normalise(centreSquare(images, size, share), 255);
+
 /**
  * The centre square of each image, uint8 [n, h, w, 3], `share` of its shorter side (a multiple of 1/16, rounded to whole
- * pixels), resized to `size` and normalised: [n, 3, size, size].
+ * pixels), resized to `size`: [n, 3, size, size], values from 0 to 255.
  */
-export function centreView(images: Tensor, size: number, share: number): Tensor {
+export function centreSquare(images: Tensor, size: number, share: number): Tensor {
   const [height, width] = [1, 2].map((axis) => cast(sizeOf(images, axis), "int32")) as [Tensor, Tensor]; // [1] each
   const parts = mul(minimum(height, width), whole(PARTS * share)); // [1]
   const side = div(add(parts, whole(PARTS / 2)), whole(PARTS)); // [1]; whole numbers are divided downwards
@@ -28,7 +38,7 @@ export function centreView(images: Tensor, size: number, share: number): Tensor 
   const down = swap(weights(images, 1, start(height), side, size)); // [s, h]
   // A matrix on the left is for each image: the runtime would not spread one over no image.
   const each = expand(down, [images.shape[0]!, 1, size, images.shape[1]!], images); // [n, 1, s, h]
-  return normalise(matmul(each, lines), 255); // [n, 3, s, s]
+  return matmul(each, lines); // [n, 3, s, s]
 }
 
 const whole = (...values: readonly number[]): Tensor => constant(Int32Array.from(values), [values.length]);

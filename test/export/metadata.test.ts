@@ -102,6 +102,22 @@ describe("export/metadata", () => {
     }
   });
 
+  it("gives back the stages, if there are any, with names and bounded sizes", () => {
+    const stages = [{ name: "conv1", channels: 16, places: 576 }];
+    expect(read(model(metadataTexts({ ...metadata, stages })))).to.deep.equal({ ...metadata, stages });
+    for (const wrong of [
+      [],
+      [{ ...stages[0], channels: 0 }],
+      [{ ...stages[0], places: 2 ** 17 }],
+      [{ ...stages[0], name: "a\nb" }],
+      Array(201).fill(stages[0]),
+    ]) {
+      expect(() => metadataTexts({ ...metadata, stages: wrong as never }), JSON.stringify(wrong)).to.throw(
+        /metadata ort-pretrain\.stages: expected stages with names and sizes, found/,
+      );
+    }
+  });
+
   it("bounds the probes", () => {
     for (const value of ["", "[]", "{", '{"knn": 3}', '{"knn": null}', '{"__proto__": {"top1": 1}}'])
       expect(messageOf(changed("probes", value)), value).to.match(

@@ -141,7 +141,7 @@ describe("probe/linear", () => {
     const mean = [0, 1, 2].map((j) => average(column(j)));
     const scale = mean.map((m, j) => 1 / Math.sqrt(average(column(j).map((v) => (v - m) ** 2))));
     const [epochs, lrs] = [7, [0.5, 0.05]];
-    const settings = { epochs, batch: 64, lrs, seed: 0, threads, heldOut: 0.1 };
+    const settings = { epochs, batch: 64, lrs, seed: 0, threads, heldOut: 0.1, places: 1 };
     const { feeds } = await trainClassifiers(train, lrs, settings);
     for (const [l, lr] of lrs.entries()) {
       const rate = (step: number) => (lr * (1 + Math.cos((Math.PI * step) / epochs))) / 2;
@@ -151,10 +151,30 @@ describe("probe/linear", () => {
     }
   });
 
+  it("standardises each channel over all its places, where features are of maps", async () => {
+    const [n, channels, places] = [6, 3, 4];
+    const random = randomFor("channels");
+    const values = (channel: number) =>
+      Array.from({ length: places }, () => (channel === 2 ? 5 : random.normal()));
+    const rows = Array.from({ length: n }, () => [0, 1, 2].flatMap(values)); // the last channel is constant
+    const train = featuresOf(rows, [0, 1, 0, 1, 0, 1], ["a", "b"]);
+    const settings = { epochs: 1, batch: 6, lrs: [0.1], seed: 0, threads, heldOut: 0.1, places };
+    const { feeds } = await trainClassifiers(train, [0.1], settings);
+    const [mean, scale] = [feeds.mean.data, feeds.scale.data] as [Float32Array, Float32Array];
+    for (let c = 0; c < channels; c++) {
+      const own = rows.flatMap((row) => row.slice(c * places, (c + 1) * places));
+      const average = own.reduce((a, b) => a + b) / own.length;
+      const variance = own.reduce((sum, x) => sum + (x - average) ** 2, 0) / own.length;
+      const wanted = Array(places).fill(c === 2 ? 0 : 1 / Math.sqrt(variance));
+      expectClose([...mean.slice(c * places, (c + 1) * places)], Array(places).fill(average), 1e-6);
+      expectClose([...scale.slice(c * places, (c + 1) * places)], wanted, 1e-5);
+    }
+  });
+
   it("ends with the same bytes for the same seed, other ones for another", async () => {
     const train = clusters(1, 90, 6, 3, 2);
     const bytes = async (seed: number) => {
-      const settings = { epochs: 3, batch: 16, lrs: [], seed, threads, heldOut: 0.1 };
+      const settings = { epochs: 3, batch: 16, lrs: [], seed, threads, heldOut: 0.1, places: 1 };
       const { weight } = (await trainClassifiers(train, [0.1, 0.01], settings)).feeds;
       return Buffer.from((weight.data as Float32Array).slice().buffer);
     };

@@ -1,0 +1,55 @@
+/** The graphs of an encoder in evaluation: of images of any size, by running statistics. */
+import { encoderNamed, type Stage } from "../encoders/index.ts";
+import { pooledStage } from "../encoders/pooled.ts";
+import { buildModel, encodeModel } from "../graph/model.ts";
+import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
+import { methodNamed } from "../methods/index.ts";
+import { Scope } from "../nn/scope.ts";
+import type { Dim, StageEntry } from "../spec.ts";
+import { centreShare, centreView } from "../views/centre.ts";
+
+/** What an encoder in evaluation depends on. */
+interface Spec {
+  readonly method: string;
+  readonly encoder: string;
+  /** Height and width of the views, pixels. */
+  readonly imageSize: number;
+}
+
+export const imagesInput = (n: Dim) => input("images", "uint8", [n, "h", "w", 3]);
+
+/** Images uint8 [n, h, w, 3] -> features [n, d]. */
+export function encodeGraph(spec: Spec, name: string): Uint8Array {
+  const images = imagesInput("n");
+  const features = evaluated(spec, images).at(-1)!.x; // [n, d]
+  return encodeModel(buildModel({ features }, { name: `${name}-encode`, inputs: [images] }));
+}
+
+/** A graph that gives what comes before the features as well. */
+export interface StagedGraph {
+  /** Outputs `features` [n, d] and, by their names, `stages` [n, channels, places]. */
+  readonly graph: Uint8Array;
+  readonly stages: readonly StageEntry[];
+}
+
+/** The same with each stage as a further output, pooled as `pooledStage` does it. */
+export function encodeWithStages(spec: Spec): StagedGraph {
+  const images = imagesInput("n");
+  const made = evaluated(spec, images);
+  const before = made.slice(0, -1).map(({ name, x }) => [name, pooledStage(x)] as const);
+  const outputs = { features: made.at(-1)!.x, ...Object.fromEntries(before) };
+  const stages = before.map(([name, { shape }]) => {
+    const [, channels, places] = shape as [Dim, number, number];
+    return { name, channels, places };
+  });
+  return { graph: encodeModel(buildModel(outputs, { name: "encode-stages", inputs: [images] })), stages };
+}
+
+/** The encoder's stages, in its own form for the image size; of the averaged weights where the method exports those. */
+function evaluated({ method, encoder, imageSize }: Spec, images: Tensor): readonly Stage[] {
+  const view = inScope("view", () => centreView(images, imageSize, centreShare(imageSize))); // [n, 3, s, s]
+  const s = new Scope("evaluation");
+  const encode = () => s.in("encoder", () => encoderNamed(encoder).stages(s, view, imageSize));
+  const averaged = methodNamed(method).exports === "average";
+  return averaged ? s.with({ average: scalar(1) }, encode) : encode();
+}

@@ -1,0 +1,46 @@
+/**
+ * Stages of an encoder in the form that a classifier is trained on: average-pooled to about 9,000 values, so that layers of
+ * many places and of many channels compare (Goyal et al. 2019, arXiv 1905.01235, section 4, from Zhang et al. 2017).
+ */
+import { fixed, type Tensor } from "../graph/tensor.ts";
+import { matmul } from "../ops/matmul.ts";
+import { concat, reshape, slice, table, transpose } from "../ops/movement.ts";
+
+/** Values of a stage, about. */
+const VALUES = 9000;
+
+/** The side of the grid, at most `size`, with which `channels` x grid^2 comes nearest to 9,000. */
+export function gridFor(channels: number, size: number): number {
+  const off = (grid: number) => Math.abs(channels * grid ** 2 - VALUES);
+  const least = Math.max(1, Math.floor(Math.sqrt(VALUES / channels)));
+  return Math.min(size, off(least + 1) < off(least) ? least + 1 : least);
+}
+
+/**
+ * A stage as [n, channels, places]: a feature map [n, c, h, w] over a grid of `gridFor`; tokens [n, 1 + t, width] with a
+ * width for channels, first the class token and then the grid of the patches; features [n, d] in one place.
+ */
+export function pooledStage(x: Tensor): Tensor {
+  const n = x.shape[0]!;
+  if (x.shape.length === 2) return reshape(x, [n, x.shape[1]!, 1]);
+  if (x.shape.length === 4) return overGrid(x);
+  const [, tokens, width] = x.shape as [never, number, number];
+  const side = Math.sqrt(tokens - 1);
+  const [token, patches] = [slice(x, { 1: [0, 1] }), slice(x, { 1: [1, tokens] })].map((t) =>
+    transpose(t, [0, 2, 1]),
+  ) as [Tensor, Tensor]; // [n, width, 1] and [n, width, t]
+  return concat([token, overGrid(reshape(patches, [n, width, side, side]))], 2); // [n, width, 1 + grid^2]
+}
+
+/** Adaptive average pooling of [n, c, s, s], as PyTorch defines it: [n, c, grid^2]. */
+function overGrid(x: Tensor): Tensor {
+  const [n, c, size] = [x.shape[0]!, fixed(x.shape[1], "channels"), fixed(x.shape[2], "height")];
+  const grid = gridFor(c, size);
+  const rows = table(
+    Array.from({ length: grid }, (_, i) => {
+      const [from, to] = [Math.floor((i * size) / grid), Math.ceil(((i + 1) * size) / grid)];
+      return Array.from({ length: size }, (_, at) => (at >= from && at < to ? 1 / (to - from) : 0));
+    }),
+  ); // [grid, s]
+  return reshape(matmul(rows, matmul(x, transpose(rows))), [n, c, grid ** 2]);
+}
