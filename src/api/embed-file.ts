@@ -12,7 +12,7 @@ import { readWhole, syncFolder, writeFailed, writeFileAtomic } from "../files/at
 import { npyHeader } from "../files/npy.ts";
 import { parseJson } from "../files/safetensors.ts";
 import { openProgress } from "../train/progress.ts";
-import { noneDecoded, type OpenedEncoder, readEncoder, writeIndex } from "./encoder.ts";
+import { noneDecoded, type OpenedEncoder, readModelFile, writeIndex } from "./encoder.ts";
 import type { FeatureBlock } from "./features.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
@@ -141,9 +141,14 @@ async function writeAt(handle: FileHandle, bytes: Buffer, at: number): Promise<v
 }
 
 /** What features depend on, as a hash: the encoder, the images' names in their order, how they are read. */
-async function identityOf({ path }: OpenedEncoder, sources: Sources, settings: string): Promise<string> {
-  const { bytes } = await readEncoder(path);
-  const parts = [fingerprint(sources), JSON.stringify(sources.range ?? null), settings];
+async function identityOf(
+  { path, metadata }: OpenedEncoder,
+  sources: Sources,
+  settings: string,
+): Promise<string> {
+  const { bytes } = await readModelFile(path);
+  const how = JSON.stringify(metadata); // of a model of another maker, how it was taken
+  const parts = [fingerprint(sources), JSON.stringify(sources.range ?? null), settings, how];
   return createHash("sha256").update(bytes).update(parts.join("\0")).digest("hex");
 }
 

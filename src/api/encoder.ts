@@ -1,4 +1,4 @@
-/** A frozen encoder, opened: features of images, of folders, and the .npy file of `embed`. */
+/** An encoder, opened: features of images, of folders, and the .npy file of `embed`. */
 import { existsSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,7 +8,8 @@ import { openImages } from "../data/images.ts";
 import type { Sources } from "../data/sources.ts";
 import { expected, UserError } from "../errors.ts";
 import { forMany, MANY } from "../export/for-many.ts";
-import { type EncoderMetadata, readEncoderMetadata } from "../export/metadata.ts";
+import type { ForeignOptions } from "../export/foreign.ts";
+import { type EncoderMetadata, isOurs, readEncoderMetadata } from "../export/metadata.ts";
 import { checkWritable, readWhole, writeFileAtomic } from "../files/atomic.ts";
 import { npyHeader } from "../files/npy.ts";
 import { cores } from "../machine.ts";
@@ -16,18 +17,22 @@ import type { Features } from "../probe/features.ts";
 import { free } from "../runtime/free.ts";
 import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
 import { openSession, type Session, type SessionOptions } from "../runtime/session.ts";
+import type { StageEntry } from "../spec.ts";
 import { openProgress } from "../train/progress.ts";
 import { collected, type FeatureBlock, featureBlocks } from "./features.ts";
+import { type ForeignMetadata, firstGiven, openForeign } from "./foreign.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
 export interface EncoderOptions extends Omit<SessionOptions, "provider"> {
   /** "auto" takes the first of cuda, webgpu and cpu that works. @default "cpu" */
   readonly provider?: ProviderChoice | undefined;
+  /** Of a model of another maker: what it does not say of itself. */
+  readonly model?: ForeignOptions | undefined;
 }
 
 export interface OpenedEncoder {
   readonly path: string;
-  readonly metadata: EncoderMetadata;
+  readonly metadata: EncoderMetadata | ForeignMetadata;
   /**
    * Features float32 [n, d] of uint8 images [n, height, width, 3] of any size; `metadata.side` suits best. For many
    * images at once the CPU runs deep encoders with Winograd convolutions, up to 1.4 times as fast; features differ by
@@ -58,32 +63,67 @@ export interface Embedded {
   readonly files: readonly string[];
 }
 
-const MAX_ENCODER = 2 ** 30;
+/** Bytes. */
+export const MAX_ENCODER = 2 ** 30;
+
+/** The bytes of a model, or of the encoder.onnx of a folder. @throws UserError if there is none or it cannot be read. */
+export async function readModelFile(path: string): Promise<{ file: string; bytes: Uint8Array }> {
+  const file = existsSync(path) && statSync(path).isDirectory() ? join(path, "encoder.onnx") : path;
+  if (!existsSync(file)) throw expected(file, "an encoder.onnx", "no such file", "train or export one first");
+  return { file, bytes: await readWhole(file, MAX_ENCODER, "an encoder") };
+}
 
 /** An encoder.onnx, or that of a run folder. @throws UserError if there is none or it is damaged. */
 export async function readEncoder(
   path: string,
 ): Promise<{ file: string; bytes: Uint8Array; metadata: EncoderMetadata }> {
-  const file = existsSync(path) && statSync(path).isDirectory() ? join(path, "encoder.onnx") : path;
-  if (!existsSync(file)) throw expected(file, "an encoder.onnx", "no such file", "train or export one first");
-  const bytes = await readWhole(file, MAX_ENCODER, "an encoder");
+  const { file, bytes } = await readModelFile(path);
   return { file, bytes, metadata: readEncoderMetadata(bytes, file) };
 }
 
-/** Opens encoder.onnx, or that of a run folder. @throws UserError as `readEncoder`, or if it cannot run here. */
+/**
+ * Opens encoder.onnx, that of a run folder, or a model of another maker.
+ * @throws UserError if there is none, it cannot run here, or `model` does not fit it: see `readForeign`.
+ */
 export async function openEncoder(
   path: string,
-  given: EncoderOptions = {},
+  { model, ...given }: EncoderOptions = {},
   { output = QUIET }: Pick<Surroundings, "output"> = {},
 ): Promise<OpenedEncoder> {
-  const { file, bytes, metadata } = await readEncoder(path);
+  const { file, bytes } = await readModelFile(path);
   const { provider, chosen } = await providerFor(given);
   for (const line of chosen) openProgress(output).end(line);
   const options: SessionOptions = { ...given, provider };
+  if (isOurs(bytes, file)) {
+    checkOurs(file, model);
+    return openFrozen(bytes, file, options);
+  }
+  const foreign = await openForeign(bytes, file, options, model);
+  openProgress(output).end(`${file}: ${foreign.shown}`);
+  return opened(file, foreign);
+}
+
+/** @throws UserError if something is said of a model that says it itself. */
+export function checkOurs(file: string, model: ForeignOptions | undefined): void {
+  const option = firstGiven(model);
+  if (option === undefined) return;
+  throw expected(`--${option}`, "it with a model of another maker", `${file}, which says it itself`);
+}
+
+/** Opens an encoder of ours; with its stages a feature vector holds these first, in order, and then the features. */
+export async function openFrozen(
+  bytes: Uint8Array,
+  file: string,
+  options: SessionOptions,
+  stages: readonly StageEntry[] = [],
+): Promise<OpenedEncoder> {
+  const known = readEncoderMetadata(bytes, file);
+  const d = stages.reduce((sum, { channels, places }) => sum + channels * places, known.features);
+  const outputs = [...stages.map(({ name }) => name), "features"];
   const few = await openSession(bytes, file, options);
   let many: Promise<Session> | undefined;
   const openMany = async () => {
-    const graph = provider === "cpu" ? forMany(bytes) : undefined;
+    const graph = options.provider === "cpu" ? forMany(bytes) : undefined;
     if (!graph) return few;
     // Not folded: kernels in the Winograd domain would take four times the memory of the encoder; computing them
     // takes a twentieth of a run.
@@ -96,33 +136,59 @@ export async function openEncoder(
     many ??= openMany();
     return many;
   };
-
-  const encode: OpenedEncoder["encode"] = async (images, shape) => {
-    const session = await sessionFor(shape[0]);
-    const { features } = await session.run({ images: new ort.Tensor("uint8", images, [...shape]) });
-    return features!.data as Float32Array;
-  };
-  return {
-    path: file,
-    metadata,
-    encode,
-    async embed(sources, surroundings = {}) {
-      const found = blocks(sources, metadata, encode, surroundings, 0);
-      const { kept, ...features } = await collected(sources, metadata.features, found);
-      if (kept.length === 0) throw noneDecoded(sources);
-      return { features, files: kept.map((i) => sources.files[i]!) };
+  return opened(file, {
+    metadata: { ...known, features: d },
+    async encode(images, shape) {
+      const session = await sessionFor(shape[0]);
+      const found = await session.run({ images: new ort.Tensor("uint8", images, [...shape]) }, outputs);
+      return joined(
+        outputs.map((name) => found[name]!),
+        shape[0],
+      );
     },
-    embedBlocks: (sources, from, surroundings = {}) => blocks(sources, metadata, encode, surroundings, from),
     async close() {
       const other = await many?.catch(() => few); // the caller of `encode` got the error
       for (const session of new Set([few, other ?? few])) await session.close();
     },
-  };
+  });
 }
+
+/** Float32 tensors [n, ...] side by side: [n, their values of an image]. */
+function joined(tensors: readonly ort.Tensor[], n: number): Float32Array {
+  const parts = tensors.map(({ data }) => data as Float32Array);
+  if (parts.length === 1 || n === 0) return parts[0]!;
+  const lengths = parts.map(({ length }) => length / n);
+  const d = lengths.reduce((sum, length) => sum + length, 0);
+  const rows = new Float32Array(n * d);
+  for (let i = 0, at = 0; i < n; i++) {
+    parts.forEach((part, p) => {
+      rows.set(part.subarray(i * lengths[p]!, (i + 1) * lengths[p]!), at);
+      at += lengths[p]!;
+    });
+  }
+  return rows;
+}
+
+const opened = (
+  path: string,
+  { metadata, encode, close }: Pick<OpenedEncoder, "metadata" | "encode" | "close">,
+): OpenedEncoder => ({
+  path,
+  metadata,
+  encode,
+  async embed(sources, surroundings = {}) {
+    const found = blocks(sources, metadata, encode, surroundings, 0);
+    const { kept, ...features } = await collected(sources, metadata.features, found);
+    if (kept.length === 0) throw noneDecoded(sources);
+    return { features, files: kept.map((i) => sources.files[i]!) };
+  },
+  embedBlocks: (sources, from, surroundings = {}) => blocks(sources, metadata, encode, surroundings, from),
+  close,
+});
 
 async function* blocks(
   sources: Sources,
-  { side, features: d, range }: EncoderMetadata,
+  { side, features: d, range }: OpenedEncoder["metadata"],
   encode: OpenedEncoder["encode"],
   { output = QUIET, signal }: Surroundings,
   from: number,
@@ -168,7 +234,7 @@ export async function checkEmbeddingFile(file: string, n: number, d: number): Pr
 export async function writeEmbedding(
   file: string,
   { features, files }: Embedded,
-  metadata: EncoderMetadata,
+  metadata: OpenedEncoder["metadata"],
 ): Promise<string> {
   const { data, n, d } = features;
   await writeFileAtomic(
@@ -183,7 +249,7 @@ export async function writeIndex(
   file: string,
   files: readonly string[],
   d: number,
-  metadata: EncoderMetadata,
+  metadata: OpenedEncoder["metadata"],
 ): Promise<string> {
   const index = indexOf(file);
   const shape = [files.length, d];

@@ -11,7 +11,7 @@ import { QUIET, type Surroundings } from "./surroundings.ts";
 import { decodable, openViews, type RunViews, VIEW_CACHE, viewsOfRun } from "./views.ts";
 
 export interface RankOptions extends EncoderOptions {
-  /** encoder.onnx or a run's folder, which alone says how views are drawn. */
+  /** encoder.onnx, a model of another maker, or a run's folder, which alone says how views are drawn. */
   readonly encoder?: string | undefined;
   /** Folder of images, searched recursively. */
   readonly data?: string | undefined;
@@ -80,7 +80,8 @@ export async function rank(options: RankOptions, surroundings: Surroundings = {}
 }
 
 async function embed(options: RankOptions, sources: Sources, surroundings: Surroundings): Promise<Embedded> {
-  const encoder = await openEncoder(options.encoder!, whereOf(options), surroundings);
+  const how = { ...whereOf(options), model: options.model };
+  const encoder = await openEncoder(options.encoder!, how, surroundings);
   try {
     return await encoder.embed(sources, surroundings);
   } finally {

@@ -4,6 +4,7 @@ import { embedToFile } from "../api/embed-file.ts";
 import { checkEmbeddingFile, type EncoderOptions, openEncoder } from "../api/encoder.ts";
 import { findImages } from "../data/sources.ts";
 import { UserError } from "../errors.ts";
+import { type ForeignFlags, splitForeign, withForeignOptions } from "./foreign.ts";
 import {
   CUDA_LIBRARIES,
   DEVICE,
@@ -16,7 +17,9 @@ import {
   valueRange,
 } from "./options.ts";
 
-interface Flags extends Pick<EncoderOptions, "provider" | "device" | "cudaLibraries" | "threads"> {
+interface Flags
+  extends Pick<EncoderOptions, "provider" | "device" | "cudaLibraries" | "threads">,
+    ForeignFlags {
   readonly data: string;
   readonly out: string;
   readonly limit?: number;
@@ -25,11 +28,11 @@ interface Flags extends Pick<EncoderOptions, "provider" | "device" | "cudaLibrar
 }
 
 export const embedCommand = () =>
-  new Command("embed")
+  withForeignOptions(new Command("embed"))
     .description(
       "Write the features of a folder of images as .npy, with a JSON list of their paths; goes on where it was cut off",
     )
-    .argument("<encoder>", "encoder.onnx or a run's folder")
+    .argument("<encoder>", "encoder.onnx, a run's folder, or a model of another maker")
     .requiredOption("--data <dir>", "folder of images, searched recursively")
     .requiredOption("--out <file>", "a .npy file; the list of paths goes beside it")
     .option("--limit <n>", "a fixed sample of this many images", positiveInteger)
@@ -39,11 +42,13 @@ export const embedCommand = () =>
     .addOption(CUDA_LIBRARIES)
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--json", "end with one JSON object on standard output")
-    .action(async (path: string, { data, out, limit, range, json, ...where }: Flags) => {
+    .action(async (path: string, flags: Flags) => {
+      const { model, others } = splitForeign(flags);
+      const { data, out, limit, range, json, ...where } = others;
       if (!out.endsWith(".npy"))
         throw new UserError(`--out: expected a file that ends in .npy, found ${out}`);
       const sources = await findImages(data, { limit, range });
-      const encoder = await openEncoder(path, where, { output: outputOf() });
+      const encoder = await openEncoder(path, { ...where, model }, { output: outputOf() });
       await checkEmbeddingFile(out, sources.files.length, encoder.metadata.features);
       const settings = JSON.stringify(where); // which rounding may depend on
       const written = await embedToFile(encoder, sources, out, { settings }, { output: outputOf() });

@@ -2,9 +2,12 @@
 import type { EncoderOptions } from "../api/encoder.ts";
 import { type RankResult, rank } from "../api/rank.ts";
 import { expected } from "../errors.ts";
+import { type ForeignFlags, splitForeign } from "./foreign.ts";
 import { outputOf, report } from "./options.ts";
 
-export interface RankFlags extends Pick<EncoderOptions, "provider" | "device" | "cudaLibraries" | "threads"> {
+export interface RankFlags
+  extends Pick<EncoderOptions, "provider" | "device" | "cudaLibraries" | "threads">,
+    ForeignFlags {
   readonly data?: string;
   readonly features?: readonly string[];
   readonly limit?: number;
@@ -14,13 +17,13 @@ export interface RankFlags extends Pick<EncoderOptions, "provider" | "device" | 
   readonly json?: boolean;
 }
 
-export async function runRank(
-  encoder: string | undefined,
-  { features, data, limit, range, seed, views, json, ...where }: RankFlags,
-): Promise<void> {
+export async function runRank(encoder: string | undefined, flags: RankFlags): Promise<void> {
+  const { model, others } = splitForeign(flags);
+  const { features, data, limit, range, seed, views, json, ...where } = others;
   if (features && features.length !== 1) throw expected("--features", "one file", `${features.length}`);
   const { threads, provider, device, cudaLibraries } = where;
-  const options = { encoder, data, limit, range, seed, views, threads, provider, device, cudaLibraries };
+  const how = { threads, provider, device, cudaLibraries, model };
+  const options = { encoder, data, limit, range, seed, views, ...how };
   const result = await rank({ ...options, features: features?.[0] }, { output: outputOf() });
   report(json, result, [describeRank(result)]);
 }

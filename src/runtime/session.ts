@@ -79,7 +79,7 @@ export async function openSession(
       executionProviders: provider === "cpu" ? ["cpu"] : [first, "cpu"],
       // Measured: the memory pattern holds every buffer at once, a third more memory at the same speed.
       enableMemPattern: false,
-      logSeverityLevel: 3,
+      logSeverityLevel: 4, // of a run too
       extra: entriesOf(options),
       ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
       ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
