@@ -10,8 +10,10 @@ export {
   writeEmbedding,
 } from "./api/encoder.ts";
 export { type ExportOptions, type ExportResult, exportEncoder } from "./api/export.ts";
+export type { ForeignMetadata, ForeignOptions } from "./api/foreign.ts";
 export {
   checkBaseline,
+  type LayerScore,
   type ProbeKind,
   type ProbeOptions,
   type ProbeResult,
@@ -34,4 +36,4 @@ export { UserError } from "./errors.ts";
 export type { EncoderMetadata } from "./export/metadata.ts";
 export type { Features } from "./probe/features.ts";
 export type { ClassScore, Scores, TestImage } from "./probe/result.ts";
-export type { Chance, Init, Least, Manifest, Schedule, StateEntry, ViewRecipe } from "./spec.ts";
+export type { Chance, Init, Least, Manifest, Schedule, StageEntry, StateEntry, ViewRecipe } from "./spec.ts";

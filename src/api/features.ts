@@ -1,6 +1,8 @@
 /** Features of a folder's images, block by block: while one is encoded the next is decoded. */
 import type { Source } from "../data/canvas.ts";
 import type { Sources } from "../data/sources.ts";
+import { expected } from "../errors.ts";
+import { memoryBytes } from "../machine.ts";
 import type { Features } from "../probe/features.ts";
 import { duration, type Progress, recentRate } from "../train/progress.ts";
 
@@ -22,6 +24,15 @@ export interface FeaturesOptions {
 }
 
 const BLOCK = 64;
+
+/** @throws UserError if features [n, d] would take more than half of the memory, and probes as much again. */
+export function checkRoom(n: number, d: number): void {
+  const [needed, room] = [4 * n * d, memoryBytes() / 2];
+  if (needed <= room) return;
+  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
+  const found = `${gigabytes(needed)} of ${n} images`;
+  throw expected("probe", `features of at most ${gigabytes(room)}`, found, "take fewer images with --limit");
+}
 
 /** What became of the images [from, done). */
 export interface FeatureBlock {

@@ -10,16 +10,19 @@ import { knnVotes } from "../probe/knn.ts";
 import { type LinearResult, linearProbe } from "../probe/linear.ts";
 import { confusionCsv, type Ranking, type Scores, scoresOf, spreadOf } from "../probe/result.ts";
 import { readEmbedding } from "./embedding.ts";
-import { type Embedded, type EncoderOptions, openEncoder } from "./encoder.ts";
+import { type Embedded, type EncoderOptions, type OpenedEncoder, openEncoder } from "./encoder.ts";
+import { checkRoom } from "./features.ts";
+import { firstGiven } from "./foreign.ts";
+import { columnsOf, type Layer, type LayeredEncoder, layerProbes, openLayers } from "./layers.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { openTrainingViews } from "./views.ts";
 
-export const PROBE_KINDS = ["knn", "linear"] as const;
+export const PROBE_KINDS = ["knn", "linear", "layers"] as const;
 export type ProbeKind = (typeof PROBE_KINDS)[number];
 
 /** What probes are asked about: images by an encoder, or features. */
 interface ProbeData extends EncoderOptions {
-  /** encoder.onnx or a run's folder. */
+  /** encoder.onnx, a run's folder, or a model of another maker. */
   readonly encoder?: string | undefined;
   /** Labelled folders: one folder for each class. */
   readonly train?: string | undefined;
@@ -81,6 +84,16 @@ export interface ProbeResult extends Scores {
   readonly augment?: true;
   /** Linear alone, of several seeds: top-1 of each in turn, their mean and standard deviation. The rest is of the first. */
   readonly seeds?: { readonly top1: readonly number[]; readonly mean: number; readonly std: number };
+  /** Layers alone: a linear classifier on each, from the first to the features, which the rest is of. */
+  readonly layers?: readonly LayerScore[];
+}
+
+export interface LayerScore extends Pick<Scores, "top1" | "low" | "high"> {
+  readonly name: string;
+  /** Values that the classifier saw. */
+  readonly features: number;
+  /** The learning rate that won on held-out training images. */
+  readonly lr: number;
 }
 
 /** @throws UserError on folders that are not labelled, a damaged encoder, classes that differ. */
@@ -103,7 +116,8 @@ export async function probes(
   const { seeds = 1 } = options;
   if (!Number.isInteger(seeds) || seeds < 1)
     throw expected("probe, seeds", "a whole number of 1 or more", `${seeds}`);
-  const sets = await labelledSets(options, surroundings);
+  const all = await labelledSets(options, surroundings);
+  const sets = featuresAlone(all);
   const [train, test] = [sets.train.features, sets.test];
   const labels = checkProbe(`${kinds[0]} probe`, train, test.features);
   const score = (ranking: Ranking) =>
@@ -118,6 +132,14 @@ export async function probes(
       const votes = await knnVotes(train, test.features, { k, temperature, threads });
       for (const { ranking, ...settings } of votes)
         results.push({ kind, ...score(ranking), ...settings, ...data });
+    } else if (kind === "layers") {
+      const found = await layerProbes(all.train.features, all.test.features, all.layers, { seed, threads });
+      const layers = found.map(({ layer: { name, channels, places }, ranking, lr }) => {
+        const { top1, low, high } = score(ranking);
+        return { name, top1, low, high, features: channels * places, lr };
+      });
+      const { ranking, lr, epochs } = found.at(-1)!;
+      results.push({ kind, ...score(ranking), lr, epochs, layers, ...data });
     } else {
       const runs = await linearRuns(options, sets, surroundings);
       const { ranking, lr, epochs } = runs[0]!;
@@ -156,25 +178,43 @@ interface LabelledSets {
   readonly test: Embedded;
   /** The training images, unless features were given. */
   readonly images?: Sources;
+  /** The columns of each layer, where the features hold them all; else none. */
+  readonly layers: readonly Layer[];
+}
+
+/** Without the layers before the features. */
+function featuresAlone(sets: LabelledSets): LabelledSets {
+  const last = sets.layers.at(-1);
+  if (!last) return sets;
+  const alone = (set: Embedded) => ({ ...set, features: columnsOf(set.features, last) });
+  return { ...sets, train: alone(sets.train), test: alone(sets.test) };
 }
 
 async function labelledSets(options: ProbesOptions, surroundings: Surroundings): Promise<LabelledSets> {
-  const { kinds, encoder: path, features, limit, seed = 0, range, labels } = options;
+  const { kinds, encoder: path, model, features, limit, seed = 0, range, labels } = options;
   if (features) {
-    if (path !== undefined || options.train !== undefined || options.test !== undefined) {
+    const given = [path, options.train, options.test, firstGiven(model)];
+    if (given.some((value) => value !== undefined)) {
       throw expected("probe", "an encoder with folders, or features", "both");
     }
     for (const option of ["limit", "range", "augment"] as const) {
       if (options[option]) throw expected(`probe, ${option}`, "it with an encoder and images", "features");
     }
+    if (kinds.includes("layers"))
+      throw expected(
+        "probe, kind layers",
+        "an encoder with folders",
+        "features",
+        "embed writes the last layer alone",
+      );
     const [train, test] = [
       await readEmbedding(features[0], surroundings),
       await readEmbedding(features[1], surroundings),
     ];
-    if (labels === undefined) return { train, test };
+    if (labels === undefined) return { train, test, layers: [] };
     const rows = rowsOfShare(train.features, labels, seed);
     const files = rows.map((row) => train.files[row]!);
-    return { train: { features: takeRows(train.features, rows), files }, test };
+    return { train: { features: takeRows(train.features, rows), files }, test, layers: [] };
   }
   if (path === undefined || options.train === undefined || options.test === undefined) {
     const missing =
@@ -187,12 +227,17 @@ async function labelledSets(options: ProbesOptions, surroundings: Surroundings):
   const test = await findLabelledImages(options.test, sample);
   checkClasses(`${kinds[0]} probe`, train, test); // which would be done once all are embedded
   const { threads, provider, device, cudaLibraries } = options;
-  const encoder = await openEncoder(path, { threads, provider, device, cudaLibraries }, surroundings);
+  const how = { threads, provider, device, cudaLibraries, model };
+  const encoder: OpenedEncoder & Partial<LayeredEncoder> = kinds.includes("layers")
+    ? await openLayers(path, how, surroundings)
+    : await openEncoder(path, how, surroundings);
   try {
+    checkRoom(train.files.length + test.files.length, encoder.metadata.features);
     return {
       images: train,
       train: await encoder.embed(train, surroundings),
       test: await encoder.embed(test, surroundings),
+      layers: encoder.layers ?? [],
     };
   } finally {
     await encoder.close();

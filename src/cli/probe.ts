@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import {
   checkBaseline,
+  type LayerScore,
   PROBE_KINDS,
   type ProbeKind,
   type ProbeResult,
@@ -12,6 +13,7 @@ import {
 } from "../api/probe.ts";
 import { expected, UserError, unknownName } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
+import { splitForeign, withForeignOptions } from "./foreign.ts";
 import {
   CUDA_LIBRARIES,
   DEVICE,
@@ -67,14 +69,14 @@ const OWNERS: Readonly<Partial<Record<keyof Flags, readonly Kind[]>>> = {
 };
 
 export const probeCommand = () =>
-  new Command("probe")
+  withForeignOptions(new Command("probe"))
     .description(
-      "Say how good an encoder is: kNN and linear classifiers on its frozen features, or what these tell without labels",
+      "Say how good an encoder is: kNN and linear classifiers on its frozen features, linear ones on each layer, or what features tell without labels",
     )
-    .argument("[encoder]", "encoder.onnx or a run's folder")
+    .argument("[encoder]", "encoder.onnx, a run's folder, or a model of another maker")
     .requiredOption(
       "--kind <kinds>",
-      "knn, linear or both: knn,linear; or rank, which needs no labels",
+      "knn, linear, layers or several: knn,linear; or rank, which needs no labels",
       listOf(kindNamed),
     )
     .option("--train <dir>", "labelled folder: one folder for each class")
@@ -132,8 +134,9 @@ export const probeCommand = () =>
 async function runProbes(
   encoder: string | undefined,
   kinds: readonly ProbeKind[],
-  { kind: _, data: __, views: ___, features, ...flags }: Flags,
+  { kind: _, data: __, views: ___, features, ...given }: Flags,
 ): Promise<void> {
+  const { model, others: flags } = splitForeign(given);
   const { k, temperature, baseline, writeBaseline: written, confusion } = flags;
   if (features && features.length !== 2)
     throw expected("--features", "two files, to train and to test on", `${features.length}`);
@@ -150,7 +153,7 @@ async function runProbes(
   if (baseline !== undefined) await readBaseline(baseline, kinds[0]!);
   for (const file of [written, confusion]) if (file !== undefined) await checkWritable(file);
   const sets = features && ([features[0]!, features[1]!] as const);
-  const results = await probes({ ...flags, encoder, kinds, features: sets }, { output: outputOf() });
+  const results = await probes({ ...flags, encoder, model, kinds, features: sets }, { output: outputOf() });
   const summaries = results.map(summaryOf);
   const whole = summaries.length === 1 ? summaries[0]! : { probes: summaries };
   report(flags.json, whole, results.map(describe)); // first, so that no fault of a file loses it
@@ -184,8 +187,18 @@ function describe(result: ProbeResult): string {
     ? `; ${seeds.top1.length} seeds: mean ${seeds.mean.toFixed(2)} %, standard deviation ${seeds.std.toFixed(2)}`
     : "";
   const share = labels === undefined ? "" : ` (${100 * labels} % of the labels)`;
+  if (result.layers) return describeLayers(result, result.layers);
   return (
     `${result.kind} top-1 ${top1} %  (95 %: ${low} to ${high}${five}; ` +
     `${how}${spread}; ${result.train} train${share} and ${result.test} test images, ${result.features} features)`
   );
+}
+
+function describeLayers({ train, test, epochs }: ProbeResult, layers: readonly LayerScore[]): string {
+  const width = Math.max(...layers.map(({ name }) => name.length));
+  const lines = layers.map(({ name, features, ...scores }) => {
+    const [top1, low, high] = [scores.top1, scores.low, scores.high].map((x) => x.toFixed(2));
+    return `  ${name.padEnd(width)}  ${top1} %  (95 %: ${low} to ${high}; ${features} values)`;
+  });
+  return [`layers top-1 (${epochs} epochs; ${train} train and ${test} test images)`, ...lines].join("\n");
 }

@@ -84,7 +84,7 @@ describe("cli: what cannot be done is refused in one line", () => {
     ],
     "labels of what needs none": [
       () => ["probe", at("encoder.onnx"), "--kind", "rank", "--data", at("photos"), "--labels", "10%"],
-      /--labels: expected it with --kind knn or linear, found --kind rank/,
+      /--labels: expected it with --kind knn or linear or layers, found --kind rank/,
     ],
     "rank beside accuracies": [
       () => [...probe("encoder.onnx"), "--kind", "rank,knn"],
@@ -229,9 +229,29 @@ describe("cli: what cannot be done is refused in one line", () => {
       () => probe("text/a.jpg"),
       /a\.jpg: expected an encoder written by ort-pretrain/,
     ],
-    "another ONNX": [
+    "another ONNX with inputs for more than images": [
       () => probe("graph/encode.onnx"),
-      /encode\.onnx: expected an encoder written by ort-pretrain/,
+      /encode\.onnx: expected one input, for images, .* found \d+: "images" uint8 \[n, h, w, 3\], "encoder\./,
+    ],
+    "a normalisation that has no name": [
+      () => [...probe("encoder.onnx"), "--mean", "imagnet"],
+      /unknown mean "imagnet": did you mean "imagenet"\?/,
+    ],
+    "a normalisation of two numbers": [
+      () => [...probe("encoder.onnx"), "--std", "1,2"],
+      /--std .* '1,2' is invalid.*three numbers/,
+    ],
+    "an unknown pooling": [
+      () => [...probe("encoder.onnx"), "--pool", "max"],
+      /unknown pool "max".* \(known: cls, mean\)/,
+    ],
+    "what is said of another maker's model for one of ours": [
+      () => [...probe("encoder.onnx"), "--size", "16"],
+      /--size: expected it with a model of another maker, found .*encoder\.onnx, which says it itself/,
+    ],
+    "layers of an encoder without them": [
+      () => [...probe("encoder.onnx"), "--kind", "layers"],
+      /encoder\.onnx: expected an encoder with its stages, found one without; export it with --stages/,
     ],
     "an encoder cut off": [() => probe("cut.onnx"), /cut\.onnx: expected/],
     "one class": [() => probe("encoder.onnx", "one"), /expected one folder per class .* found one class "a"/],

@@ -1,0 +1,99 @@
+/** Accuracy layer by layer: an encoder opened with its stages, and a linear classifier on each. */
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { expected } from "../errors.ts";
+import { readEncoderMetadata } from "../export/metadata.ts";
+import { readWhole } from "../files/atomic.ts";
+import type { Features } from "../probe/features.ts";
+import { type LinearResult, linearProbe } from "../probe/linear.ts";
+import { providerFor } from "../runtime/providers.ts";
+import { openProgress } from "../train/progress.ts";
+import { runFiles } from "../train/run-folder.ts";
+import { checkOurs, type EncoderOptions, MAX_ENCODER, type OpenedEncoder, openFrozen } from "./encoder.ts";
+import { stagedEncoder } from "./export.ts";
+import { QUIET, type Surroundings } from "./surroundings.ts";
+
+/** The columns of a feature vector that are a layer: for each of `channels` a value at each of `places`. */
+export interface Layer {
+  readonly name: string;
+  readonly from: number;
+  readonly channels: number;
+  readonly places: number;
+}
+
+/** An encoder whose feature vectors hold all its layers, one after the other, the features last. */
+export interface LayeredEncoder extends OpenedEncoder {
+  readonly layers: readonly Layer[];
+}
+
+/**
+ * Opens an encoder of ours with its stages: that of a run's latest checkpoint, or a file that `export --stages` wrote.
+ * @throws UserError if it is another file
+ */
+export async function openLayers(
+  path: string,
+  { model, ...given }: EncoderOptions = {},
+  { output = QUIET }: Pick<Surroundings, "output"> = {},
+): Promise<LayeredEncoder> {
+  checkOurs(path, model);
+  const isFolder = existsSync(path) && statSync(path).isDirectory();
+  const isRun = isFolder && existsSync(runFiles(path).config);
+  const file = isFolder && !isRun ? join(path, "encoder.onnx") : path;
+  const bytes = isRun
+    ? await stagedEncoder(path, given.threads)
+    : await readWhole(file, MAX_ENCODER, "an encoder");
+  const { stages, features } = readEncoderMetadata(bytes, file);
+  if (!stages) {
+    const advice = "export it with --stages, or give the run's folder";
+    throw expected(file, "an encoder with its stages", "one without", advice);
+  }
+  const { provider, chosen } = await providerFor(given);
+  for (const line of chosen) openProgress(output).end(line);
+  const encoder = await openFrozen(bytes, file, { ...given, provider }, stages);
+  let from = 0;
+  const layers = [...stages, { name: "features", channels: features, places: 1 }].map((stage) => {
+    const layer = { ...stage, from };
+    from += stage.channels * stage.places;
+    return layer;
+  });
+  return { ...encoder, layers };
+}
+
+/** The columns of a layer, with what else the features have. */
+export function columnsOf(features: Features, { from, channels, places }: Layer): Features {
+  const d = channels * places;
+  const data = new Float32Array(features.n * d);
+  for (let i = 0; i < features.n; i++) {
+    const start = i * features.d + from;
+    data.set(features.data.subarray(start, start + d), i * d);
+  }
+  return { ...features, data, d };
+}
+
+/** Passes over the training images, as Goyal et al. 2019 make them. */
+const EPOCHS = 28;
+
+export interface LayerOptions {
+  readonly seed?: number | undefined;
+  readonly threads?: number | undefined;
+}
+
+/**
+ * A linear classifier on each layer in turn: BatchNorm without affine parameters, by the statistics of the training
+ * features, and softmax regression. The protocol of Goyal et al. 2019 (arXiv 1905.01235), but for the learning rate, which
+ * is chosen on held-out images for each layer, its cosine schedule, and no weight decay.
+ */
+export async function layerProbes(
+  train: Features,
+  test: Features,
+  layers: readonly Layer[],
+  options: LayerOptions,
+): Promise<readonly (LinearResult & { readonly layer: Layer })[]> {
+  const results = [];
+  for (const layer of layers) {
+    const [own, asked] = [columnsOf(train, layer), columnsOf(test, layer)];
+    const result = await linearProbe(own, asked, { ...options, epochs: EPOCHS, places: layer.places });
+    results.push({ ...result, layer });
+  }
+  return results;
+}
