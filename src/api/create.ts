@@ -16,6 +16,7 @@ import { flagOf, refuseOtherThan } from "./compare.ts";
 import { type FirstWeights, firstWeights } from "./init.ts";
 import { imagesForKnn } from "./knn-during-training.ts";
 import { recipeNamed } from "./recipes.ts";
+import { versions } from "./versions.ts";
 import { shorterSideFor } from "./views.ts";
 
 export interface TrainOptions {
@@ -178,6 +179,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
       options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
     init: first?.origin ?? null,
     ...(range && { range: [...range] as [number, number] }),
+    versions: versions(),
   };
   const { artifact, written } = await beginArtifact(out, manifest, graphs); // last: what is refused leaves nothing behind
   const lines = [...chosen, ...why, ...exact.chosen, ...(first?.report ?? [])];

@@ -1,6 +1,5 @@
-import { createRequire } from "node:module";
 import { Command } from "commander";
-import * as ort from "onnxruntime-node";
+import { versions as programVersions } from "../api/versions.ts";
 import { cores, memoryBytes } from "../machine.ts";
 import { nativeRuntime } from "../runtime/c-api.ts";
 import { type Check, checkProvider } from "../runtime/providers.ts";
@@ -27,11 +26,8 @@ export const doctorCommand = () =>
     .option("--json", "end with one JSON object on standard output")
     .action(async ({ json, cudaLibraries }: { json?: boolean; cudaLibraries?: string }) => {
       const { default: sharp } = await import("sharp"); // here alone, for the other commands to start sooner
-      const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
       const versions = {
-        "ort-pretrain": version,
-        node: process.versions.node,
-        onnxruntime: ort.env.versions.node ?? ort.env.versions.common,
+        ...programVersions(),
         sharp: sharp.versions.sharp ?? "?",
         libvips: sharp.versions.vips,
       };

@@ -150,6 +150,8 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
       lr: scalars.lr!,
       imagesPerSecond: rate.perSecond,
       waitShare: waitShare(),
+      seconds: elapsed(),
+      peakRssBytes: process.resourceUsage().maxRSS * 1024,
     });
     progress.show(
       `epoch ${epoch}/${Math.ceil(steps / stepsPerEpoch)}  step ${step}/${steps}  loss ${loss.toFixed(4)}${beside}  ` +

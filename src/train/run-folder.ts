@@ -67,6 +67,8 @@ export const runConfigSchema = z.strictObject({
     .optional(),
   /** The values of black and white, if they were given. */
   range: z.tuple([z.number(), z.number()]).optional(),
+  /** Of the programs that it began with, by their names. */
+  versions: z.record(z.string().max(100), z.string().max(100)).optional(),
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;
 
@@ -112,7 +114,10 @@ export async function readConfig(run: string): Promise<RunConfig> {
   throw new UserError(`${path}: ${issue!.path.join(".") || "configuration"}: ${issue!.message}`);
 }
 
-/** A line of metrics.jsonl; that of the first step holds `chance` as well, where there is one. */
+/**
+ * A line of metrics.jsonl; that of the first step holds `chance` as well, where there is one. `seconds` count from where
+ * the run began or last went on.
+ */
 export interface StepRecord {
   /** Counted from 1. */
   readonly step: number;

@@ -14,7 +14,9 @@ async function outcome(out: string) {
   const checkpoints = (await readdir(join(out, "checkpoints"))).sort();
   const last = await readFile(join(out, "checkpoints", checkpoints.at(-1)!));
   const encoder = await readFile(join(out, "encoder.onnx"));
-  const metrics = (await metricsOf(out)).map(({ imagesPerSecond, waitShare, ...computed }) => computed);
+  const metrics = (await metricsOf(out)).map(
+    ({ imagesPerSecond, waitShare, seconds, peakRssBytes, ...computed }) => computed,
+  );
   return { checkpoints, last, encoder, metrics };
 }
 
