@@ -149,7 +149,7 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
 }
 
 /** The order of an epoch's images; remembers the last one, as the steps of an epoch follow each other. */
-function epochOrders(count: number, seed: number): (epoch: number) => readonly number[] {
+export function epochOrders(count: number, seed: number): (epoch: number) => readonly number[] {
   const indices = Array.from({ length: count }, (_, i) => i);
   let last = { epoch: -1, order: indices };
   return (epoch) => {

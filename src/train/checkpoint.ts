@@ -51,6 +51,9 @@ export async function saveCheckpoint(dir: string, checkpoint: Checkpoint, keep =
 /** Whether a file is named as a checkpoint is. */
 export const isCheckpoint = (path: string): boolean => stepOf(basename(path)) >= 0;
 
+/** The path of the checkpoint of a step, be there one or not. */
+export const checkpointAt = (dir: string, step: number): string => join(dir, nameOf(step));
+
 /** Of the checkpoint with the most steps; undefined if `dir` has none or does not exist. */
 export const latestStep = async (dir: string): Promise<number | undefined> => (await stepsIn(dir))[0];
 
