@@ -2,7 +2,7 @@
 import { findLabelledImages, openEncoder } from "../src/index.ts";
 import { checkProbe } from "../src/probe/features.ts";
 import { knnPredict } from "../src/probe/knn.ts";
-import type { Encoded } from "./demo-neighbours.ts";
+import type { Encoded } from "../src/report/neighbours.ts";
 
 /** Chosen once, for before and after alike. */
 export const K = 20;

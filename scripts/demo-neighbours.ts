@@ -1,67 +1,7 @@
 /** A sheet to look at: held-out images with their nearest neighbours, before pretraining and after. */
-import { join } from "node:path";
 import sharp from "sharp";
-import type { Embedded, Features } from "../src/index.ts";
+import type { Row } from "../src/report/neighbours.ts";
 import { lettering, widthOf } from "./demo-letters.ts";
-
-/** What an encoder makes of two labelled folders. */
-export interface Encoded {
-  readonly train: Embedded;
-  readonly test: Embedded;
-}
-
-export interface Neighbour {
-  /** Path of the image. */
-  readonly file: string;
-  /** Whether its category is the query's. */
-  readonly same: boolean;
-}
-
-export interface Row {
-  /** Path of the image. */
-  readonly query: string;
-  readonly category: string;
-  readonly before: readonly Neighbour[];
-  readonly after: readonly Neighbour[];
-}
-
-/** `count` test images, as far apart in the folder as can be, each with the `k` training images nearest to it. */
-export function rowsOf(
-  folders: { readonly train: string; readonly test: string },
-  before: Encoded,
-  after: Encoded,
-  { count = 12, k = 5 } = {},
-): readonly Row[] {
-  const { files, features } = before.test;
-  return Array.from({ length: count }, (_, i) => {
-    const place = Math.floor(((i + 0.5) * files.length) / count);
-    const category = features.classes[features.labels[place]!]!;
-    const neighbours = ({ train, test }: Encoded) =>
-      nearest(train.features, test.features, place, k).map((row) => ({
-        file: join(folders.train, train.files[row]!),
-        same: train.features.classes[train.features.labels[row]!] === category,
-      }));
-    return {
-      query: join(folders.test, files[place]!),
-      category,
-      before: neighbours(before),
-      after: neighbours(after),
-    };
-  });
-}
-
-/** The k rows of `bank` with the greatest cosine to a row of `queries`, nearest first. */
-function nearest(bank: Features, queries: Features, row: number, k: number): readonly number[] {
-  const query = rowOf(queries, row);
-  const cosines = Array.from({ length: bank.n }, (_, i) => cosine(query, rowOf(bank, i)));
-  return Array.from(cosines.keys())
-    .sort((a, b) => cosines[b]! - cosines[a]!)
-    .slice(0, k);
-}
-
-const rowOf = ({ data, d }: Features, row: number) => data.subarray(row * d, (row + 1) * d);
-const dot = (a: Float32Array, b: Float32Array) => a.reduce((sum, value, i) => sum + value * b[i]!, 0);
-const cosine = (a: Float32Array, b: Float32Array) => dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
 
 /** Pixels. */
 const IMAGE = 64;
@@ -91,7 +31,7 @@ export async function writeSheet(file: string, rows: readonly Row[]): Promise<vo
   over.push(heading("before", beforeAt, k * CELL), heading("after", afterAt, k * CELL));
   rows.forEach(({ query, category, before, after }, i) => {
     const y = HEADER + i * CELL;
-    const name = category.replaceAll("-", " ");
+    const name = (category ?? "").replaceAll("-", " ");
     const right = queryAt - 14 - widthOf(name, 9);
     over.push(lettering(name, { x: right, y: y + CELL / 2, height: 9, color: PALE }));
     images.push({ input: query, left: queryAt, top: y });

@@ -3,9 +3,10 @@ import { rm } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { openEncoder, train } from "../src/index.ts";
+import { rowsOf } from "../src/report/neighbours.ts";
 import { compare, judge, K } from "./demo-compare.ts";
 import { demoData } from "./demo-data.ts";
-import { rowsOf, writeSheet } from "./demo-neighbours.ts";
+import { writeSheet } from "./demo-neighbours.ts";
 
 /** The same on every machine, so that what is learnt does not hang on its speed. */
 const STEPS = 400;

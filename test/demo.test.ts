@@ -5,7 +5,8 @@ import { expect } from "chai";
 import sharp from "sharp";
 import { compare } from "../scripts/demo-compare.ts";
 import { demoData } from "../scripts/demo-data.ts";
-import { type Encoded, type Row, rowsOf, SAME, writeSheet } from "../scripts/demo-neighbours.ts";
+import { SAME, writeSheet } from "../scripts/demo-neighbours.ts";
+import type { Row } from "../src/report/neighbours.ts";
 
 describe("the demo", () => {
   let dir: string;
@@ -36,36 +37,6 @@ describe("the demo", () => {
     expect(interval[1]).to.be.closeTo(10 + 1.96 * 5.385, 0.01);
     const same = compare(before, before);
     expect(same.interval).to.deep.equal([0, 0]);
-  });
-
-  it("finds the neighbours of images far apart", () => {
-    const embedded = (angles: readonly number[], labels: readonly number[]) => ({
-      files: angles.map((angle) => `${angle}.png`),
-      features: {
-        data: Float32Array.from(angles.flatMap((a, i) => [Math.cos(a), Math.sin(a)].map((x) => x * (i + 1)))),
-        n: angles.length,
-        d: 2,
-        labels: Int32Array.from(labels),
-        classes: ["a", "b"],
-      },
-    });
-    const encoded: Encoded = {
-      train: embedded([0, 0.3, 1, 1.2], [0, 1, 1, 1]),
-      test: embedded([5, 0.1, 5, 5, 1.3, 5], [0, 0, 0, 0, 1, 0]),
-    };
-    const turned: Encoded = { ...encoded, train: embedded([1.2, 1, 0.3, 0], [0, 1, 1, 1]) };
-    const rows = rowsOf({ train: "train", test: "test" }, encoded, turned, { count: 2, k: 2 });
-    expect(rows.map(({ query, category }) => [query, category])).to.deep.equal([
-      [join("test", "0.1.png"), "a"],
-      [join("test", "1.3.png"), "b"],
-    ]);
-    expect(rows[0]!.before).to.deep.equal([
-      { file: join("train", "0.png"), same: true },
-      { file: join("train", "0.3.png"), same: false },
-    ]);
-    expect(rows[0]!.after.map(({ same }) => same)).to.deep.equal([false, false]);
-    expect(rows[1]!.before.map(({ same }) => same)).to.deep.equal([true, true]);
-    expect(rows[1]!.after.map(({ same }) => same)).to.deep.equal([false, true]);
   });
 
   it("frames the neighbours of the query's category", async () => {
