@@ -11,6 +11,8 @@ export const PACKAGES = [
   "ml-matrix",
   "onnxruntime-node",
   "sharp",
+  "umap-js",
+  "uplot",
 ];
 
 /** How programs become one file each. */

@@ -2,7 +2,7 @@
 import { rm } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
-import { openEncoder, train } from "../src/index.ts";
+import { openEncoder, report, train } from "../src/index.ts";
 import { rowsOf } from "../src/report/neighbours.ts";
 import { compare, judge, K } from "./demo-compare.ts";
 import { demoData } from "./demo-data.ts";
@@ -43,11 +43,23 @@ const after = await judge(trained.run, data);
 const { before: knnInitial, after: knnTrained, gain, interval } = compare(before.right, after.right);
 const neighbours = join(trained.run, "neighbours.png");
 await writeSheet(neighbours, rowsOf(data, before, after));
+const { report: page } = await report(trained.run);
 
 const seconds = (performance.now() - started) / 1000;
 if (values.json) {
   const { run, encoder, steps } = trained;
-  const result = { knnInitial, knnTrained, gain, interval, steps, run, encoder, neighbours, seconds };
+  const result = {
+    knnInitial,
+    knnTrained,
+    gain,
+    interval,
+    steps,
+    run,
+    encoder,
+    neighbours,
+    report: page,
+    seconds,
+  };
   console.log(JSON.stringify(result));
 } else {
   const encoder = await openEncoder(trained.run);
@@ -63,6 +75,7 @@ kNN top-1 on ${before.right.length} held-out emoji (10 categories, k = ${K})
 
 look at  ${here(neighbours)}: held-out emoji, the five training images nearest to
          each before pretraining and after; in a green frame are those of its category
+report   ${here(page)}: curves, views, and a map of the embeddings, in a browser
 run      ${here(trained.run)}
 encoder  ${here(join(trained.run, "encoder.onnx"))}  (uint8 [n, h, w, 3] -> float32 [n, ${features}], made for ${imageSize} px)
 took     ${Math.round(seconds)} s`);

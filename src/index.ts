@@ -27,6 +27,7 @@ export {
 } from "./api/probe.ts";
 export { type RankOptions, type RankResult, rank } from "./api/rank.ts";
 export { type Recipe, recipes } from "./api/recipes.ts";
+export { type ReportOptions, type ReportResult, report } from "./api/report.ts";
 export type { Surroundings } from "./api/surroundings.ts";
 export { type TrainResult, train } from "./api/train.ts";
 export { type ArtifactSpec, type CompiledArtifact, compile } from "./artifact/compile.ts";

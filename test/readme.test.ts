@@ -70,7 +70,7 @@ describe("README.md", () => {
     const script = `set -e\nnpm() { test "$*" = "run build"; }\nnpx() { shift; '${process.execPath}' '${MAIN}' "$@"; }\n`;
     const { stdout } = await promisify(execFile)("sh", ["-c", script + commands], { cwd: own });
     expect(stdout).to.match(
-      /^1 steps \(1\.0 epochs\).*\nencoder: .*encoder\.onnx\nrun: .*\nknn top-1 [\d.]+ % {2}\(/,
+      /^1 steps \(1\.0 epochs\).*\nencoder: .*encoder\.onnx\nrun: .*\nreport: .*report\.html\nknn top-1 [\d.]+ % {2}\(/,
     );
   });
 

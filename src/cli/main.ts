@@ -10,6 +10,7 @@ import { embedCommand } from "./embed.ts";
 import { exportCommand } from "./export.ts";
 import { graphsCommand } from "./graphs.ts";
 import { probeCommand } from "./probe.ts";
+import { reportCommand } from "./report.ts";
 import { trainCommand } from "./train.ts";
 
 const WRONG_USAGE = 2;
@@ -23,6 +24,7 @@ const program = new Command("ort-pretrain")
   .addCommand(probeCommand())
   .addCommand(exportCommand())
   .addCommand(embedCommand())
+  .addCommand(reportCommand())
   .addCommand(graphsCommand())
   .addCommand(doctorCommand());
 endQuietly(program);

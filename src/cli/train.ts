@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import type { TrainOptions } from "../api/create.ts";
+import { reportAfterTraining } from "../api/report.ts";
 import { train } from "../api/train.ts";
 import { duration } from "../train/progress.ts";
 import {
@@ -23,6 +24,7 @@ import { listenToSignals } from "./signals.ts";
 interface Flags extends Omit<TrainOptions, "config" | "knnData"> {
   readonly set?: TrainOptions["config"];
   readonly knn?: string;
+  readonly report: boolean;
   readonly json?: boolean;
 }
 
@@ -78,19 +80,24 @@ export const trainCommand = () =>
     .option("--resume", "go on with the run in --out")
     .option("--extend-epochs <n>", "with --resume: so many epochs longer than the run began with", positive)
     .option("--extend-steps <n>", "the same in steps", positiveInteger)
+    .option("--no-report", "write no report.html")
     .option("--json", "end with one JSON object on standard output")
-    .action(async ({ set, knn, json, ...flags }: Flags) => {
+    .action(async ({ set, knn, json, report: wanted, ...flags }: Flags) => {
       const options = { ...flags, ...(set && { config: set }), ...(knn && { knnData: knn }) };
-      const result = await train(options, { output: outputOf(), ...listenToSignals() });
+      const surroundings = { output: outputOf(), ...listenToSignals() };
+      const result = await train(options, surroundings);
       const { steps, epochs, loss, chance, imagesPerSecond, seconds, run, encoder } = result;
+      const shown = wanted && steps > 0 && !result.interrupted;
+      const page = shown ? await reportAfterTraining(run, surroundings) : null;
       const beside = loss === null || chance === null ? "" : ` (chance ${chance.toFixed(4)})`;
-      report(json, result, [
+      report(json, { ...result, report: page }, [
         `${steps} steps (${epochs.toFixed(1)} epochs) in ${duration(seconds)}, ${imagesPerSecond.toFixed(0)} images/s, ` +
           `loss ${loss === null ? "none" : loss.toFixed(4)}${beside}`,
         result.interrupted
           ? `interrupted: go on with  ort-pretrain train --resume --out ${flags.out}`
           : `encoder: ${encoder}`,
         `run:     ${run}`,
+        ...(page === null ? [] : [`report:  ${page}`]),
       ]);
       if (result.interrupted) process.exitCode = INTERRUPTED;
     });

@@ -1,6 +1,6 @@
 /**
  * A run's folder: the artifact it trains (manifest.json, step.onnx, encode.onnx), config.json with everything needed
- * to repeat it, metrics.jsonl, checkpoints/ and, at the end, encoder.onnx; while it runs, run.lock.
+ * to repeat it, metrics.jsonl, checkpoints/ and, at the end, encoder.onnx and report.html; while it runs, run.lock.
  */
 import { closeSync, constants, existsSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join, relative } from "node:path";

@@ -68,7 +68,15 @@ describe("cli: --json", () => {
     expect(Number(trained.peakRssBytes)).to.be.within(50e6, 10e9);
     expect(trained.chance).to.be.closeTo(Math.log(7), 1e-12);
     expect(JSON.parse(await readFile(at("run/config.json"), "utf8"))).to.include({ batch: 4, guard: false });
-    expect(trained).to.have.all.keys(["steps", "epochs", "run", "encoder", "interrupted", ...numbers]);
+    expect(trained).to.have.all.keys([
+      "steps",
+      "epochs",
+      "run",
+      "encoder",
+      "report",
+      "interrupted",
+      ...numbers,
+    ]);
   });
 
   it("and its kNN at the end of each epoch, without the broken image", async () => {

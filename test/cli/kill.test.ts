@@ -25,9 +25,9 @@ describe("cli: a run that is cut off", () => {
   const at = (name: string) => join(folder.path, name);
   const begin = (data: string, out: string, graph = "graph") => [
     ...["train", "--data", at(data), "--out", at(out), "--graph", at(graph), "--steps", `${STEPS}`],
-    ...["--batch", "4", "--threads", "1", "--checkpoint-every", "4"],
+    ...["--batch", "4", "--threads", "1", "--checkpoint-every", "4", "--no-report"],
   ];
-  const resume = (out: string) => ["train", "--resume", "--out", at(out)];
+  const resume = (out: string) => ["train", "--resume", "--out", at(out), "--no-report"];
 
   async function sameAs(reference: string, out: string, steps = STEPS) {
     const [wanted, found] = [await outcome(at(reference)), await outcome(at(out))];

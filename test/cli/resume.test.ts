@@ -9,7 +9,14 @@ import { json, metricsOf, refusal, run } from "../support/program.ts";
 describe("cli: --resume", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
-  const resume = (out: string, ...more: string[]) => ["train", "--resume", "--out", at(out), ...more];
+  const resume = (out: string, ...more: string[]) => [
+    "train",
+    "--resume",
+    "--out",
+    at(out),
+    "--no-report",
+    ...more,
+  ];
   const first = (out: string, ...more: string[]) => [
     ...[
       "train",

@@ -11,7 +11,18 @@ describe("cli: the same bytes", () => {
   const at = (name: string) => join(folder.path, name);
   const trained = async (home: string, ...more: string[]) => {
     // Relative paths from a folder of its own, as users give them.
-    const args = ["train", "--data", "photos", "--out", "run", "--graph", at("graph"), "--batch", "4"];
+    const args = [
+      "train",
+      "--data",
+      "photos",
+      "--out",
+      "run",
+      "--graph",
+      at("graph"),
+      "--batch",
+      "4",
+      "--no-report",
+    ];
     const result = await json([...args, "--threads", "1", ...more], at(home));
     return { result, encoder: await readFile(at(`${home}/run/encoder.onnx`)) };
   };

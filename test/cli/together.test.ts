@@ -18,7 +18,7 @@ describe("cli: two at a time in a run's folder", () => {
     const graph = await tinyArtifact(out("graph"));
     const photos = await pictures(out("photos"), 8);
     args = (name, steps) => [
-      ...["train", "--data", photos, "--out", out(name), "--graph", graph, "--batch", "4"],
+      ...["train", "--data", photos, "--out", out(name), "--graph", graph, "--batch", "4", "--no-report"],
       ...["--steps", `${steps}`, "--checkpoint-every", "1", "--threads", "1"],
     ];
   });

@@ -45,7 +45,9 @@ export const errorsIn = ({ stderr }: Ended): string[] =>
     .filter(
       (line) =>
         line &&
-        !/^(warning: |epoch \d|features of |going on |about |views of |kNN: |.*: \d+ images, )/.test(line),
+        !/^(warning: |epoch \d|features of |going on |about |views of |kNN: |report: |.*: \d+ images, )/.test(
+          line,
+        ),
     );
 
 /** The one line that a refusal says; nothing on standard output, no trace of a stack. */

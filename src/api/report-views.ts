@@ -1,0 +1,80 @@
+/** Views of a run's images as it saw them, for its report. */
+import * as ort from "onnxruntime-node";
+import { pictureOf, picturesGraph } from "../artifact/pictures.ts";
+import { assemble, type Source } from "../data/canvas.ts";
+import { openDecoder } from "../data/decoder.ts";
+import { epochOrders } from "../data/loader.ts";
+import { findImages, fingerprint } from "../data/sources.ts";
+import { expected } from "../errors.ts";
+import type { ViewsShown } from "../report/pictures.ts";
+import { type Run, stepsPerEpoch } from "../report/run.ts";
+import { fitted, spriteOf } from "../report/sprite.ts";
+import { openSession } from "../runtime/session.ts";
+import { VIEW_COLUMNS } from "../spec.ts";
+import { drawViews } from "../train/draws.ts";
+import type { EncoderOptions } from "./encoder.ts";
+
+/** Images whose views are shown, fewer where there are many views of each. */
+const VIEWED = { images: 12, least: 3, cells: 160 };
+/** Side of the largest view, pixels. */
+const LARGEST = 96;
+/** Of the sheet: with the other images a page stays below 3 MB. */
+const MOST_BYTES = 400_000;
+
+/** Of images of the last step that ran, as it saw them. @throws UserError if they are not there any more. */
+export async function viewsShown(run: Run, { threads }: EncoderOptions): Promise<ViewsShown> {
+  const { config, manifest, records } = run;
+  const { seed, limit, range } = config;
+  const sources = await findImages(config.data, { limit: limit ?? undefined, seed, range });
+  if (fingerprint(sources) !== config.fingerprint)
+    throw expected(config.data, "the images that the run began with", "others");
+  const recipes = manifest.views.map(({ recipe }) => recipe);
+  const steps = stepsPerEpoch(run);
+  const step = Math.max(0, (records.at(-1)?.step ?? 0) - 1);
+  const epoch = Math.floor(step / steps);
+  const order = epochOrders(sources.files.length, seed)(epoch);
+  const wanted = Math.max(
+    VIEWED.least,
+    Math.min(VIEWED.images, Math.floor(VIEWED.cells / (recipes.length + 1))),
+  );
+  const decoder = openDecoder(sources, { warn: () => {} }); // training has warned
+  const indices: number[] = [];
+  const images: Source[] = [];
+  for (const index of order.slice((step % steps) * config.batch)) {
+    if (images.length === Math.min(wanted, config.batch)) break;
+    const image = await decoder.source(sources.files[index]!, config.shorterSide);
+    if (!image) continue;
+    indices.push(index);
+    images.push(image);
+  }
+  if (images.length === 0) throw expected(config.data, "an image that can be decoded", "none");
+
+  const canvas = assemble(images);
+  const rows = drawViews(manifest, seed, { indices, sizes: canvas.sizes, epoch });
+  const { height, width } = canvas;
+  const n = images.length;
+  const session = await openSession(picturesGraph(recipes), "views", { threads, asWritten: true });
+  const feeds = { images: new ort.Tensor("uint8", canvas.images, [n, height, width, 3]) };
+  const params = rows.map((row, i) => [`view${i}`, new ort.Tensor("float32", row, [n, VIEW_COLUMNS.length])]);
+  const drawn = await session.run({ ...feeds, ...Object.fromEntries(params) });
+  await session.close();
+
+  const largest = Math.max(...recipes.map(({ size }) => size));
+  const cell = Math.min(LARGEST, largest);
+  const pictures: Source[] = [];
+  for (let i = 0; i < n; i++) {
+    pictures.push(await fitted(images[i]!, cell));
+    for (const [v, { size }] of recipes.entries()) {
+      const values = (drawn[pictureOf(v)]!.data as Float32Array).subarray(
+        i * size * size * 3,
+        (i + 1) * size * size * 3,
+      );
+      const pixels = new Uint8Array(Uint8ClampedArray.from(values)); // rounded, too
+      const side = Math.max(1, Math.round((size * cell) / largest));
+      pictures.push(await fitted({ width: size, height: size, pixels }, side));
+    }
+  }
+  const layout = { cell, columns: recipes.length + 1, mostBytes: MOST_BYTES, exact: cell === largest };
+  const files = indices.map((index) => sources.files[index]!);
+  return { sprite: await spriteOf(pictures, layout), recipes, epoch: epoch + 1, files };
+}

@@ -1,0 +1,140 @@
+/** A report on a run, or on several side by side, as one page. */
+import { open } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { readArtifact } from "../artifact/files.ts";
+import { expected, messageOf, UserError } from "../errors.ts";
+import { checkWritable, writeFileAtomic } from "../files/atomic.ts";
+import { chartsOf } from "../report/curves.ts";
+import { GENERATOR, pageOf } from "../report/page.ts";
+import { mapSection, neighboursSection, viewsSection } from "../report/pictures.ts";
+import { type Run, readRecords } from "../report/run.ts";
+import {
+  comparisonSection,
+  curvesSection,
+  figuresSection,
+  notesSection,
+  settingsSection,
+  timeSection,
+} from "../report/sections.ts";
+import { differences } from "../report/settings.ts";
+import { openProgress } from "../train/progress.ts";
+import { readConfig } from "../train/run-folder.ts";
+import type { EncoderOptions } from "./encoder.ts";
+import { embeddingShown } from "./report-embedding.ts";
+import { viewsShown } from "./report-views.ts";
+import { QUIET, type Surroundings } from "./surroundings.ts";
+import { versions } from "./versions.ts";
+
+export interface ReportOptions extends EncoderOptions {
+  /** The page. @default report.html in the run's folder; needed of several runs */
+  readonly out?: string | undefined;
+}
+
+export interface ReportResult {
+  /** Path of the page. */
+  readonly report: string;
+  readonly bytes: number;
+  /** What could not be shown, and why. */
+  readonly leftOut: readonly string[];
+}
+
+/**
+ * Of one run: its settings, curves, views, the nearest neighbours of images before training and now, and a map of their
+ * embeddings; each where its data is there. Of several runs: their curves over each other, and what differs.
+ *
+ * @throws UserError if there is no run, its files are damaged, or the page cannot be written.
+ */
+export async function report(
+  runs: string | readonly string[],
+  { out, ...where }: ReportOptions = {},
+  surroundings: Surroundings = {},
+): Promise<ReportResult> {
+  const folders = typeof runs === "string" ? [runs] : runs;
+  const [first, ...others] = folders;
+  if (first === undefined) throw expected("report", "the folder of a run", "none");
+  if (out === undefined && others.length > 0) throw expected("report of several runs", "--out FILE", "none");
+  const file = out ?? join(first, "report.html");
+  const read = [];
+  for (const folder of folders) read.push(await readRun(folder));
+  await checkOwn(file);
+  const page = others.length > 0 ? sideBySide(read) : await single(first, read[0]!, where, surroundings);
+  const text = await pageOf({ ...page, foot: `ort-pretrain ${versions()["ort-pretrain"]}` });
+  const bytes = Buffer.from(text);
+  await writeFileAtomic(file, bytes);
+  return { report: resolve(file), bytes: bytes.length, leftOut: page.leftOut };
+}
+
+/** The report of a run that has ended; null, after a warning, where there is none: it never costs the run. */
+export async function reportAfterTraining(
+  run: string,
+  surroundings: Surroundings = {},
+): Promise<string | null> {
+  try {
+    const { provider, device, cudaLibraries, threads } = await readConfig(run);
+    const where = { provider, device, cudaLibraries, threads: threads ?? undefined };
+    return (await report(run, where, surroundings)).report;
+  } catch (error) {
+    const progress = openProgress(surroundings.output ?? QUIET);
+    const why = surroundings.signal?.aborted ? "interrupted" : messageOf(error);
+    progress.note(`warning: there is no report: ${why}; ort-pretrain report ${run} makes one`);
+    return null;
+  }
+}
+
+async function readRun(folder: string): Promise<Run> {
+  const config = await readConfig(folder);
+  const { manifest } = await readArtifact(folder);
+  return { name: folder, config, manifest, records: await readRecords(folder) };
+}
+
+/** @throws UserError if it cannot be written, or another file than a report would be written over. */
+async function checkOwn(path: string): Promise<void> {
+  await checkWritable(path);
+  const head = Buffer.alloc(512);
+  const file = await open(path, "r").catch(() => undefined);
+  if (!file) return;
+  const { bytesRead } = await file.read(head, 0, head.length, 0).finally(() => file.close());
+  if (bytesRead > 0 && !head.includes(GENERATOR))
+    throw expected(path, "a report or no file", "another file", "move it away or give another --out");
+}
+
+/** @throws the signal's reason once it is aborted */
+async function single(folder: string, run: Run, where: EncoderOptions, surroundings: Surroundings) {
+  const leftOut: string[] = [];
+  /** What a part is made of, undefined where it cannot be. */
+  const attempt = async <T>(what: string, make: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await make();
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      leftOut.push(`${what}: ${error.message}`);
+      return undefined;
+    }
+  };
+  const charts = chartsOf([run]);
+  const views = await attempt("views", () => viewsShown(run, where));
+  const embedding = await attempt("neighbours and map", () =>
+    embeddingShown(folder, run, where, surroundings),
+  );
+  leftOut.push(...(embedding?.leftOut ?? []));
+  const { method, encoder } = run.manifest;
+  const sections = [
+    figuresSection(run),
+    curvesSection(charts),
+    views && viewsSection(views),
+    embedding && neighboursSection(embedding.neighbours),
+    embedding?.map && mapSection(embedding.map),
+    settingsSection(run),
+    timeSection(run),
+    notesSection(leftOut),
+  ];
+  const title = `${method.name}, ${encoder.name}, ${encoder.imageSize} px`;
+  return { title, about: resolve(folder), sections, charts, map: embedding?.map, leftOut };
+}
+
+function sideBySide(runs: readonly Run[]) {
+  const charts = chartsOf(runs);
+  const sections = [comparisonSection(runs, differences(runs)), curvesSection(charts)];
+  const title = `${runs.length} runs side by side`;
+  return { title, about: runs.map(({ name }) => name).join(", "), sections, charts, leftOut: [] };
+}
