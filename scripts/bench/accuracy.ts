@@ -88,9 +88,13 @@ function trained(method: string, run: string, steps: number): Promise<{ code: nu
   const own = SETTINGS[method]?.options ?? [];
   const args = existsSync(join(run, "config.json")) ? ["--resume"] : [...fresh, ...size, ...threads, ...own];
   const main = here("../../src/cli/main.ts");
-  const program = spawn(process.execPath, ["--import", "tsx", main, "train", "--out", run, ...args], {
-    stdio: ["ignore", "ignore", "pipe"],
-  });
+  const program = spawn(
+    process.execPath,
+    ["--import", "tsx", main, "train", "--no-report", "--out", run, ...args],
+    {
+      stdio: ["ignore", "ignore", "pipe"],
+    },
+  );
   let error = "";
   program.stderr.on("data", (text: Buffer) => {
     process.stderr.write(text);

@@ -21,6 +21,7 @@ async function wholePrograms(s: Surroundings, steps: number) {
     args: [
       join(ROOT, "dist/cli/main.js"),
       "train",
+      "--no-report", // the script writes none
       ...flags({ data, out: run, encoder, batch, limit, steps, "image-size": 32 }),
     ],
   };
