@@ -53,7 +53,12 @@
     return [low >= 0 && low < margin ? 0 : low - margin, high + margin];
   }
 
-  /** Draws it anew in the colours of now. @param {HTMLElement} figure @param {Chart} chart */
+  /**
+   * In the colours of now.
+   * @param {HTMLElement} figure
+   * @param {Chart} chart
+   * @returns {() => void} which takes it away again
+   */
   function draw(figure, chart) {
     const place = element(figure, ".plot");
     /** @type {import("uplot/dist/uPlot").AlignedData[]} */
@@ -65,7 +70,6 @@
       ticks: { stroke: color("--grid"), width: 1, size: 4 },
     };
     const size = () => ({ width: Math.max(200, place.clientWidth), height: 200 });
-    place.replaceChildren();
     const plot = new Plot(
       {
         ...size(),
@@ -93,15 +97,23 @@
       Plot.join(tables),
       place,
     );
-    new ResizeObserver(() => {
-      if (plot.root.isConnected && plot.width !== size().width) plot.setSize(size());
-    }).observe(place);
+    const observer = new ResizeObserver(() => {
+      if (plot.width !== size().width) plot.setSize(size());
+    });
+    observer.observe(place);
+    return () => {
+      observer.disconnect();
+      plot.destroy();
+    };
   }
 
+  /** @type {(() => void)[]} */
+  const drawn = [];
   function drawCharts() {
+    for (const remove of drawn.splice(0)) remove();
     for (const figure of document.querySelectorAll("[data-chart]")) {
       const chart = data.charts[Number(figure.getAttribute("data-chart"))];
-      if (chart && figure instanceof HTMLElement) draw(figure, chart);
+      if (chart && figure instanceof HTMLElement) drawn.push(draw(figure, chart));
     }
   }
 
@@ -115,7 +127,7 @@
     const place = element(document, ".map");
     const canvas = /** @type {HTMLCanvasElement} */ (element(place, "canvas"));
     const tip = element(place, ".tip");
-    /** Of a class that is pointed at in the legend, or chosen. @type {number | undefined} */
+    /** The class that is chosen in the legend. @type {number | undefined} */
     let only;
     /** @type {number | undefined} */
     let at;
