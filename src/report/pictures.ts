@@ -44,7 +44,7 @@ export interface NeighboursShown {
   readonly places: ReadonlyMap<string, number>;
   /** Images that they were chosen from. */
   readonly among: number;
-  /** What the images are, such as "images of photos". */
+  /** What the images are, such as "the run’s images". */
   readonly folder: string;
 }
 
@@ -88,7 +88,7 @@ export interface MapShown {
   readonly classes: readonly string[];
   /** Of all images, in their order. */
   readonly sprite: Sprite;
-  /** What the images are, such as "images of photos". */
+  /** What the images are, such as "the run’s images". */
   readonly folder: string;
 }
 
