@@ -31,7 +31,7 @@ const keep = (tensor?: ort.Tensor): Kept => {
 /** Arrays of JavaScript. A tensor may be written by a run that reads it: outputs have arrays of their own. */
 export const fedMemory: Memory = { keep, blank: () => keep(), ...inArrays };
 
-export const fedSession = (session: Session): KeepingSession => ({
+const fedSession = (session: Session): KeepingSession => ({
   inputs: session.inputs,
   outputs: session.outputs,
   memory: fedMemory,

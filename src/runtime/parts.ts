@@ -92,8 +92,10 @@ function stateIn(
   initial: Feeds,
 ): PartsState {
   const writtenBy = ({ outputs }: KeepingSession) => entries.filter(({ next }) => outputs.includes(next));
+  // Read by the node that adds to them alone, and so written where they are.
   const summed = entries
-    .map((entry) => ({ ...entry, name: `gradient.${entry.name}`, next: `gradient.${entry.name}.next` }))
+    .map((entry) => ({ ...entry, name: `gradient.${entry.name}`, inPlace: true }))
+    .map((entry) => ({ ...entry, next: `${entry.name}.next` }))
     .filter(({ next }) => backward.outputs.includes(next));
   const noGradients = Object.fromEntries(
     summed.map(({ name, dtype, shape }) => [name, zeros({ type: dtype, dims: shape })]),
