@@ -58,9 +58,8 @@ describe("runtime/webgpu", () => {
     let found: readonly Compared[] | undefined;
     before(async function () {
       this.timeout(PATIENCE);
-      found = (await onWebgpu("steps", [STEPS, ...methods.map(({ name }) => name)])) as
-        | Compared[]
-        | undefined;
+      const names = methods.map(({ name }) => name);
+      found = (await onWebgpu("steps", [STEPS, ...names], { long: true })) as Compared[] | undefined;
     });
     for (const { name } of methods)
       it(name, function () {

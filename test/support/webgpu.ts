@@ -16,25 +16,33 @@ const RUNNER = fileURLToPath(new URL("../runtime/webgpu/runner.ts", import.meta.
 /** With this code a script ends that finds no adapter. */
 export const NO_ADAPTER = 77;
 
-/** The file of the Vulkan driver that ORT_PRETRAIN_VULKAN_ICD names; this machine's GPU; SwiftShader; or none of them. */
-export function vulkan(): { readonly env: Readonly<Record<string, string>> } | undefined {
+/** The Vulkan driver that ORT_PRETRAIN_VULKAN_ICD names by its file; this machine's GPU; SwiftShader; or none of them. */
+function vulkan(): { readonly env: Readonly<Record<string, string>>; readonly slow: boolean } | undefined {
   const given = process.env.ORT_PRETRAIN_VULKAN_ICD;
-  if (given === undefined && hasDevice("webgpu", thisHost())) return { env: {} };
+  if (given === undefined && hasDevice("webgpu", thisHost())) return { env: {}, slow: false };
   const file = given ?? SWIFTSHADER.find(existsSync);
-  return file === undefined
-    ? undefined
-    : { env: { VK_DRIVER_FILES: file, VK_ICD_FILENAMES: file, XDG_RUNTIME_DIR: tmpdir() } };
+  if (file === undefined) return undefined;
+  const env = { VK_DRIVER_FILES: file, VK_ICD_FILENAMES: file, XDG_RUNTIME_DIR: tmpdir() };
+  return { env, slow: given === undefined };
 }
 
 /**
  * What a script of test/runtime/webgpu prints, a value of JSON for each line; undefined, after a line that says so, where
- * there is no adapter.
+ * there is no adapter. One that takes minutes on SwiftShader (`long`) runs there if it is asked for.
  */
-export async function onWebgpu(script: string, args: readonly string[] = []): Promise<unknown[] | undefined> {
+export async function onWebgpu(
+  script: string,
+  args: readonly string[] = [],
+  { long = false } = {},
+): Promise<unknown[] | undefined> {
   const found = vulkan();
   const none = (why: string) => console.error(`WebGPU's ${script} test did not run: ${why}`);
   if (!found) {
     none("no GPU, and no SwiftShader; Debian's packages chromium and libvulkan1 bring it");
+    return undefined;
+  }
+  if (long && found.slow) {
+    none(`it takes minutes without a GPU; ORT_PRETRAIN_VULKAN_ICD=${found.env.VK_DRIVER_FILES} asks for it`);
     return undefined;
   }
   const command = ["--import", "tsx", RUNNER, script, ...args];
