@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
 import { difference, readTaken, type Taken, writeTaken } from "../../scripts/bench/gpu/compare.ts";
-import { type Line, runPart } from "../../scripts/bench/gpu/part.ts";
+import { type Line, runPart, textOf } from "../../scripts/bench/gpu/part.ts";
 import { reportOf } from "../../scripts/bench/gpu/report.ts";
 import { keepArchitecture } from "../../scripts/bench/gpu/shrink.ts";
 import { temporaryFolder } from "../data/folder.ts";
@@ -49,11 +49,19 @@ describe("bench/gpu", () => {
         of: "cpu",
         ...difference(taken(loss, [0.5, 0]), wanted),
       });
-      const report = reportOf([line("cuda", 2), line("webgpu", 2.5), line("cuda with TF32", 2.5)], []);
+      const lines = [
+        line("cuda", 2),
+        line("webgpu", 2.5),
+        line("webgpu", Number.NaN),
+        line("cuda with TF32", 2.5),
+      ];
+      const told = lines.map((each) => JSON.parse(textOf(each)) as Line); // by a process to another
+      const report = reportOf(told, []);
       expect(report).to.match(/\| cuda \| cpu \| {2}\| 0.0e\+0 \|/);
       expect(report).to.match(/\| webgpu \| cpu \| {2}\| \*\*2.5e-1\*\* \|/);
+      expect(report).to.match(/\| webgpu \| cpu \| {2}\| \*\*NaN\*\* \|/);
       expect(report).to.match(/\| cuda with TF32 \| cpu \| {2}\| 2.5e-1 \|/);
-      expect(report).to.include("3 compared, 1 beyond the limits or failed.");
+      expect(report).to.include("4 compared, 2 beyond the limits or failed.");
     });
   });
 

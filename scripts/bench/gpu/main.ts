@@ -7,7 +7,7 @@ import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { methods } from "../../../src/methods/index.ts";
-import { type Command, endParts, flags, type Line, runPart, script } from "./part.ts";
+import { type Command, endParts, flags, type Line, runPart, script, textOf } from "./part.ts";
 import { type Outcome, reportOf } from "./report.ts";
 
 const { values } = parseArgs({
@@ -117,7 +117,7 @@ const outcomes: Outcome[] = [];
 const write = () => writeFileSync(join(out, "report.md"), reportOf(lines, outcomes));
 const take = (part: string) => (line: Line) => {
   lines.push(line);
-  appendFileSync(join(out, "results.jsonl"), `${JSON.stringify({ part, ...line })}\n`);
+  appendFileSync(join(out, "results.jsonl"), `${textOf({ part, ...line })}\n`);
   write();
 };
 

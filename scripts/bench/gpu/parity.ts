@@ -53,10 +53,8 @@ async function run(method: string, on: string, { fed = false, tf32 = false }: Wa
   const { file, args } = script("steps", flags(asked));
   const env = { ...process.env, ...(!tf32 && { NVIDIA_TF32_OVERRIDE: "0" }), ...(fed && linked()) };
   const { stderr } = await promisify(execFile)(file, args, { env, maxBuffer: 2 ** 24 });
-  return {
-    taken: await readTaken(out),
-    notes: stderr.split("\n").filter((line) => line.startsWith("warning")),
-  };
+  const notes = stderr.split("\n").filter((line) => line.startsWith("warning"));
+  return { taken: await readTaken(out), notes: fed ? [] : notes }; // state that is fed is warned of
 }
 
 /** Has the dynamic linker find what koffi would load otherwise. */

@@ -111,7 +111,13 @@ export const program = (...args: readonly string[]): Command =>
   node(join(ROOT, BUILT ? "dist/cli/main.js" : "src/cli/main.ts"), args);
 
 /** Tells a result. */
-export const say = (line: Line): void => void process.stdout.write(`${JSON.stringify(line)}\n`);
+export const say = (line: Line): void => void process.stdout.write(`${textOf(line)}\n`);
+
+/** As JSON, with "NaN" and "Infinity" for what JSON makes null, which would pass for 0 in a comparison. */
+export const textOf = (line: Line): string =>
+  JSON.stringify(line, (_, value) =>
+    typeof value === "number" && !Number.isFinite(value) ? `${value}` : value,
+  );
 
 export const flags = (values: Readonly<Record<string, string | number | boolean | undefined>>): string[] =>
   Object.entries(values).flatMap(([name, value]) =>

@@ -5,6 +5,7 @@ python torch_steps.py '[{"method": "simclr", "encoder": "resnet18", "size": 32, 
 
 import argparse
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -142,7 +143,7 @@ def measured(row, seconds, compiled):
         "ms": 1000 * median,
         "imagesPerSecond": row["batch"] * len(times) / sum(times),
         "memoryMb": None if before is None or after is None else after - before,
-        "loss": loss,
+        "loss": loss if math.isfinite(loss) else str(loss),
     }
 
 
