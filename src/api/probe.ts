@@ -10,7 +10,13 @@ import { knnVotes } from "../probe/knn.ts";
 import { type LinearResult, linearProbe } from "../probe/linear.ts";
 import { confusionCsv, type Ranking, type Scores, scoresOf, spreadOf } from "../probe/result.ts";
 import { readEmbedding } from "./embedding.ts";
-import { type Embedded, type EncoderOptions, type OpenedEncoder, openEncoder } from "./encoder.ts";
+import {
+  type Embedded,
+  type EncoderOptions,
+  type OpenedEncoder,
+  openEncoder,
+  readEncoder,
+} from "./encoder.ts";
 import { checkRoom } from "./features.ts";
 import { firstGiven } from "./foreign.ts";
 import { columnsOf, type Layer, type LayeredEncoder, layerProbes, openLayers } from "./layers.ts";
@@ -221,6 +227,7 @@ async function labelledSets(options: ProbesOptions, surroundings: Surroundings):
       path === undefined ? "no encoder" : `no folder to ${options.train ? "test on" : "train on"}`;
     throw expected("probe", "an encoder and labelled folders to train and test on, or features", missing);
   }
+  if (options.augment) await readEncoder(path); // which no model of another maker is: told before the work
   const sample = { limit, seed, range };
   const found = await findLabelledImages(options.train, sample);
   const train = labels === undefined ? found : takeFiles(found, rowsOfShare(found, labels, seed));
