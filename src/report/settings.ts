@@ -34,6 +34,8 @@ export function settingsOf(run: Run): ReadonlyMap<string, string> {
     ["provider", config.provider],
     ["step built for", manifest.target],
     ["threads", config.threads],
+    ["deterministic", config.deterministic],
+    ["TF32", config.tf32],
     ...Object.entries(config.versions ?? {}),
     ...rates(run),
     ["optimizer", optimizer.name],

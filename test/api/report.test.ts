@@ -71,7 +71,7 @@ describe("a report", () => {
   it("holds each part", () => {
     const wanted = ["curves", "views", "neighbours", "map", "settings", "time"];
     expect(sectionsOf(text)).to.deep.equal(wanted);
-    expect(data.charts.map(({ key }) => key)).to.include.members(["loss", "accuracy", "knn", "lr"]);
+    expect(data.charts.map(({ key }) => key)).to.include.members(["loss", "accuracy", "knn", "rankme", "lr"]);
     expect(data.map!.points).to.have.length(24);
     expect(text.match(/class="viewed"/g)).to.have.length(8); // a batch
     expect(text.match(/class="cell near"/g)).to.have.length(12 * (1 + 5 + 5));
