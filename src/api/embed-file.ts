@@ -147,7 +147,7 @@ async function identityOf(
   settings: string,
 ): Promise<string> {
   const { bytes } = await readModelFile(path);
-  const how = JSON.stringify(metadata); // of a model of another maker, how it was taken
+  const how = JSON.stringify(metadata); // of a third-party model, how it was taken
   const parts = [fingerprint(sources), JSON.stringify(sources.range ?? null), settings, how];
   return createHash("sha256").update(bytes).update(parts.join("\0")).digest("hex");
 }

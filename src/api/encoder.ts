@@ -26,7 +26,7 @@ import { QUIET, type Surroundings } from "./surroundings.ts";
 export interface EncoderOptions extends Omit<SessionOptions, "provider"> {
   /** "auto" takes the first of cuda, webgpu and cpu that works. @default "cpu" */
   readonly provider?: ProviderChoice | undefined;
-  /** Of a model of another maker: what it does not say of itself. */
+  /** Of a third-party model: what it does not say of itself. */
   readonly model?: ForeignOptions | undefined;
 }
 
@@ -82,7 +82,7 @@ export async function readEncoder(
 }
 
 /**
- * Opens encoder.onnx, that of a run folder, or a model of another maker.
+ * Opens encoder.onnx, that of a run folder, or a third-party model.
  * @throws UserError if there is none, it cannot run here, or `model` does not fit it: see `readForeign`.
  */
 export async function openEncoder(
@@ -107,7 +107,7 @@ export async function openEncoder(
 export function checkOurs(file: string, model: ForeignOptions | undefined): void {
   const option = firstGiven(model);
   if (option === undefined) return;
-  throw expected(`--${option}`, "it with a model of another maker", `${file}, which says it itself`);
+  throw expected(`--${option}`, "it with a third-party model", `${file}, which says it itself`);
 }
 
 /** Opens an encoder of ours; with its stages a feature vector holds these first, in order, and then the features. */

@@ -1,4 +1,4 @@
-/** A model of another maker, opened: the features that it gives of images. */
+/** A third-party model, opened: the features that it gives of images. */
 import * as ort from "onnxruntime-node";
 import { expected, messageOf, UserError } from "../errors.ts";
 import { type ForeignForm, type ForeignOptions, NORMALISATIONS, readForeign } from "../export/foreign.ts";

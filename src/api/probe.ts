@@ -28,7 +28,7 @@ export type ProbeKind = (typeof PROBE_KINDS)[number];
 
 /** What probes are asked about: images by an encoder, or features. */
 interface ProbeData extends EncoderOptions {
-  /** encoder.onnx, a run's folder, or a model of another maker. */
+  /** encoder.onnx, a run's folder, or a third-party model. */
   readonly encoder?: string | undefined;
   /** Labelled folders: one folder for each class. */
   readonly train?: string | undefined;

@@ -11,7 +11,7 @@ import { QUIET, type Surroundings } from "./surroundings.ts";
 import { decodable, openViews, type RunViews, VIEW_CACHE, viewsOfRun } from "./views.ts";
 
 export interface RankOptions extends EncoderOptions {
-  /** encoder.onnx, a model of another maker, or a run's folder, which alone says how views are drawn. */
+  /** encoder.onnx, a third-party model, or a run's folder, which alone says how views are drawn. */
   readonly encoder?: string | undefined;
   /** Folder of images, searched recursively. */
   readonly data?: string | undefined;

@@ -32,7 +32,7 @@ export const embedCommand = () =>
     .description(
       "Write the features of a folder of images as .npy, with a JSON list of their paths; goes on where it was cut off",
     )
-    .argument("<encoder>", "encoder.onnx, a run's folder, or a model of another maker")
+    .argument("<encoder>", "encoder.onnx, a run's folder, or a third-party model")
     .requiredOption("--data <dir>", "folder of images, searched recursively")
     .requiredOption("--out <file>", "a .npy file; the list of paths goes beside it")
     .option("--limit <n>", "a fixed sample of this many images", positiveInteger)

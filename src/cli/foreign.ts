@@ -1,4 +1,4 @@
-/** The options that say of a model of another maker what it does not say itself. */
+/** The options that say of a third-party model what it does not say itself. */
 import { type Command, InvalidArgumentError } from "commander";
 import { type ForeignOptions, NORMALISATION_NAMES, POOLS } from "../api/foreign.ts";
 import { unknownName } from "../errors.ts";
@@ -10,7 +10,7 @@ export type ForeignFlags = ForeignOptions;
 /** Adds them to a command. */
 export const withForeignOptions = (command: Command): Command =>
   command
-    .option("--size <px>", "of a model of another maker: height and width of its images", positiveInteger)
+    .option("--size <px>", "of a third-party model: height and width of its images", positiveInteger)
     .option(
       "--mean <name>",
       `its normalisation: ${NORMALISATION_NAMES.join(", ")} or r,g,b of [0, 1]`,

@@ -73,7 +73,7 @@ export const probeCommand = () =>
     .description(
       "Say how good an encoder is: kNN and linear classifiers on its frozen features, linear ones on each layer, or what features tell without labels",
     )
-    .argument("[encoder]", "encoder.onnx, a run's folder, or a model of another maker")
+    .argument("[encoder]", "encoder.onnx, a run's folder, or a third-party model")
     .requiredOption(
       "--kind <kinds>",
       "knn, linear, layers or several: knn,linear; or rank, which needs no labels",

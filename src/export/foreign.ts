@@ -1,5 +1,5 @@
 /**
- * A model of another maker as an encoder: which value of it are the features, what it takes, and the graph that makes that
+ * A third-party model as an encoder: which value of it are the features, what it takes, and the graph that makes that
  * of images. It may come from anywhere: what it states is checked, and what it leaves open is asked for.
  */
 import { createHash } from "node:crypto";
@@ -45,7 +45,7 @@ export interface ForeignOptions {
   readonly pool?: Pool | undefined;
 }
 
-/** A model of another maker, as it is taken. */
+/** A third-party model, as it is taken. */
 export interface ForeignForm {
   readonly input: string;
   readonly output: string;

@@ -59,7 +59,7 @@ function freeSizes(proto: ModelProto): ModelProto {
   return proto;
 }
 
-describe("api/foreign: models of other makers", () => {
+describe("api/foreign: third-party models", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   const written = (proto: ModelProto, name = "other.onnx") => folder.write(name, encodeModel(proto));

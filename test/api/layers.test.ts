@@ -102,7 +102,7 @@ describe("api/layers", () => {
     const model = { mean: "half" } as const;
     for (const kind of ["layers", "knn"] as const) {
       expect(await failure(probe({ ...images("run"), kind, model }))).to.match(
-        /--mean: expected it with a model of another maker, found .*run.*, which says it itself/,
+        /--mean: expected it with a third-party model, found .*run.*, which says it itself/,
       );
     }
     expect(await failure(probe({ kind: "knn", features: ["a.npy", "b.npy"], model }))).to.match(

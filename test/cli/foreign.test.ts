@@ -9,7 +9,7 @@ import { json, run } from "../support/program.ts";
 
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 
-describe("cli: encoders of other makers, and layers of ours", () => {
+describe("cli: third-party encoders, and layers of ours", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   const sets = () => ["--train", at("train"), "--test", at("test"), "--threads", "1"];

@@ -245,9 +245,9 @@ describe("cli: what cannot be done is refused in one line", () => {
       () => [...probe("encoder.onnx"), "--pool", "max"],
       /unknown pool "max".* \(known: cls, mean\)/,
     ],
-    "what is said of another maker's model for one of ours": [
+    "what is said of a third-party model for one of ours": [
       () => [...probe("encoder.onnx"), "--size", "16"],
-      /--size: expected it with a model of another maker, found .*encoder\.onnx, which says it itself/,
+      /--size: expected it with a third-party model, found .*encoder\.onnx, which says it itself/,
     ],
     "layers of an encoder without them": [
       () => [...probe("encoder.onnx"), "--kind", "layers"],
