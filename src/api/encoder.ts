@@ -63,8 +63,7 @@ export interface Embedded {
   readonly files: readonly string[];
 }
 
-/** Bytes. */
-export const MAX_ENCODER = 2 ** 30;
+const MAX_ENCODER = 2 ** 30;
 
 /** The bytes of a model, or of the encoder.onnx of a folder. @throws UserError if there is none or it cannot be read. */
 export async function readModelFile(path: string): Promise<{ file: string; bytes: Uint8Array }> {

@@ -1,15 +1,13 @@
 /** Accuracy layer by layer: an encoder opened with its stages, and a linear classifier on each. */
-import { existsSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync } from "node:fs";
 import { expected } from "../errors.ts";
 import { readEncoderMetadata } from "../export/metadata.ts";
-import { readWhole } from "../files/atomic.ts";
 import type { Features } from "../probe/features.ts";
 import { type LinearResult, linearProbe } from "../probe/linear.ts";
 import { providerFor } from "../runtime/providers.ts";
 import { openProgress } from "../train/progress.ts";
 import { runFiles } from "../train/run-folder.ts";
-import { checkOurs, type EncoderOptions, MAX_ENCODER, type OpenedEncoder, openFrozen } from "./encoder.ts";
+import { checkOurs, type EncoderOptions, type OpenedEncoder, openFrozen, readModelFile } from "./encoder.ts";
 import { stagedEncoder } from "./export.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
@@ -36,12 +34,9 @@ export async function openLayers(
   { output = QUIET }: Pick<Surroundings, "output"> = {},
 ): Promise<LayeredEncoder> {
   checkOurs(path, model);
-  const isFolder = existsSync(path) && statSync(path).isDirectory();
-  const isRun = isFolder && existsSync(runFiles(path).config);
-  const file = isFolder && !isRun ? join(path, "encoder.onnx") : path;
-  const bytes = isRun
-    ? await stagedEncoder(path, given.threads)
-    : await readWhole(file, MAX_ENCODER, "an encoder");
+  const { file, bytes } = existsSync(runFiles(path).config)
+    ? { file: path, bytes: await stagedEncoder(path, given.threads) }
+    : await readModelFile(path);
   const { stages, features } = readEncoderMetadata(bytes, file);
   if (!stages) {
     const advice = "export it with --stages, or give the run's folder";
