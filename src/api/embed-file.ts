@@ -8,8 +8,10 @@ import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import * as z from "zod";
 import { fingerprint, type Sources } from "../data/sources.ts";
+import { expected } from "../errors.ts";
 import { readWhole, syncFolder, writeFailed, writeFileAtomic } from "../files/atomic.ts";
 import { npyHeader } from "../files/npy.ts";
+import { type FeatureRows, writeParquet } from "../files/parquet.ts";
 import { parseJson } from "../files/safetensors.ts";
 import { openProgress } from "../train/progress.ts";
 import { noneDecoded, type OpenedEncoder, readModelFile, writeIndex } from "./encoder.ts";
@@ -24,8 +26,8 @@ export interface EmbedFileOptions {
 }
 
 export interface EmbeddedFile {
-  /** The list of paths. */
-  readonly index: string;
+  /** The list of paths beside a .npy file. */
+  readonly index?: string;
   /** Rows. */
   readonly images: number;
   /** Of a row. */
@@ -41,8 +43,8 @@ const recordSchema = z.object({ of: z.string(), done: place, left: z.array(place
 type Progress = Pick<z.infer<typeof recordSchema>, "done" | "left">;
 
 /**
- * Writes the features of all images that can be decoded as `file` (.npy) and the paths of its rows beside it. Where the
- * same work was cut off, by a kill or an aborted signal, it goes on, and ends with the same bytes.
+ * Writes the features of all images that can be decoded as `file`: .npy with the paths of its rows beside it, or .parquet
+ * with both. Where the same work was cut off, by a kill or an aborted signal, it goes on, and ends with the same bytes.
  * @throws UserError if nothing can be decoded or written; the signal's reason once it is aborted.
  */
 export async function embedToFile(
@@ -67,7 +69,7 @@ export async function embedToFile(
   }
   try {
     const left = await writeRows(partial, encoder.embedBlocks(sources, before.done, surroundings), {
-      ...{ before, at: sizeOf(before), recordEvery },
+      ...{ before, count, at: sizeOf(before), recordEvery },
       record: (progress) => writeFileAtomic(record, JSON.stringify({ of, ...progress }), AGAIN),
     });
     const files = sources.files.filter((_, i) => !left.has(i));
@@ -75,11 +77,18 @@ export async function embedToFile(
       await rm(partial);
       throw noneDecoded(sources);
     }
+    const written = { images: files.length, length: d };
+    if (file.endsWith(".parquet")) {
+      const about = { "ort-pretrain.encoder": JSON.stringify(encoder.metadata) };
+      await writeParquet(file, rowsIn(partial, header.length, files, d), d, about);
+      await rm(partial);
+      return written;
+    }
     await writeHeader(partial, npyHeader(files.length, d));
     const index = await writeIndex(file, files, d, encoder.metadata);
     await rename(partial, file);
     await syncFolder(dirname(file));
-    return { index, images: files.length, length: d };
+    return { index, ...written };
   } catch (error) {
     throw writeFailed(dirname(file), error, undefined, AGAIN);
   } finally {
@@ -89,6 +98,8 @@ export async function embedToFile(
 
 interface RowsOptions {
   readonly before: Progress;
+  /** All images. */
+  readonly count: number;
   /** The byte that the next row goes to. */
   readonly at: number;
   readonly recordEvery: number;
@@ -99,7 +110,7 @@ interface RowsOptions {
 async function writeRows(
   partial: string,
   blocks: AsyncIterable<FeatureBlock>,
-  { before, at: start, recordEvery, record }: RowsOptions,
+  { before, count, at: start, recordEvery, record }: RowsOptions,
 ): Promise<ReadonlySet<number>> {
   const left = new Set(before.left);
   const handle = await open(partial, before.done > 0 ? "r+" : "w");
@@ -118,10 +129,42 @@ async function writeRows(
     }
     await handle.truncate(at); // rows that were written after the last record
     await handle.sync();
+    await record({ done: count, left: [...left] });
   } finally {
     await handle.close();
   }
   return left;
+}
+
+/** Bytes of a group of rows. */
+const GROUP_BYTES = 2 ** 22;
+
+/** The rows of a partial file from a byte on, a few megabytes at a time. */
+async function* rowsIn(
+  partial: string,
+  start: number,
+  files: readonly string[],
+  d: number,
+): AsyncGenerator<FeatureRows> {
+  const size = Math.max(1, Math.floor(GROUP_BYTES / (4 * d)));
+  const handle = await open(partial, "r");
+  try {
+    for (let from = 0; from < files.length; from += size) {
+      const own = files.slice(from, from + size);
+      const data = new Float32Array(own.length * d);
+      const bytes = Buffer.from(data.buffer);
+      for (let done = 0; done < bytes.length; ) {
+        const at = start + 4 * d * from + done;
+        const { bytesRead } = await handle.read(bytes, done, bytes.length - done, at);
+        if (bytesRead === 0)
+          throw expected(partial, `${files.length} rows`, "fewer", "it changes while it is read");
+        done += bytesRead;
+      }
+      yield { files: own, data };
+    }
+  } finally {
+    await handle.close();
+  }
 }
 
 async function writeHeader(path: string, header: Buffer): Promise<void> {

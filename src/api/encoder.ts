@@ -221,6 +221,7 @@ export const indexOf = (file: string): string => `${file.replace(/\.npy$/, "")}.
  * [n, d] of float32 fit, and the list of paths goes over no other file.
  */
 export async function checkEmbeddingFile(file: string, n: number, d: number): Promise<void> {
+  if (file.endsWith(".parquet")) return checkWritable(file, 8 * n * d); // rows lie beside it meanwhile
   await checkWritable(file, 4 * n * d);
   const index = indexOf(file);
   await checkWritable(index);

@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { embedToFile } from "../api/embed-file.ts";
 import { checkEmbeddingFile, type EncoderOptions, openEncoder } from "../api/encoder.ts";
 import { findImages } from "../data/sources.ts";
@@ -22,19 +22,30 @@ interface Flags
     ForeignFlags {
   readonly data: string;
   readonly out: string;
+  readonly format?: string;
   readonly limit?: number;
   readonly range?: readonly [number, number];
   readonly json?: boolean;
 }
 
+const FORMATS = ["npy", "parquet"] as const;
+
 export const embedCommand = () =>
   withForeignOptions(new Command("embed"))
     .description(
-      "Write the features of a folder of images as .npy, with a JSON list of their paths; goes on where it was cut off",
+      "Write the features of a folder of images, with their paths, as .npy or .parquet; goes on where it was cut off",
     )
     .argument("<encoder>", "encoder.onnx, a run's folder, or a third-party model")
     .requiredOption("--data <dir>", "folder of images, searched recursively")
-    .requiredOption("--out <file>", "a .npy file; the list of paths goes beside it")
+    .requiredOption(
+      "--out <file>",
+      "a .npy file, the list of paths goes beside it; or a .parquet file with both",
+    )
+    .addOption(
+      new Option("--format <name>", "npy or parquet (default: what --out ends in, else npy)").choices(
+        FORMATS,
+      ),
+    )
     .option("--limit <n>", "a fixed sample of this many images", positiveInteger)
     .option("--range <low,high>", `${RANGE} (default: the encoder's)`, valueRange)
     .addOption(PROVIDER)
@@ -44,9 +55,10 @@ export const embedCommand = () =>
     .option("--json", "end with one JSON object on standard output")
     .action(async (path: string, flags: Flags) => {
       const { model, others } = splitForeign(flags);
-      const { data, out, limit, range, json, ...where } = others;
-      if (!out.endsWith(".npy"))
-        throw new UserError(`--out: expected a file that ends in .npy, found ${out}`);
+      const { data, out, format, limit, range, json, ...where } = others;
+      const ending = format ?? FORMATS.find((name) => out.endsWith(`.${name}`)) ?? "npy";
+      if (!out.endsWith(`.${ending}`))
+        throw new UserError(`--out: expected a file that ends in .${ending}, found ${out}`);
       const sources = await findImages(data, { limit, range });
       const encoder = await openEncoder(path, { ...where, model }, { output: outputOf() });
       await checkEmbeddingFile(out, sources.files.length, encoder.metadata.features);
@@ -54,7 +66,9 @@ export const embedCommand = () =>
       const written = await embedToFile(encoder, sources, out, { settings }, { output: outputOf() });
       await encoder.close();
       const { index, images, length } = written;
-      report(json, { features: resolve(out), index: resolve(index), images, length }, [
-        `${out}: float32 [${images}, ${length}]; paths in ${index}`,
+      const paths = index === undefined ? "with their paths" : `paths in ${index}`;
+      const listed = index !== undefined && { index: resolve(index) };
+      report(json, { features: resolve(out), ...listed, images, length }, [
+        `${out}: float32 [${images}, ${length}]; ${paths}`,
       ]);
     });

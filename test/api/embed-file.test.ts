@@ -2,6 +2,7 @@ import { appendFile, readdir, readFile, truncate, writeFile } from "node:fs/prom
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { expect } from "chai";
+import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from "hyparquet";
 import { embedToFile } from "../../src/api/embed-file.ts";
 import { type OpenedEncoder, openEncoder } from "../../src/api/encoder.ts";
 import { train } from "../../src/api/train.ts";
@@ -105,6 +106,21 @@ describe("api/embed-file", () => {
       expect(began, name).to.equal(0);
       expect((await readFile(at("c.npy"))).equals(whole)).to.equal(true);
     }
+  });
+
+  it("writes the same as Parquet, the paths in it, also where it was cut off", async () => {
+    expect(await failure(embed("e.parquet", dying(2)))).to.equal("killed");
+    const { began, result } = await embed("e.parquet");
+    expect([began, result]).to.deep.equal([128, { images: 197, length: 64 }]);
+    expect(await rest("e.")).to.deep.equal(["e.parquet"]);
+    const file = await asyncBufferFromFile(at("e.parquet"));
+    const rows = await parquetReadObjects({ file });
+    const { data } = await readNpy(at("a.npy"));
+    const { files } = JSON.parse(await readFile(at("a.json"), "utf8"));
+    expect(rows.map((row) => row.file)).to.deep.equal(files);
+    expect(rows.flatMap((row) => row.features)).to.deep.equal([...data]);
+    const { key_value_metadata } = await parquetMetadataAsync(file);
+    expect(key_value_metadata!.map(({ key }) => key)).to.deep.equal(["ort-pretrain.encoder"]);
   });
 
   it("tells of a folder in which nothing can be decoded, and leaves nothing", async () => {

@@ -269,6 +269,19 @@ describe("cli: what cannot be done is refused in one line", () => {
       () => ["embed", at("encoder.onnx"), "--data", at("photos"), "--out", at("f")],
       /--out: expected .* \.npy/,
     ],
+    "features of another ending than their format": [
+      () => [
+        "embed",
+        at("encoder.onnx"),
+        "--data",
+        at("photos"),
+        "--out",
+        at("f.npy"),
+        "--format",
+        "parquet",
+      ],
+      /--out: expected a file that ends in \.parquet, found .*f\.npy/,
+    ],
     "features into nowhere": [
       () => ["embed", at("encoder.onnx"), "--data", at("photos"), "--out", at("no/f.npy")],
       /no: expected a folder to write to/,
