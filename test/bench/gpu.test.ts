@@ -75,7 +75,7 @@ describe("bench/gpu", () => {
     it("tells its lines, and how it failed", async () => {
       const lines: Line[] = [];
       const { outcome } = await shell(
-        `echo '{"kind":"x","y":1}'; echo {; echo "Error: no GPU" >&2; exit 3`,
+        `echo '{"kind":"x","y":1}'; echo {; echo "Error: no GPU" >&2; echo "  at Error (x.js:1)" >&2; exit 3`,
         60,
         lines,
       );

@@ -45,22 +45,40 @@ interface Result {
   readonly notes: readonly string[];
 }
 
-/** Takes a method's steps in a process of its own: TF32 is decided when CUDA's libraries are loaded. */
+/** Takes a method's steps in a process of its own, so that one that fails leaves the others alone. */
 async function run(method: string, on: string, { fed = false, tf32 = false }: Way = {}): Promise<Result> {
   const [name, target] = on.split("/");
   const out = join(folder, `${method}.safetensors`);
-  const asked = { method, encoder, size, batch, steps, rate, provider: name, target, threads, fed, out };
+  const asked = {
+    method,
+    encoder,
+    size,
+    batch,
+    steps,
+    rate,
+    provider: name,
+    target,
+    threads,
+    fed,
+    tf32: tf32 || fed,
+    out,
+  };
   const { file, args } = script("steps", flags(asked));
-  const env = { ...process.env, ...(!tf32 && { NVIDIA_TF32_OVERRIDE: "0" }), ...(fed && linked()) };
+  const env = { ...process.env, ...(fed && withoutKoffi()) };
   const { stderr } = await promisify(execFile)(file, args, { env, maxBuffer: 2 ** 24 });
   const notes = stderr.split("\n").filter((line) => line.startsWith("warning"));
   return { taken: await readTaken(out), notes: fed ? [] : notes }; // state that is fed is warned of
 }
 
 /** Has the dynamic linker find what koffi would load otherwise. */
-function linked(): Record<string, string> {
+function withoutKoffi(): Record<string, string> {
   const folders = new Set(findCuda(thisHost()).libraries.map(({ path }) => dirname(path)));
-  return { LD_LIBRARY_PATH: [...folders].join(":"), ORT_PRETRAIN_CUDA_LIBRARIES: "" };
+  // Without koffi the runtime cannot be told to leave TF32; NVIDIA's libraries can.
+  return {
+    LD_LIBRARY_PATH: [...folders].join(":"),
+    ORT_PRETRAIN_CUDA_LIBRARIES: "",
+    NVIDIA_TF32_OVERRIDE: "0",
+  };
 }
 
 async function check(method: string): Promise<void> {

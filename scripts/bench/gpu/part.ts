@@ -92,7 +92,8 @@ function parsed(text: string): Line | undefined {
 /** The line that tells most. */
 export function complaint(said: string): string {
   const lines = said.trim().split("\n");
-  return (lines.findLast((line) => /error|expected/i.test(line)) ?? lines.at(-1)!).trim().slice(0, 300);
+  const telling = lines.findLast((line) => /error|expected/i.test(line) && !/^\s*at /.test(line));
+  return (telling ?? lines.at(-1)!).trim().slice(0, 300);
 }
 
 const ROOT = join(import.meta.dirname, "../../..");

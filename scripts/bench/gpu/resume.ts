@@ -40,7 +40,7 @@ async function check(folder: string): Promise<object> {
   const size = { encoder, batch, steps, "image-size": 32, "checkpoint-every": every };
   const begin = (out: string) => [
     "train",
-    ...flags({ data, out, provider, method, ...size, deterministic: provider === "cuda" }),
+    ...flags({ data, out, provider, method, ...size, deterministic: provider === "cuda", "no-report": true }),
   ];
   const [whole, killed] = [join(folder, "whole"), join(folder, "killed")];
   await run(...begin(whole));

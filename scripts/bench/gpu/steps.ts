@@ -30,6 +30,7 @@ interface Options {
   /** What the step is built for. */
   readonly target: TargetName;
   readonly threads?: number | undefined;
+  readonly tf32: boolean;
 }
 
 async function takeSteps(spec: ArtifactSpec, options: Options): Promise<Taken> {
@@ -73,7 +74,7 @@ async function gradientsOf(spec: ArtifactSpec, options: Options): Promise<Values
 
 async function open(
   spec: ArtifactSpec,
-  { batch, steps, rate, provider, target, threads }: Options,
+  { batch, steps, rate, provider, target, threads, tf32 }: Options,
 ): Promise<{
   manifest: Manifest;
   /** In the data set. */
@@ -91,6 +92,7 @@ async function open(
   const trainer = await openTrainer(artifact, state, {
     provider,
     threads,
+    tf32,
     where: manifest.name,
     images,
     note,
@@ -158,6 +160,7 @@ const { values } = parseArgs({
     provider: { type: "string", default: "cpu" },
     target: { type: "string" },
     threads: { type: "string" },
+    tf32: { type: "boolean", default: false },
     fed: { type: "boolean", default: false },
     out: { type: "string", default: "steps.safetensors" },
   },
@@ -174,6 +177,7 @@ const taken = await takeSteps(
     provider,
     target: (values.target as TargetName | undefined) ?? targetOf(provider),
     threads: threads === undefined ? undefined : Number(threads),
+    tf32: values.tf32,
   },
 );
 await writeTaken(values.out, taken);

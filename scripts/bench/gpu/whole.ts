@@ -31,7 +31,7 @@ const PLANNED = 0.85;
 const LOOKS = 5;
 
 const { data, labelled } = await folders();
-const settings = { data, provider, method: "simclr", encoder, batch, "image-size": 32 };
+const settings = { data, provider, method: "simclr", encoder, batch, "image-size": 32, "no-report": true };
 const short = join(out, "short");
 await trainFor(short, { epochs: 2 });
 const last = (await linesOf(short)).at(-1)!;
