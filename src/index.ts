@@ -1,5 +1,7 @@
 /** The public API: all that the command line does. */
 export { GRAPHS, prebuiltFolders } from "./api/artifacts.ts";
+export { type Baseline, type Measured, readBaseline, writeBaseline } from "./api/baseline.ts";
+export type { CostName } from "./api/cost.ts";
 export type { TrainOptions } from "./api/create.ts";
 export { type EmbeddedFile, type EmbedFileOptions, embedToFile } from "./api/embed-file.ts";
 export {
@@ -11,8 +13,9 @@ export {
 } from "./api/encoder.ts";
 export { type ExportOptions, type ExportResult, exportEncoder } from "./api/export.ts";
 export type { ForeignMetadata, ForeignOptions } from "./api/foreign.ts";
+export { type Gate, hold, type Limits, type MeasureOptions, measure, refuseFailed } from "./api/gate.ts";
+export { gateJunit, gateLines, gateMarkdown } from "./api/gate-report.ts";
 export {
-  checkBaseline,
   type LayerScore,
   type ProbeKind,
   type ProbeOptions,
@@ -20,9 +23,7 @@ export {
   type ProbesOptions,
   probe,
   probes,
-  readBaseline,
   summaryOf,
-  writeBaseline,
   writeConfusion,
 } from "./api/probe.ts";
 export { type RankOptions, type RankResult, rank } from "./api/rank.ts";
@@ -36,5 +37,6 @@ export { findImages, findLabelledImages, type Sources } from "./data/sources.ts"
 export { UserError } from "./errors.ts";
 export type { EncoderMetadata } from "./export/metadata.ts";
 export type { Features } from "./probe/features.ts";
+export type { AccuracyCheck, Check } from "./probe/gate.ts";
 export type { ClassScore, Scores, TestImage } from "./probe/result.ts";
 export type { Chance, Init, Least, Manifest, Schedule, StageEntry, StateEntry, ViewRecipe } from "./spec.ts";

@@ -1,6 +1,6 @@
 /** What this process may use of the machine: a container's limits where there are any, else the host's. */
 import { readFileSync } from "node:fs";
-import { availableParallelism, totalmem } from "node:os";
+import { arch, availableParallelism, cpus, totalmem } from "node:os";
 import { join } from "node:path";
 
 const MOUNT = "/sys/fs/cgroup";
@@ -12,6 +12,15 @@ export const cores = (): number => Math.min(availableParallelism(), coreLimit() 
 export function memoryBytes(): number {
   const limit = process.constrainedMemory(); // 0 or beyond all memory where there is none
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+}
+
+/** The processor's name, with its family and model on Linux: in a virtual machine the name alone may hide them. */
+export function processor(info = "/proc/cpuinfo"): string {
+  const text = readText(info);
+  const of = (key: string) => new RegExp(`^${key}\\s*:\\s*(.*)$`, "m").exec(text)?.[1];
+  const [family, model] = [of("cpu family"), of("model")];
+  const numbers = family && model ? `, family ${family}, model ${model}` : "";
+  return `${cpus()[0]?.model.trim() ?? arch()}${numbers}`;
 }
 
 /**

@@ -1,10 +1,7 @@
 /** How good a frozen encoder is: kNN and linear probes on labelled folders, or on features of them. */
-import { readFile } from "node:fs/promises";
-import * as z from "zod";
 import { findLabelledImages, type Sources, takeFiles } from "../data/sources.ts";
-import { expected, UserError } from "../errors.ts";
+import { expected } from "../errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
-import { parseJson } from "../files/safetensors.ts";
 import { checkClasses, checkProbe, rowsOfShare, takeRows } from "../probe/features.ts";
 import { knnVotes } from "../probe/knn.ts";
 import { type LinearResult, linearProbe } from "../probe/linear.ts";
@@ -118,11 +115,18 @@ export async function probes(
   options: ProbesOptions,
   surroundings: Surroundings = {},
 ): Promise<readonly ProbeResult[]> {
+  const { embed } = await findSets(options, surroundings);
+  return probesOf(await embed(), options, surroundings);
+}
+
+/** Results of features. */
+export async function probesOf(
+  all: LabelledSets,
+  options: ProbesOptions,
+  surroundings: Surroundings,
+): Promise<readonly ProbeResult[]> {
   const { kinds, k = [200], temperature = [0.1], seed = 0, resamples, threads, labels: share } = options;
   const { seeds = 1 } = options;
-  if (!Number.isInteger(seeds) || seeds < 1)
-    throw expected("probe, seeds", "a whole number of 1 or more", `${seeds}`);
-  const all = await labelledSets(options, surroundings);
   const sets = featuresAlone(all);
   const [train, test] = [sets.train.features, sets.test];
   const labels = checkProbe(`${kinds[0]} probe`, train, test.features);
@@ -178,7 +182,7 @@ async function linearRuns(
   }
 }
 
-interface LabelledSets {
+export interface LabelledSets {
   /** Of those images alone whose labels are used. */
   readonly train: Embedded;
   readonly test: Embedded;
@@ -196,8 +200,23 @@ function featuresAlone(sets: LabelledSets): LabelledSets {
   return { ...sets, train: alone(sets.train), test: alone(sets.test) };
 }
 
-async function labelledSets(options: ProbesOptions, surroundings: Surroundings): Promise<LabelledSets> {
-  const { kinds, encoder: path, model, features, limit, seed = 0, range, labels } = options;
+/** Labelled images, or rows of features of them, as they were found: nothing is computed yet. */
+export interface FoundSets {
+  readonly train: FoundSet;
+  readonly test: FoundSet;
+  embed(): Promise<LabelledSets>;
+}
+
+export interface FoundSet extends Pick<Sources, "files" | "classes"> {
+  /** The folder that the files lie in, where they are at hand. */
+  readonly root?: string;
+}
+
+/** @throws UserError on sets that are not labelled, classes that differ, or options that do not go together. */
+export async function findSets(options: ProbesOptions, surroundings: Surroundings): Promise<FoundSets> {
+  const { kinds, encoder: path, model, features, limit, seed = 0, seeds = 1, range, labels } = options;
+  if (!Number.isInteger(seeds) || seeds < 1)
+    throw expected("probe, seeds", "a whole number of 1 or more", `${seeds}`);
   if (features) {
     const given = [path, options.train, options.test, firstGiven(model)];
     if (given.some((value) => value !== undefined)) {
@@ -213,14 +232,12 @@ async function labelledSets(options: ProbesOptions, surroundings: Surroundings):
         "features",
         "embed writes the last layer alone",
       );
-    const [train, test] = [
-      await readEmbedding(features[0], surroundings),
-      await readEmbedding(features[1], surroundings),
-    ];
-    if (labels === undefined) return { train, test, layers: [] };
-    const rows = rowsOfShare(train.features, labels, seed);
-    const files = rows.map((row) => train.files[row]!);
-    return { train: { features: takeRows(train.features, rows), files }, test, layers: [] };
+    const all = await readEmbedding(features[0], surroundings);
+    const train = labels === undefined ? all : takeEmbedded(all, rowsOfShare(all.features, labels, seed));
+    const test = await readEmbedding(features[1], surroundings);
+    const found = ({ files, features: { classes } }: Embedded) => ({ files, classes });
+    const embed = async () => ({ train, test, layers: [] });
+    return { train: found(train), test: found(test), embed };
   }
   if (path === undefined || options.train === undefined || options.test === undefined) {
     const missing =
@@ -233,7 +250,20 @@ async function labelledSets(options: ProbesOptions, surroundings: Surroundings):
   const train = labels === undefined ? found : takeFiles(found, rowsOfShare(found, labels, seed));
   const test = await findLabelledImages(options.test, sample);
   checkClasses(`${kinds[0]} probe`, train, test); // which would be done once all are embedded
-  const { threads, provider, device, cudaLibraries } = options;
+  return { train, test, embed: () => embedSets(path, { train, test }, options, surroundings) };
+}
+
+const takeEmbedded = ({ features, files }: Embedded, rows: readonly number[]): Embedded => ({
+  features: takeRows(features, rows),
+  files: rows.map((row) => files[row]!),
+});
+
+async function embedSets(
+  path: string,
+  { train, test }: { readonly train: Sources; readonly test: Sources },
+  { kinds, model, threads, provider, device, cudaLibraries }: ProbesOptions,
+  surroundings: Surroundings,
+): Promise<LabelledSets> {
   const how = { threads, provider, device, cudaLibraries, model };
   const encoder: OpenedEncoder & Partial<LayeredEncoder> = kinds.includes("layers")
     ? await openLayers(path, how, surroundings)
@@ -259,31 +289,4 @@ export function summaryOf({ images: _, ...summary }: ProbeResult): Omit<ProbeRes
 /** Writes how many images of each class (rows) were taken for each (columns), as .csv. */
 export async function writeConfusion(file: string, { images }: ProbeResult): Promise<void> {
   await writeFileAtomic(file, confusionCsv(images));
-}
-
-const baselineSchema = z.object({ kind: z.string().max(100), top1: z.number() });
-
-export async function writeBaseline(file: string, result: ProbeResult): Promise<void> {
-  await writeFileAtomic(file, `${JSON.stringify(summaryOf(result), null, 2)}\n`);
-}
-
-/** The top-1 of a baseline, percent. @throws UserError if there is none of that kind. */
-export async function readBaseline(file: string, kind: string): Promise<number> {
-  const bytes = await readFile(file).catch(() => {
-    throw new UserError(`${file}: expected a baseline, found no such file; write one with --write-baseline`);
-  });
-  const parsed = baselineSchema.safeParse(parseJson(bytes, file));
-  if (parsed.success && parsed.data.kind === kind) return parsed.data.top1;
-  throw new UserError(`${file}: expected a baseline of kind ${kind}; write one with --write-baseline`);
-}
-
-/** @throws UserError with exit code 1 if top-1 fell more than `tolerance` points below the baseline's. */
-export async function checkBaseline(file: string, result: ProbeResult, tolerance: number): Promise<void> {
-  const top1 = await readBaseline(file, result.kind);
-  if (result.top1 < top1 - tolerance) {
-    throw new UserError(
-      `${result.kind} top-1 is ${result.top1.toFixed(2)} %, below the baseline's ${top1.toFixed(2)} % by more than ${tolerance}`,
-      1,
-    );
-  }
 }

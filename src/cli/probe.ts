@@ -1,25 +1,21 @@
 import { Command } from "commander";
 import {
-  checkBaseline,
   type LayerScore,
   PROBE_KINDS,
   type ProbeKind,
   type ProbeResult,
-  probes,
-  readBaseline,
   summaryOf,
-  writeBaseline,
   writeConfusion,
 } from "../api/probe.ts";
-import { expected, UserError, unknownName } from "../errors.ts";
+import { expected, unknownName } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
 import { splitForeign, withForeignOptions } from "./foreign.ts";
+import { BASELINE, GATE, type GateFlags, gated, JUNIT, SUMMARY, TOLERANCE, WRITE_BASELINE } from "./gate.ts";
 import {
   CUDA_LIBRARIES,
   DEVICE,
   integer,
   listOf,
-  nonNegative,
   outputOf,
   PROVIDER,
   percentage,
@@ -32,7 +28,7 @@ import {
 } from "./options.ts";
 import { type RankFlags, runRank } from "./rank.ts";
 
-interface Flags extends RankFlags {
+interface Flags extends RankFlags, GateFlags {
   readonly kind: readonly Kind[];
   readonly train?: string;
   readonly test?: string;
@@ -44,9 +40,6 @@ interface Flags extends RankFlags {
   readonly augment?: boolean;
   readonly resamples?: number;
   readonly confusion?: string;
-  readonly baseline?: string;
-  readonly tolerance: number;
-  readonly writeBaseline?: string;
 }
 
 /** Those that tell accuracy, and what is told without labels. */
@@ -57,6 +50,7 @@ type Kind = (typeof KINDS)[number];
 const OWNERS: Readonly<Partial<Record<keyof Flags, readonly Kind[]>>> = {
   ...{ train: PROBE_KINDS, test: PROBE_KINDS, labels: PROBE_KINDS, resamples: PROBE_KINDS },
   ...{ confusion: PROBE_KINDS, baseline: PROBE_KINDS, writeBaseline: PROBE_KINDS },
+  ...{ gate: PROBE_KINDS, junit: PROBE_KINDS, summary: PROBE_KINDS },
   ...{
     k: ["knn"],
     temperature: ["knn"],
@@ -110,9 +104,12 @@ export const probeCommand = () =>
     .addOption(CUDA_LIBRARIES)
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--confusion <file>", "a .csv: how many images of each class were taken for which")
-    .option("--baseline <file>", "end with 1 if top-1 fell below this file's")
-    .option("--tolerance <points>", "by more than this", nonNegative, 0)
-    .option("--write-baseline <file>", "write the result for later runs")
+    .addOption(BASELINE)
+    .addOption(TOLERANCE)
+    .addOption(GATE)
+    .addOption(JUNIT)
+    .addOption(SUMMARY)
+    .addOption(WRITE_BASELINE)
     .option("--json", "end with one JSON object on standard output")
     .action(async (encoder: string | undefined, flags: Flags) => {
       const { kind: kinds } = flags;
@@ -137,30 +134,24 @@ async function runProbes(
   { kind: _, data: __, views: ___, features, ...given }: Flags,
 ): Promise<void> {
   const { model, others: flags } = splitForeign(given);
-  const { k, temperature, baseline, writeBaseline: written, confusion } = flags;
+  const { k, temperature, confusion } = flags;
   if (features && features.length !== 2)
     throw expected("--features", "two files, to train and to test on", `${features.length}`);
-  if (baseline !== undefined && written !== undefined) {
-    throw new UserError("probe: expected --baseline or --write-baseline, found both");
-  }
   // Before the work, of which no fault of a file should be told last.
   const knns = (k?.length ?? 1) * (temperature?.length ?? 1);
   const count = kinds.reduce((sum, kind) => sum + (kind === "knn" ? knns : 1), 0);
-  for (const option of ["confusion", "baseline", "writeBaseline"] as const) {
-    if (count === 1 || flags[option] === undefined) continue;
-    throw expected(flagOf(option), "one kind of probe with one k and temperature", `${count} of them`);
-  }
-  if (baseline !== undefined) await readBaseline(baseline, kinds[0]!);
-  for (const file of [written, confusion]) if (file !== undefined) await checkWritable(file);
+  if (count > 1 && confusion !== undefined)
+    throw expected("--confusion", "one kind of probe with one k and temperature", `${count} of them`);
+  if (confusion !== undefined) await checkWritable(confusion);
   const sets = features && ([features[0]!, features[1]!] as const);
-  const results = await probes({ ...flags, encoder, model, kinds, features: sets }, { output: outputOf() });
+  const options = { ...flags, encoder, model, kinds, features: sets };
+  const { results, gate, lines, conclude } = await gated(options, flags, { output: outputOf() });
   const summaries = results.map(summaryOf);
   const whole = summaries.length === 1 ? summaries[0]! : { probes: summaries };
-  report(flags.json, whole, results.map(describe)); // first, so that no fault of a file loses it
-  const [result] = results;
-  if (confusion !== undefined) await writeConfusion(confusion, result!);
-  if (written !== undefined) await writeBaseline(written, result!);
-  if (baseline !== undefined) await checkBaseline(baseline, result!, flags.tolerance);
+  // First, so that no fault of a file loses it.
+  report(flags.json, { ...whole, ...(gate && { gate }) }, [...results.map(describe), ...lines]);
+  if (confusion !== undefined) await writeConfusion(confusion, results[0]!);
+  await conclude();
 }
 
 const flagOf = (option: keyof Flags): string =>

@@ -7,6 +7,7 @@ import { findImages } from "../../src/data/sources.ts";
 import { temporaryFolder } from "../data/folder.ts";
 import { labelled, pictures, tinyArtifact } from "../support/pictures.ts";
 import { errorsIn, json, metricsOf, run, start } from "../support/program.ts";
+import { parseXml } from "../support/xml.ts";
 
 /** Header and values of a .npy file, by the format's description. */
 function parseNpy(bytes: Buffer) {
@@ -90,7 +91,11 @@ describe("cli: --json", () => {
     const result = await json([...probe("knn"), "--k", "3", "--write-baseline", baseline]);
     expect(result).to.include({ kind: "knn", k: 3, temperature: 0.1, train: 15, test: 6, features: 64 });
     expect(result.top1).to.be.within(0, 100);
-    expect(JSON.parse(await readFile(baseline, "utf8"))).to.deep.equal(result);
+    const { probes, ...about } = JSON.parse(await readFile(baseline, "utf8"));
+    expect(probes).to.have.length(1);
+    expect(probes[0]).to.deep.include(result);
+    expect(about).to.include.keys("encoder", "data", "settings");
+    expect(about.cost).to.have.keys("size", "latency", "memory", "processor");
 
     await folder.write("better.json", JSON.stringify({ kind: "knn", top1: Number(result.top1) + 2 }));
     expect(
@@ -99,7 +104,20 @@ describe("cli: --json", () => {
     const fell = await run([...probe("knn"), "--k", "3", "--baseline", at("better.json"), "--json"]);
     expect(fell.code).to.equal(1);
     expect(errorsIn(fell).join()).to.match(/^ort-pretrain: knn top-1 is .* %, below the baseline's/);
-    expect(JSON.parse(fell.stdout)).to.deep.equal(result);
+    const { gate, ...same } = JSON.parse(fell.stdout);
+    expect(same).to.deep.equal(result);
+    expect(gate.accuracies[0]).to.include({ now: result.top1, verdict: "failed" });
+
+    const files = ["--junit", at("junit.xml"), "--summary", at("gate.md")];
+    const held = [...probe("knn"), "--k", "3", "--baseline", baseline, "--gate", "size=1,memory=3"];
+    const passed = await run([...held, ...files]);
+    expect(passed.code, passed.stderr).to.equal(0);
+    expect(passed.stdout).to.match(
+      /^knn top-1 .*\n *baseline .*\nknn top-1 .* passed\n(.*\n)*size .* passed\n/,
+    );
+    const { attributes } = parseXml(await readFile(at("junit.xml"), "utf8"));
+    expect(attributes).to.include({ tests: "3", failures: "0" });
+    expect(await readFile(at("gate.md"), "utf8")).to.match(/^### Probes: passed\n/);
   });
 
   it("of probe, linear", async () => {

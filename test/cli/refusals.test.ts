@@ -45,6 +45,14 @@ describe("cli: what cannot be done is refused in one line", () => {
     at(test),
   ];
 
+  const set = { images: 4, classes: 2, names: "0".repeat(64) };
+  /** A baseline. */
+  const kept = {
+    ...{ format: 1, data: { train: set, test: set }, tested: set.names },
+    settings: { limit: null, labels: 1, seed: 0, range: null },
+    probes: [{ kind: "knn", k: 1, temperature: 0.1, top1: 50, train: 4, test: 4, right: "Aw==" }],
+  };
+
   /** Each command line, a pattern of what it says. */
   const refused: Record<string, [args: () => string[], says: RegExp]> = {
     "an unknown command": [() => ["trian"], /unknown command 'trian' \(Did you mean train\?\)/],
@@ -94,9 +102,25 @@ describe("cli: what cannot be done is refused in one line", () => {
       () => [...probe("encoder.onnx"), "--labels", "10"],
       /--labels .* '10' is invalid.*percentage such as 10%/,
     ],
-    "a baseline for several probes": [
-      () => [...probe("encoder.onnx"), "--k", "1,5", "--write-baseline", at("b.json")],
-      /--write-baseline: expected one kind of probe with one k and temperature, found 2/,
+    "a confusion of several probes": [
+      () => [...probe("encoder.onnx"), "--k", "1,5", "--confusion", at("c.csv")],
+      /--confusion: expected one kind of probe with one k and temperature, found 2/,
+    ],
+    "a baseline both to write and to be held to": [
+      () => [...probe("encoder.onnx"), "--baseline", at("linear.json"), "--write-baseline", at("b.json")],
+      /expected --baseline or --write-baseline, found both/,
+    ],
+    "a report without a baseline": [
+      () => [...probe("encoder.onnx"), "--junit", at("j.xml")],
+      /--junit: expected it with --baseline, found no --baseline/,
+    ],
+    "an unknown cost": [
+      () => [...probe("encoder.onnx"), "--gate", "latencyy=1.2"],
+      /unknown cost "latencyy": did you mean "latency"\?/,
+    ],
+    "a cost without its ratio": [
+      () => [...probe("encoder.onnx"), "--gate", "latency"],
+      /--gate .* 'latency' is invalid.*such as latency=1\.2/,
     ],
     "a probe of nothing": [
       () => ["probe", "--kind", "knn"],
@@ -302,6 +326,10 @@ describe("cli: what cannot be done is refused in one line", () => {
       () => [...probe("encoder.onnx"), "--baseline", at("linear.json")],
       /linear\.json: expected a baseline of kind knn/,
     ],
+    "a baseline of other settings": [
+      () => [...probe("encoder.onnx"), "--k", "2", "--baseline", at("knn.json")],
+      /knn\.json: expected --k 1, as its probes had, found --k 2; give the same/,
+    ],
     "a baseline into nowhere": [
       () => [...probe("encoder.onnx"), "--write-baseline", at("no/b.json")],
       /no: expected a folder to write to, found none/,
@@ -326,6 +354,7 @@ describe("cli: what cannot be done is refused in one line", () => {
     await folder.write("folder.npy/a", "");
     await folder.write("features.json", '{"mine": 1}');
     await folder.write("linear.json", '{"kind":"linear","top1":50}');
+    await folder.write("knn.json", JSON.stringify(kept));
     await folder.write("text/b.jpg", "no image");
     const copy = async (name: string, file: string, changed: (bytes: Buffer) => Uint8Array) => {
       await cp(at("graph"), at(name), { recursive: true });

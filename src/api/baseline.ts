@@ -1,0 +1,263 @@
+/** The file that later encoders are held to: figures, and all that decides whether others compare with them. */
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import * as z from "zod";
+import { mapInOrder } from "../data/parallel.ts";
+import { fingerprint } from "../data/sources.ts";
+import { expected, type UserError } from "../errors.ts";
+import { readWhole, writeFileAtomic } from "../files/atomic.ts";
+import { parseJson } from "../files/safetensors.ts";
+import { packBits, unpackBits } from "../probe/gate.ts";
+import type { Cost } from "./cost.ts";
+import { type FoundSet, type FoundSets, type ProbeResult, type ProbesOptions, summaryOf } from "./probe.ts";
+
+/** Labelled images, told from others. */
+export interface Fingerprint {
+  readonly images: number;
+  readonly classes: number;
+  /** SHA-256 of the paths in their order. */
+  readonly names: string;
+  /** SHA-256 of the files in their order; undefined where there are features alone. */
+  readonly contents?: string | undefined;
+}
+
+/** Of all probes of a baseline, by the options' names; null for none. */
+export interface Settings {
+  readonly limit: number | null;
+  readonly labels: number;
+  readonly seed: number;
+  readonly range: readonly number[] | null;
+}
+
+export interface BaselineProbe {
+  readonly kind: string;
+  readonly top1: number;
+  readonly k?: number | undefined;
+  readonly temperature?: number | undefined;
+  readonly epochs?: number | undefined;
+  readonly augment?: boolean | undefined;
+  readonly seeds?: { readonly mean: number; readonly std: number } | undefined;
+  /** Training images that were decoded. */
+  readonly train?: number | undefined;
+  /** Which test images were right, in order. */
+  readonly right?: readonly boolean[] | undefined;
+}
+
+/** What was probed, and how. */
+export interface Subject {
+  /** SHA-256 of encoder.onnx. */
+  readonly encoder?: string | undefined;
+  readonly data: { readonly train: Fingerprint; readonly test: Fingerprint };
+  readonly settings: Settings;
+}
+
+export interface Baseline {
+  readonly file: string;
+  /** Undefined in a file of an earlier version, of which accuracy alone is compared. */
+  readonly subject?: Subject | undefined;
+  readonly cost?: Cost | undefined;
+  /** SHA-256 of the paths of the test images that were decoded, in their order. */
+  readonly tested?: string | undefined;
+  readonly probes: readonly BaselineProbe[];
+}
+
+/** Of one kind of probe. */
+const OWN_SETTINGS = ["k", "temperature", "epochs", "augment"] as const;
+
+const FORMAT = 1;
+const MAX_BASELINE = 2 ** 26;
+
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "a SHA-256 in hexadecimal");
+const count = z.int().min(0);
+const figure = z.number().min(0);
+const setSchema = z.object({ images: count, classes: count, names: sha256, contents: sha256.optional() });
+/** Shown in errors and on terminals. */
+const printable = z.string().regex(/^\P{Cc}{1,1000}$/u, "printable text");
+const oldSchema = z.object({ kind: printable, top1: z.number() });
+const probeSchema = oldSchema.extend({
+  k: z.number().optional(),
+  temperature: z.number().optional(),
+  epochs: z.number().optional(),
+  augment: z.boolean().optional(),
+  seeds: z.object({ mean: z.number(), std: figure }).optional(),
+  train: count,
+  test: count,
+  right: z.base64(),
+});
+const baselineSchema = z.object({
+  encoder: sha256.optional(),
+  cost: z
+    .object({
+      size: figure,
+      latency: figure.optional(),
+      memory: figure.optional(),
+      processor: printable,
+    })
+    .optional(),
+  data: z.object({ train: setSchema, test: setSchema }),
+  settings: z.object({
+    limit: z.number().nullable(),
+    labels: z.number(),
+    seed: z.number(),
+    range: z.array(z.number()).nullable(),
+  }),
+  tested: sha256,
+  probes: z.array(probeSchema).min(1),
+});
+
+const REWRITE = "write one with --write-baseline";
+
+/** @throws UserError if there is none, or it is damaged. */
+export async function readBaseline(file: string): Promise<Baseline> {
+  const json = parseJson(await readWhole(file, MAX_BASELINE, "a baseline", REWRITE), file, REWRITE);
+  const old = oldSchema.safeParse(json);
+  if (old.success) return { file, probes: [old.data] };
+  const format = z.object({ format: z.unknown() }).safeParse(json).data?.format;
+  if (format !== undefined && format !== FORMAT) {
+    const advice = "a newer ort-pretrain may have written it: update to read it";
+    throw expected(`${file}: "format"`, `${FORMAT}`, JSON.stringify(format).slice(0, 40), advice);
+  }
+  const parsed = baselineSchema.safeParse(json);
+  if (!parsed.success) {
+    const { path, message } = parsed.error.issues[0]!;
+    throw expected(file, "a baseline", `another file (${[...path, message].join(": ")})`, REWRITE);
+  }
+  const { encoder, data, settings, probes, ...rest } = parsed.data;
+  return {
+    file,
+    subject: { encoder, data, settings },
+    ...rest,
+    probes: probes.map(({ right: text, test, ...probe }) => {
+      const right = unpackBits(text, test);
+      if (!right) throw expected(`${file}: "right"`, `a bit for each of ${test} images`, "another number");
+      return { ...probe, right };
+    }),
+  };
+}
+
+export interface Measured {
+  readonly results: readonly ProbeResult[];
+  readonly subject: Subject;
+  /** SHA-256 of the paths of the test images that were decoded, in their order. */
+  readonly tested: string;
+  readonly cost?: Cost | undefined;
+}
+
+/** Writes what later encoders are to be held to. */
+export async function writeBaseline(file: string, measured: Measured): Promise<void> {
+  const { results, subject, ...rest } = measured;
+  const probes = results.map((result) => ({
+    ...summaryOf(result),
+    right: packBits(result.images.map(({ right }) => right)),
+  }));
+  await writeFileAtomic(
+    file,
+    `${JSON.stringify({ format: FORMAT, ...subject, ...rest, probes }, null, 2)}\n`,
+  );
+}
+
+/** The data's fingerprints. Files are read as a whole. */
+export async function fingerprintsOf({ train, test }: FoundSets): Promise<Subject["data"]> {
+  return { train: await fingerprintOf(train), test: await fingerprintOf(test) };
+}
+
+async function fingerprintOf(set: FoundSet): Promise<Fingerprint> {
+  const { root, files, classes } = set;
+  const found = { images: files.length, classes: classes.length, names: fingerprint(set) };
+  return root === undefined ? found : { ...found, contents: await contentsOf(root, files) };
+}
+
+async function contentsOf(root: string, files: readonly string[]): Promise<string> {
+  return hashOf(
+    await mapInOrder(files, async (file) =>
+      // What cannot be read is left out by the probe too, with a warning.
+      hashOf([await readFile(join(root, file)).catch(() => "")]),
+    ),
+  );
+}
+
+/** SHA-256 in hexadecimal. */
+export function hashOf(parts: readonly (Uint8Array | string)[]): string {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest("hex");
+}
+
+export function settingsOf({ limit, labels, seed, range }: ProbesOptions): Settings {
+  return { limit: limit ?? null, labels: labels ?? 1, seed: seed ?? 0, range: range ?? null };
+}
+
+/** @throws UserError if the baseline is of other settings. */
+export function refuseOtherSettings({ file, subject }: Baseline, settings: Settings): void {
+  for (const [name, wanted] of Object.entries(subject?.settings ?? {})) {
+    refuseOther(file, flag(name, wanted), flag(name, settings[name as keyof Settings]));
+  }
+}
+
+/** A setting as the command line has it. */
+function flag(name: string, value: number | boolean | readonly number[] | null | undefined): string {
+  if (value == null || value === false) return `no --${name}`;
+  if (value === true) return `--${name}`;
+  return `--${name} ${name === "labels" ? `${100 * Number(value)}%` : value}`;
+}
+
+const PARTS = {
+  images: (set: string, value) => `${value} images in --${set}`,
+  classes: (set: string, value) => `${value} classes in --${set}`,
+  names: (set: string, value) => `paths in --${set} with the hash ${value.slice(0, 12)}`,
+  contents: (set: string, value) => `files in --${set} with the hash ${value.slice(0, 12)}`,
+} satisfies { [part in keyof Fingerprint]: (set: string, value: string) => string };
+
+/** @throws UserError if the baseline is of other data. */
+export function refuseOtherData({ file, subject }: Baseline, data: Subject["data"]): void {
+  for (const set of ["train", "test"] as const) {
+    const [wanted, found] = [subject?.data[set], data[set]];
+    for (const part of Object.keys(PARTS) as (keyof Fingerprint)[]) {
+      // Features have no contents.
+      if (wanted?.[part] === undefined || found[part] === undefined) continue;
+      refuseOther(file, PARTS[part](set, `${wanted[part]}`), PARTS[part](set, `${found[part]}`));
+    }
+  }
+}
+
+/** @throws UserError if other test images were decoded, so that they cannot be paired. */
+export function refuseOtherImages({ file, tested = "" }: Baseline, found: string): void {
+  if (tested) refuseOther(file, PARTS.names("test, decoded,", tested), PARTS.names("test, decoded,", found));
+}
+
+function refuseOther(file: string, wanted: string, found: string): void {
+  if (wanted === found) return;
+  const advice = "give the same, or write a new baseline with --write-baseline";
+  throw expected(file, `${wanted}, as its probes had`, found, advice);
+}
+
+/** A probe as it is asked for, or as it was. */
+export type Asked = Pick<BaselineProbe, "kind" | (typeof OWN_SETTINGS)[number]>;
+
+/**
+ * The baseline's probe of the same kind and settings.
+ * @throws UserError if there is none; it names the first setting that differs from the nearest one.
+ */
+export function matching({ file, subject, probes }: Baseline, asked: Asked): BaselineProbe {
+  const ofKind = probes.filter(({ kind }) => kind === asked.kind);
+  const [nearest] = ofKind
+    .map((probe) => ({ probe, others: subject ? differences(probe, asked) : [] }))
+    .sort((a, b) => a.others.length - b.others.length);
+  if (!nearest) throw otherKind(file, probes, asked.kind);
+  const [other] = nearest.others;
+  if (other) refuseOther(file, flag(other, nearest.probe[other]), flag(other, asked[other]));
+  return nearest.probe;
+}
+
+/** Settings that are not the same. One that was not given has its default, which `augment` alone leaves out. */
+const differences = (probe: BaselineProbe, asked: Asked) =>
+  OWN_SETTINGS.filter((name) => {
+    if (name === "augment") return (probe[name] ?? false) !== (asked[name] ?? false);
+    return probe[name] !== undefined && asked[name] !== undefined && probe[name] !== asked[name];
+  });
+
+function otherKind(file: string, probes: readonly BaselineProbe[], kind: string): UserError {
+  const found = [...new Set(probes.map((probe) => probe.kind))].join(", ");
+  return expected(file, `a baseline of kind ${kind}`, found, REWRITE);
+}
