@@ -90,11 +90,8 @@ export const powerLines = ({ results }: Measured): readonly string[] =>
 
 function powerText({ images, changed, assumed, leastDrop }: Power): string {
   if (leastDrop === undefined) return `${images} test images are too few to show any drop.`;
-  const share = `${changed.toPrecision(2)} % of them`;
-  const condition = assumed
-    ? `if two encoders made independent mistakes, so that ${share} were right with one alone`
-    : `as ${share} are right with one encoder alone`;
-  return `${images} test images show a drop of ${leastDrop.toFixed(2)} points or more (exact McNemar test at 5 %, power 80 %, ${condition}).`;
+  const share = `${assumed ? "assuming independent mistakes: " : ""}${changed.toPrecision(2)} % right with one encoder alone`;
+  return `${images} test images show drops from ${leastDrop.toFixed(1)} points on (exact McNemar test at 5 %, power 80 %, ${share}).`;
 }
 
 /** A job summary or a comment: the table, the notes, and the images that were lost. */

@@ -46,12 +46,10 @@ export async function measure(options: MeasureOptions, surroundings: Surrounding
   if (baseline) refuseOtherData(baseline, data);
   const opened = encoder === undefined ? undefined : await readModelFile(encoder);
   const sets = await found.embed();
-  const tested = fingerprint(sets.test);
-  if (baseline) refuseOtherImages(baseline, tested);
   return {
     results: await probesOf(sets, options, surroundings),
     subject: { ...(opened && { encoder: hashOf([opened.bytes]) }), data, settings },
-    tested,
+    tested: fingerprint(sets.test),
     ...(opened && { cost: await costOf(opened.file, sideOf(opened), costs) }),
   };
 }
@@ -110,10 +108,13 @@ const UNITS = { latency: "s", size: "bytes", memory: "bytes" } as const;
  * @throws UserError if it does not compare with it
  */
 export function hold(
-  { results, subject, cost }: Measured,
+  { results, subject, tested, cost }: Measured,
   baseline: Baseline,
   { tolerance = 0, costs: ratios = {} }: Limits = {},
 ): Gate {
+  refuseOtherSettings(baseline, subject.settings);
+  refuseOtherData(baseline, subject.data);
+  refuseOtherImages(baseline, tested);
   const accuracies = results.map((result) => {
     const { top1, seeds, right } = matching(baseline, result);
     return checkAccuracy({

@@ -150,6 +150,8 @@ describe("api/gate", () => {
     expect(await refused({ test: at("few/test") })).to.match(
       /b\.json: expected 40 images in --test, as its probes had, found 38 images in --test; give the same/,
     );
+    const few = await measure(options({ test: at("few/test") }));
+    expect(caught(() => hold(few, baseline)).message).to.match(/expected 40 images in --test, .* found 38/);
     const picture = await readFile(at("train/top/3.png"));
     await folder.write("other/test/top/3.png", picture);
     expect(await refused({ test: at("other/test") })).to.match(
