@@ -3,6 +3,7 @@
 import { copyFile, mkdir, readFile, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 interface Emoji {
   readonly image: string;
@@ -34,3 +35,5 @@ export async function demoData(dir: string): Promise<{ train: string; test: stri
   }
   return parts;
 }
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await demoData(process.argv[2]!);
