@@ -54,7 +54,7 @@ export async function measure(options: MeasureOptions, surroundings: Surrounding
   };
 }
 
-/** Of the images that the plain runtime may be given; undefined for a model of another maker. */
+/** Of the images that the plain runtime may be given; undefined for a third-party model. */
 const sideOf = ({ file, bytes }: { readonly file: string; readonly bytes: Uint8Array }) =>
   isOurs(bytes, file) ? readEncoderMetadata(bytes, file).side : undefined;
 
@@ -128,11 +128,7 @@ export function hold(
     const [before, now] = [baseline.cost, cost];
     if (before?.[name] === undefined || now?.[name] === undefined) {
       if (ratios[name] === undefined) return [];
-      throw expected(
-        `gate, ${name}`,
-        "it in the baseline and now",
-        "no measurement of a model of another maker",
-      );
+      throw expected(`gate, ${name}`, "it in the baseline and now", "none of a third-party model");
     }
     const check = checkCost(
       { name, unit: UNITS[name], baseline: before[name], now: now[name] },

@@ -13,6 +13,7 @@ import { input } from "../../src/graph/tensor.ts";
 import { Scope } from "../../src/nn/scope.ts";
 import { matmul } from "../../src/ops/matmul.ts";
 import { reshape } from "../../src/ops/movement.ts";
+import { reduceMean } from "../../src/ops/reduce.ts";
 import { randomFor } from "../../src/random.ts";
 import { centreView } from "../../src/views/centre.ts";
 import { failure, temporaryFolder } from "../data/folder.ts";
@@ -215,6 +216,20 @@ describe("api/gate", () => {
     expect(elsewhere).to.include({ passed: true, sameProcessor: false });
     expect(await refused({ costs: ["memory"] }, { ...baseline, cost: undefined })).to.match(
       /b\.json: expected the memory of an encoder, found none; write one anew/,
+    );
+  });
+
+  it("measures of a third-party model its size alone", async () => {
+    const pixels = input("pixels", "float32", ["n", 3, SIDE, SIDE]);
+    const graph = buildModel({ features: reduceMean(pixels, { axes: [2, 3] }) }, { name: "other" });
+    await folder.write("other.onnx", encodeModel(graph));
+    const model = { size: SIDE, mean: "imagenet" } as const;
+    const measured = await measure(options({ encoder: at("other.onnx"), model, costs: ["latency"] }));
+    expect(measured.cost).to.have.keys("size", "processor");
+    const size = { costs: { size: 1 } };
+    expect(hold(measured, baseline, size).costs.map(({ name }) => name)).to.deep.equal(["size"]);
+    expect(caught(() => hold(measured, baseline, { costs: { latency: 2 } })).message).to.match(
+      /gate, latency: expected it in the baseline and now, found none of a third-party model/,
     );
   });
 
