@@ -195,11 +195,11 @@ export function refuseOtherSettings({ file, subject }: Baseline, settings: Setti
   }
 }
 
-/** A setting as the command line has it. */
+/** A setting as the command line has it: a share in percent. */
 function flag(name: string, value: number | boolean | readonly number[] | null | undefined): string {
   if (value == null || value === false) return `no --${name}`;
   if (value === true) return `--${name}`;
-  return `--${name} ${name === "labels" ? `${100 * Number(value)}%` : value}`;
+  return `--${name} ${name === "labels" ? `${Number((100 * Number(value)).toPrecision(6))}%` : value}`;
 }
 
 const PARTS = {

@@ -1,5 +1,6 @@
 /** A gate's checks for people and for machines: lines, Markdown, JUnit's XML. Names of files and classes may hold anything. */
 import { type AccuracyCheck, type Check, EXAMPLES, type Power, powerOf } from "../probe/gate.ts";
+import { LEVEL } from "../probe/mcnemar.ts";
 import type { TestImage } from "../probe/result.ts";
 import type { Measured } from "./baseline.ts";
 import type { Gate } from "./gate.ts";
@@ -50,9 +51,6 @@ function shown(value: number, { unit }: Pick<Check, "unit">): string {
 }
 
 const shownP = (p: number): string => (p < 0.001 ? "< 0.001" : p.toPrecision(2));
-
-/** Probability below which a difference is taken for more than chance. */
-const LEVEL = 0.05;
 
 function notesOf({ accuracies, costs, sameEncoder, sameProcessor }: Gate): readonly string[] {
   return [
