@@ -171,7 +171,9 @@ describe("compile", () => {
     for (const spec of cases)
       it(`a step of ${spec.method} with ${spec.encoder} is the portable one`, async () => {
         const results = [];
-        for (const target of [portable, targetNamed("cpu", 4), targetNamed("cuda", 1)]) {
+        // CUDA's forms are the CPU's but for its normalisation.
+        const cuda = spec === cases[0] ? [targetNamed("cuda", 1)] : [];
+        for (const target of [portable, targetNamed("cpu", 4), ...cuda]) {
           // AdamW's first step would take the sign of gradients that are rounding errors.
           const artifact = compile({ ...spec, optimizer: "sgd" }, target);
           const stepper = await stepperOf(artifact);
