@@ -1,15 +1,16 @@
 /**
  * The features of a folder, written as they are made: however many images there are, memory holds a block of them. Rows
- * go to a partial file; beside it lies how many of them are whole, so that work which was cut off goes on from there.
+ * go to a folder beside the file, with how many of them are whole, so that work which was cut off goes on from there.
  */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { type FileHandle, open, rename, rm, rmdir, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import * as z from "zod";
 import { fingerprint, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { readWhole, syncFolder, writeFailed, writeFileAtomic } from "../files/atomic.ts";
+import { lockFolder } from "../files/lock.ts";
 import { npyHeader } from "../files/npy.ts";
 import { type FeatureRows, writeParquet } from "../files/parquet.ts";
 import { parseJson } from "../files/safetensors.ts";
@@ -45,7 +46,7 @@ type Progress = Pick<z.infer<typeof recordSchema>, "done" | "left">;
 /**
  * Writes the features of all images that can be decoded as `file`: .npy with the paths of its rows beside it, or .parquet
  * with both. Where the same work was cut off, by a kill or an aborted signal, it goes on, and ends with the same bytes.
- * @throws UserError if nothing can be decoded or written; the signal's reason once it is aborted.
+ * @throws UserError if nothing can be decoded or written, or another process writes it now; the signal's reason once it is aborted.
  */
 export async function embedToFile(
   encoder: OpenedEncoder,
@@ -54,20 +55,19 @@ export async function embedToFile(
   { settings = "", recordEvery = 2000 }: EmbedFileOptions = {},
   surroundings: Surroundings = {},
 ): Promise<EmbeddedFile> {
+  const { output = QUIET } = surroundings;
   const { features: d } = encoder.metadata;
   const count = sources.files.length;
-  const partial = `${file}.part`;
-  const record = `${partial}.json`;
+  const folder = `${file}.part`;
+  const [partial, record] = [join(folder, "rows"), join(folder, "done.json")];
   const of = await identityOf(encoder, sources, settings);
   const header = npyHeader(count, d);
+  const lock = await lockFolder(folder, { note: (line) => openProgress(output).note(line) });
   const sizeOf = ({ done, left }: Progress) => header.length + 4 * d * (done - left.length);
-  const before = await progressOf(partial, record, of, sizeOf);
-  if (before.done === 0) await rm(record, { force: true });
-  else {
-    const output = surroundings.output ?? QUIET;
-    openProgress(output).end(`going on after ${before.done} of ${count} images`);
-  }
   try {
+    const before = await progressOf(partial, record, of, sizeOf);
+    if (before.done === 0) await rm(record, { force: true });
+    else openProgress(output).end(`going on after ${before.done} of ${count} images`);
     const left = await writeRows(partial, encoder.embedBlocks(sources, before.done, surroundings), {
       ...{ before, count, at: sizeOf(before), recordEvery },
       record: (progress) => writeFileAtomic(record, JSON.stringify({ of, ...progress }), AGAIN),
@@ -93,6 +93,8 @@ export async function embedToFile(
     throw writeFailed(dirname(file), error, undefined, AGAIN);
   } finally {
     if (!existsSync(partial)) await rm(record, { force: true });
+    lock.release();
+    await rmdir(folder).catch(() => {}); // where rows are left for the next time
   }
 }
 

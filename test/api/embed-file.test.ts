@@ -7,6 +7,7 @@ import { embedToFile } from "../../src/api/embed-file.ts";
 import { type OpenedEncoder, openEncoder } from "../../src/api/encoder.ts";
 import { train } from "../../src/api/train.ts";
 import { findImages } from "../../src/data/sources.ts";
+import { lockFolder } from "../../src/files/lock.ts";
 import { readNpy } from "../../src/files/npy.ts";
 import { failure, temporaryFolder } from "../data/folder.ts";
 import { pictures, tinyArtifact } from "../support/pictures.ts";
@@ -78,8 +79,8 @@ describe("api/embed-file", () => {
 
   it("goes on where it was cut off, and ends with the same bytes", async () => {
     expect(await failure(embed("b.npy", dying(2)))).to.equal("killed");
-    expect(await rest("b.")).to.deep.equal(["b.npy.part", "b.npy.part.json"]);
-    await appendFile(at("b.npy.part"), Buffer.alloc(10_000, 1)); // rows after the last record
+    expect(await rest("b.")).to.deep.equal(["b.npy.part"]);
+    await appendFile(at("b.npy.part/rows"), Buffer.alloc(10_000, 1)); // rows after the last record
     expect(await failure(embed("b.npy", dying(1)))).to.equal("killed");
     const { began, said, result } = await embed("b.npy");
     expect(began).to.equal(192);
@@ -93,10 +94,10 @@ describe("api/embed-file", () => {
   it("starts anew after other work, where rows are missing, and where nothing was recorded", async () => {
     const cut: Record<string, () => Promise<unknown>> = {
       other: async () => {
-        const record = JSON.parse(await readFile(at("c.npy.part.json"), "utf8"));
-        await writeFile(at("c.npy.part.json"), JSON.stringify({ ...record, of: "another" }));
+        const record = JSON.parse(await readFile(at("c.npy.part/done.json"), "utf8"));
+        await writeFile(at("c.npy.part/done.json"), JSON.stringify({ ...record, of: "another" }));
       },
-      missing: () => truncate(at("c.npy.part"), 1000),
+      missing: () => truncate(at("c.npy.part/rows"), 1000),
       unrecorded: () => embed("c.npy", dying(1), Number.POSITIVE_INFINITY).catch(() => {}),
     };
     for (const [name, change] of Object.entries(cut)) {
@@ -121,6 +122,13 @@ describe("api/embed-file", () => {
     expect(rows.flatMap((row) => row.features)).to.deep.equal([...data]);
     const { key_value_metadata } = await parquetMetadataAsync(file);
     expect(key_value_metadata!.map(({ key }) => key)).to.deep.equal(["ort-pretrain.encoder"]);
+  });
+
+  it("leaves alone what another process writes", async () => {
+    const lock = await lockFolder(at("g.npy.part"));
+    expect(await failure(embed("g.npy"))).to.match(/g\.npy\.part: .*process/);
+    lock.release();
+    expect(await rest("g.")).to.deep.equal([]);
   });
 
   it("tells of a folder in which nothing can be decoded, and leaves nothing", async () => {
