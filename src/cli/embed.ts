@@ -11,6 +11,7 @@ import {
   outputOf,
   PROVIDER,
   positiveInteger,
+  QUIET,
   RANGE,
   report,
   threadCount,
@@ -26,6 +27,7 @@ interface Flags
   readonly limit?: number;
   readonly range?: readonly [number, number];
   readonly json?: boolean;
+  readonly quiet?: boolean;
 }
 
 const FORMATS = ["npy", "parquet"] as const;
@@ -52,18 +54,20 @@ export const embedCommand = () =>
     .addOption(DEVICE)
     .addOption(CUDA_LIBRARIES)
     .option("--threads <n>", "(default: one for each core)", threadCount)
+    .addOption(QUIET)
     .option("--json", "end with one JSON object on standard output")
     .action(async (path: string, flags: Flags) => {
       const { model, others } = splitForeign(flags);
-      const { data, out, format, limit, range, json, ...where } = others;
+      const { data, out, format, limit, range, json, quiet, ...where } = others;
+      const surroundings = { output: outputOf(quiet) };
       const ending = format ?? FORMATS.find((name) => out.endsWith(`.${name}`)) ?? "npy";
       if (!out.endsWith(`.${ending}`))
         throw new UserError(`--out: expected a file that ends in .${ending}, found ${out}`);
       const sources = await findImages(data, { limit, range });
-      const encoder = await openEncoder(path, { ...where, model }, { output: outputOf() });
+      const encoder = await openEncoder(path, { ...where, model }, surroundings);
       await checkEmbeddingFile(out, sources.files.length, encoder.metadata.features);
       const settings = JSON.stringify(where); // which rounding may depend on
-      const written = await embedToFile(encoder, sources, out, { settings }, { output: outputOf() });
+      const written = await embedToFile(encoder, sources, out, { settings }, surroundings);
       await encoder.close();
       const { index, images, length } = written;
       const paths = index === undefined ? "with their paths" : `paths in ${index}`;

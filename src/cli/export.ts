@@ -1,12 +1,13 @@
 import { Command } from "commander";
 import { exportEncoder } from "../api/export.ts";
-import { report } from "./options.ts";
+import { QUIET, report } from "./options.ts";
 
 interface Flags {
   readonly out: string;
   readonly data?: string;
   readonly stages?: boolean;
   readonly json?: boolean;
+  readonly quiet?: boolean;
 }
 
 export const exportCommand = () =>
@@ -19,8 +20,9 @@ export const exportCommand = () =>
       "images to compare it with the trained one on (default: the run's, or drawn ones)",
     )
     .option("--stages", "with each stage, pooled, as a further output: for probe --kind layers")
+    .addOption(QUIET)
     .option("--json", "end with one JSON object on standard output")
-    .action(async (run: string, { json, ...options }: Flags) => {
+    .action(async (run: string, { json, quiet: _, ...options }: Flags) => {
       const result = await exportEncoder(run, options);
       report(json, result, [
         `${result.encoder}: ${(result.bytes / 1e6).toFixed(1)} MB, ${result.steps} steps, ` +

@@ -83,7 +83,10 @@ function parseValue(text: string): Json {
 }
 
 /** Progress goes to standard error, so that standard output holds the result alone. */
-export const outputOf = (): Output => ({ stream: process.stderr, quiet: false });
+export const outputOf = (quiet = false): Output => ({ stream: process.stderr, quiet });
+
+/** See `outputOf`. */
+export const QUIET = new Option("--quiet", "no progress; warnings, errors and the result stay");
 
 /** The result: one JSON object, or lines for people. */
 export function report(json: boolean | undefined, result: object, lines: readonly string[]): void {

@@ -21,6 +21,7 @@ import {
   percentage,
   positive,
   positiveInteger,
+  QUIET,
   RANGE,
   report,
   threadCount,
@@ -110,6 +111,7 @@ export const probeCommand = () =>
     .addOption(JUNIT)
     .addOption(SUMMARY)
     .addOption(WRITE_BASELINE)
+    .addOption(QUIET)
     .option("--json", "end with one JSON object on standard output")
     .action(async (encoder: string | undefined, flags: Flags) => {
       const { kind: kinds } = flags;
@@ -131,7 +133,7 @@ export const probeCommand = () =>
 async function runProbes(
   encoder: string | undefined,
   kinds: readonly ProbeKind[],
-  { kind: _, data: __, views: ___, features, ...given }: Flags,
+  { kind: _, data: __, views: ___, features, quiet, ...given }: Flags,
 ): Promise<void> {
   const { model, others: flags } = splitForeign(given);
   const { k, temperature, confusion } = flags;
@@ -145,7 +147,7 @@ async function runProbes(
   if (confusion !== undefined) await checkWritable(confusion);
   const sets = features && ([features[0]!, features[1]!] as const);
   const options = { ...flags, encoder, model, kinds, features: sets };
-  const { results, gate, lines, conclude } = await gated(options, flags, { output: outputOf() });
+  const { results, gate, lines, conclude } = await gated(options, flags, { output: outputOf(quiet) });
   const summaries = results.map(summaryOf);
   const whole = summaries.length === 1 ? summaries[0]! : { probes: summaries };
   // First, so that no fault of a file loses it.

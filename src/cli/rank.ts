@@ -15,16 +15,17 @@ export interface RankFlags
   readonly seed?: number;
   readonly views?: number;
   readonly json?: boolean;
+  readonly quiet?: boolean;
 }
 
 export async function runRank(encoder: string | undefined, flags: RankFlags): Promise<void> {
   const { model, others } = splitForeign(flags);
-  const { features, data, limit, range, seed, views, json, ...where } = others;
+  const { features, data, limit, range, seed, views, json, quiet, ...where } = others;
   if (features && features.length !== 1) throw expected("--features", "one file", `${features.length}`);
   const { threads, provider, device, cudaLibraries } = where;
   const how = { threads, provider, device, cudaLibraries, model };
   const options = { encoder, data, limit, range, seed, views, ...how };
-  const result = await rank({ ...options, features: features?.[0] }, { output: outputOf() });
+  const result = await rank({ ...options, features: features?.[0] }, { output: outputOf(quiet) });
   report(json, result, [describeRank(result)]);
 }
 

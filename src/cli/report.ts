@@ -1,9 +1,10 @@
 import { Command } from "commander";
 import { report as makeReport, type ReportOptions } from "../api/report.ts";
-import { CUDA_LIBRARIES, DEVICE, outputOf, PROVIDER, report, threadCount } from "./options.ts";
+import { CUDA_LIBRARIES, DEVICE, outputOf, PROVIDER, QUIET, report, threadCount } from "./options.ts";
 
 interface Flags extends ReportOptions {
   readonly json?: boolean;
+  readonly quiet?: boolean;
 }
 
 export const reportCommand = () =>
@@ -17,9 +18,10 @@ export const reportCommand = () =>
     .addOption(DEVICE)
     .addOption(CUDA_LIBRARIES)
     .option("--threads <n>", "(default: one for each core)", threadCount)
+    .addOption(QUIET)
     .option("--json", "end with one JSON object on standard output")
-    .action(async (runs: readonly string[], { json, ...options }: Flags) => {
-      const result = await makeReport(runs, options, { output: outputOf() });
+    .action(async (runs: readonly string[], { json, quiet, ...options }: Flags) => {
+      const result = await makeReport(runs, options, { output: outputOf(quiet) });
       report(json, result, [
         `${result.report}: ${(result.bytes / 1e6).toFixed(1)} MB`,
         ...result.leftOut.map((line) => `left out: ${line}`),

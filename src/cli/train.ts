@@ -12,6 +12,7 @@ import {
   PROVIDER,
   positive,
   positiveInteger,
+  QUIET,
   RANGE,
   report,
   setting,
@@ -26,6 +27,7 @@ interface Flags extends Omit<TrainOptions, "config" | "knnData"> {
   readonly knn?: string;
   readonly report: boolean;
   readonly json?: boolean;
+  readonly quiet?: boolean;
 }
 
 /** Ended by Ctrl-C, as shells count it. */
@@ -81,10 +83,11 @@ export const trainCommand = () =>
     .option("--extend-epochs <n>", "with --resume: so many epochs longer than the run began with", positive)
     .option("--extend-steps <n>", "the same in steps", positiveInteger)
     .option("--no-report", "write no report.html")
+    .addOption(QUIET)
     .option("--json", "end with one JSON object on standard output")
-    .action(async ({ set, knn, json, report: wanted, ...flags }: Flags) => {
+    .action(async ({ set, knn, json, quiet, report: wanted, ...flags }: Flags) => {
       const options = { ...flags, ...(set && { config: set }), ...(knn && { knnData: knn }) };
-      const surroundings = { output: outputOf(), ...listenToSignals() };
+      const surroundings = { output: outputOf(quiet), ...listenToSignals() };
       const result = await train(options, surroundings);
       const { steps, epochs, loss, chance, imagesPerSecond, seconds, run, encoder } = result;
       const shown = wanted && steps > 0 && !result.interrupted;

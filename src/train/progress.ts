@@ -2,7 +2,7 @@
 
 export interface Output {
   /** Progress and warnings; never the result. */
-  readonly stream: NodeJS.WritableStream & { readonly isTTY?: boolean };
+  readonly stream: NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
   readonly quiet: boolean;
 }
 
@@ -30,7 +30,8 @@ export function openProgress({ stream, quiet }: Output): Progress {
       if (quiet || now - last < (stream.isTTY ? 0.1 : SECONDS_BETWEEN_LINES)) return;
       last = now;
       if (stream.isTTY) {
-        stream.write(`\r\x1b[K${line}`);
+        const width = (stream.columns || Number.POSITIVE_INFINITY) - 1; // a line that wraps would not be written over
+        stream.write(`\r\x1b[K${line.slice(0, width)}`);
         open = true;
       } else stream.write(`${line}\n`);
     },

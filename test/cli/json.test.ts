@@ -26,6 +26,14 @@ function parseNpy(bytes: Buffer) {
   return { shape: [Number(n), Number(d)], data };
 }
 
+/** As `json`, with --quiet: only warnings are said besides. */
+async function quietly(args: readonly string[]): Promise<Record<string, unknown>> {
+  const { code, stdout, stderr } = await run([...args, "--json", "--quiet"]);
+  expect(code, stderr).to.equal(0);
+  expect(stderr).to.match(/^(warning: .*\n)*$/);
+  return JSON.parse(stdout);
+}
+
 describe("cli: --json", () => {
   const folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
@@ -58,7 +66,7 @@ describe("cli: --json", () => {
       "--batch",
       "4",
     ];
-    trained = await json([...args, "--epochs", "2", "--knn", at("train"), "--threads", "1", "--no-guard"]);
+    trained = await quietly([...args, "--epochs", "2", "--knn", at("train"), "--threads", "1", "--no-guard"]);
   });
 
   it("of train", async () => {
@@ -121,7 +129,7 @@ describe("cli: --json", () => {
   });
 
   it("of probe, linear", async () => {
-    const result = await json(probe("linear"));
+    const result = await quietly(probe("linear"));
     expect(result).to.include({ kind: "linear", train: 15, test: 6, features: 64 });
     expect(result.top1).to.be.within(0, 100);
     expect(result.lr).to.be.above(0);
@@ -152,14 +160,23 @@ describe("cli: --json", () => {
   });
 
   it("of rank, which needs no labels", async () => {
-    const result = await json(["probe", at("run"), "--kind", "rank", "--data", at("photos"), "--views", "2"]);
+    const result = await quietly([
+      "probe",
+      at("run"),
+      "--kind",
+      "rank",
+      "--data",
+      at("photos"),
+      "--views",
+      "2",
+    ]);
     expect(result).to.include({ kind: "rank", images: 8, features: 64, views: 2, viewed: 8, alpha: null });
     for (const name of ["rankme", "uniformity", "alignment", "lidar"]) expect(result[name]).to.be.a("number");
   });
 
   it("of embed, with features as .npy and their paths", async () => {
     await folder.write("train/aside.jpg", "no image either");
-    const result = await json([
+    const result = await quietly([
       "embed",
       at("run"),
       "--data",
@@ -186,7 +203,7 @@ describe("cli: --json", () => {
   });
 
   it("of export, the same encoder as the run's", async () => {
-    const result = await json(["export", at("run"), "--out", at("shipped"), "--data", at("test")]);
+    const result = await quietly(["export", at("run"), "--out", at("shipped"), "--data", at("test")]);
     expect(result).to.include({ encoder: at("shipped/encoder.onnx"), steps: 4 });
     expect(result).to.include({ compared: `6 images of ${at("test")}`, drawn: false });
     const [shipped, own] = [
@@ -196,6 +213,15 @@ describe("cli: --json", () => {
     expect(result.bytes).to.equal(own.length);
     expect(result.maxRelative).to.be.below(1e-3);
     expect(shipped.equals(own)).to.equal(true);
+  });
+
+  it("of report", async () => {
+    const result = await quietly(["report", at("run"), "--threads", "1"]);
+    expect(result).to.deep.include({
+      report: at("run/report.html"),
+      leftOut: ["map: 15 images are too few"],
+      bytes: (await readFile(at("run/report.html"))).length,
+    });
   });
 
   it("of graphs build, list and inspect", async () => {

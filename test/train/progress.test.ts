@@ -1,7 +1,25 @@
+import { PassThrough } from "node:stream";
 import { expect } from "chai";
-import { duration, speedOf, timeToGo } from "../../src/train/progress.ts";
+import { duration, openProgress, speedOf, timeToGo } from "../../src/train/progress.ts";
 
 describe("train/progress", () => {
+  it("keeps the line that is rewritten within the terminal", () => {
+    const stream = Object.assign(new PassThrough().setEncoding("utf8"), { isTTY: true, columns: 8 });
+    const progress = openProgress({ stream, quiet: false });
+    progress.show("step 1 of 9");
+    progress.end("a line that stays");
+    expect(stream.read()).to.equal("\r\x1b[Kstep 1 \r\x1b[Ka line that stays\n");
+  });
+
+  it("is quiet but for lines that matter", () => {
+    const stream = new PassThrough().setEncoding("utf8");
+    const progress = openProgress({ stream, quiet: true });
+    progress.show("step 1 of 9");
+    progress.end("epoch 1");
+    progress.note("warning: a line that stays");
+    expect(stream.read()).to.equal("warning: a line that stays\n");
+  });
+
   it("says durations as people do", () => {
     const said = [0, 99, 100, 3599, 6000, 47 * 3600, 48 * 3600, 10 * 86_400].map(duration);
     expect(said.join(", ")).to.equal(
