@@ -83,7 +83,9 @@ export interface TrainOptions {
   readonly guard?: boolean | undefined;
   /** First weights: another run's folder (its latest checkpoint), an encoder.onnx or timm's .safetensors. @default drawn */
   readonly init?: string | undefined;
-  /** Goes on with the run in `out`; only data, provider, device, threads, cacheMb and guard may differ from what it began with. */
+  /** A folder for event files, which TensorBoard reads. @default none are written */
+  readonly tensorboard?: string | undefined;
+  /** Goes on with the run in `out`; only data, provider, device, threads, cacheMb, guard and tensorboard may differ from what it began with. */
   readonly resume?: boolean | undefined;
   /** With `resume`: trains so many steps longer than the run began with; schedules are planned over the whole. */
   readonly extendSteps?: number | undefined;

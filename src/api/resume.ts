@@ -82,6 +82,7 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   tf32: stored("tf32", (run) => run.tf32),
   cacheMb: "free",
   guard: "free",
+  tensorboard: "free",
   recipe: stored("recipe", (run) => run.recipe),
   method: ofArtifact(ARTIFACT_RULES.method),
   encoder: ofArtifact(ARTIFACT_RULES.encoder),

@@ -10,6 +10,7 @@ import { shapeIn } from "../runtime/state.ts";
 import { openTrainer, type Trainer } from "../runtime/trainer.ts";
 import type { Manifest } from "../spec.ts";
 import { saveCheckpoint } from "../train/checkpoint.ts";
+import type { EventFile } from "../train/events.ts";
 import { type LoopResult, runLoop } from "../train/loop.ts";
 import { openProgress, type Progress } from "../train/progress.ts";
 import {
@@ -29,6 +30,7 @@ import { type KnnDuringTraining, openKnn } from "./knn-during-training.ts";
 import { reopen } from "./resume.ts";
 import { afterDivergence, afterFailure, standing } from "./standing.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
+import { openTensorBoard, repeated } from "./tensorboard.ts";
 
 export interface TrainResult {
   readonly steps: number;
@@ -94,6 +96,7 @@ async function trainAlone(
   let loader: Loader | undefined;
   let knn: KnnDuringTraining | undefined;
   let metrics: MetricsLog | undefined;
+  let events: EventFile | undefined;
   try {
     await checkWritable(files.metrics, from < steps ? bytesOf(manifest, images) : undefined);
     const { seed } = config;
@@ -125,6 +128,15 @@ async function trainAlone(
     const plan = `${images} images, ${stepsPerEpoch} steps of ${config.batch} an epoch`;
     progress.end(from > 0 ? `going on at step ${from} of ${steps}: ${plan}` : `${manifest.name}: ${plan}`);
     for (const line of [...opened.chosen, ...report]) progress.end(line);
+    if (options.tensorboard !== undefined) {
+      const run = { name: options.out, config, manifest };
+      events = await openTensorBoard(options.tensorboard, run, {
+        from,
+        steps,
+        warn,
+        threads: session.threads,
+      });
+    }
     const result = await runLoop({
       manifest,
       trainer,
@@ -144,7 +156,7 @@ async function trainAlone(
           if (step > from) await save(options.out, step, trainer, lock); // else nothing is new
         }),
       advice: () => afterDivergence(options.out),
-      log: metrics,
+      log: events ? repeated(metrics, events) : metrics,
       evaluation: knn && {
         every: config.knn!.every,
         missing:
@@ -163,6 +175,7 @@ async function trainAlone(
   } finally {
     progress.end();
     metrics?.close();
+    events?.close();
     await loader?.close();
     await knn?.close();
     await written.catch(() => {}); // thrown above, if the run came to it

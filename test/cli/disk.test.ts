@@ -53,6 +53,17 @@ describe("cli: a disk", () => {
     expect((await metricsOf(join(disk(), "run"))).map(({ step }) => step)).to.deep.equal([1, 2, 3, 4, 5, 6]);
   });
 
+  it("that is full ends the event files for TensorBoard, not the run", async function () {
+    mount(this, "size=4k"); // no room for the views
+    const options = ["--out", at("told"), "--tensorboard", disk(), "--no-report", "--quiet"];
+    const { code, stderr } = await run([...train(), ...options]);
+    expect(stderr).to.match(
+      /^warning: TensorBoard is told no more of this run: .*disk: disk full; free .*\n$/,
+    );
+    expect(code).to.equal(0);
+    expect(await metricsOf(at("told"))).to.have.length(6);
+  });
+
   it("that has no room for the run at all", async function () {
     mount(this, "size=64k");
     expect(refusal(await run(train()))).to.match(/disk full, .* could not be written/);
