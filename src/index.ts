@@ -27,6 +27,13 @@ export {
   writeConfusion,
 } from "./api/probe.ts";
 export { type RankOptions, type RankResult, rank } from "./api/rank.ts";
+export {
+  type RankBaseline,
+  type RankMeasured,
+  readRankBaseline,
+  writeRankBaseline,
+} from "./api/rank-baseline.ts";
+export { holdRank, type MeasureRankOptions, measureRank, type RankLimits } from "./api/rank-gate.ts";
 export { type Recipe, recipes } from "./api/recipes.ts";
 export { type ReportOptions, type ReportResult, report } from "./api/report.ts";
 export type { Surroundings } from "./api/surroundings.ts";

@@ -23,9 +23,13 @@ export interface Fingerprint {
 }
 
 /** Of all probes of a baseline, by the options' names; null for none. */
-export interface Settings {
-  readonly limit: number | null;
+export interface Settings extends SampleSettings {
   readonly labels: number;
+}
+
+/** Those that decide which images are taken, and how they are read. */
+export interface SampleSettings {
+  readonly limit: number | null;
   readonly seed: number;
   readonly range: readonly number[] | null;
 }
@@ -65,13 +69,18 @@ export interface Baseline {
 /** Of one kind of probe. */
 const OWN_SETTINGS = ["k", "temperature", "epochs", "augment"] as const;
 
-const FORMAT = 1;
+export const FORMAT = 1;
 const MAX_BASELINE = 2 ** 26;
 
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "a SHA-256 in hexadecimal");
-const count = z.int().min(0);
+export const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "a SHA-256 in hexadecimal");
+export const count = z.int().min(0);
 const figure = z.number().min(0);
-const setSchema = z.object({ images: count, classes: count, names: sha256, contents: sha256.optional() });
+export const setSchema = z.object({
+  images: count,
+  classes: count,
+  names: sha256,
+  contents: sha256.optional(),
+});
 /** Shown in errors and on terminals. */
 const printable = z.string().regex(/^\P{Cc}{1,1000}$/u, "printable text");
 const oldSchema = z.object({ kind: printable, top1: z.number() });
@@ -85,23 +94,22 @@ const probeSchema = oldSchema.extend({
   test: count,
   right: z.base64(),
 });
+export const costSchema = z.object({
+  size: figure,
+  latency: figure.optional(),
+  memory: figure.optional(),
+  processor: printable,
+});
+export const sampleSchema = z.object({
+  limit: z.number().nullable(),
+  seed: z.number(),
+  range: z.array(z.number()).nullable(),
+});
 const baselineSchema = z.object({
   encoder: sha256.optional(),
-  cost: z
-    .object({
-      size: figure,
-      latency: figure.optional(),
-      memory: figure.optional(),
-      processor: printable,
-    })
-    .optional(),
+  cost: costSchema.optional(),
   data: z.object({ train: setSchema, test: setSchema }),
-  settings: z.object({
-    limit: z.number().nullable(),
-    labels: z.number(),
-    seed: z.number(),
-    range: z.array(z.number()).nullable(),
-  }),
+  settings: sampleSchema.extend({ labels: z.number() }),
   tested: sha256,
   probes: z.array(probeSchema).min(1),
 });
@@ -110,20 +118,11 @@ const REWRITE = "write one with --write-baseline";
 
 /** @throws UserError if there is none, or it is damaged. */
 export async function readBaseline(file: string): Promise<Baseline> {
-  const json = parseJson(await readWhole(file, MAX_BASELINE, "a baseline", REWRITE), file, REWRITE);
+  const json = await readFormat(file);
   const old = oldSchema.safeParse(json);
   if (old.success) return { file, probes: [old.data] };
-  const format = z.object({ format: z.unknown() }).safeParse(json).data?.format;
-  if (format !== undefined && format !== FORMAT) {
-    const advice = "a newer ort-pretrain may have written it: update to read it";
-    throw expected(`${file}: "format"`, `${FORMAT}`, JSON.stringify(format).slice(0, 40), advice);
-  }
-  const parsed = baselineSchema.safeParse(json);
-  if (!parsed.success) {
-    const { path, message } = parsed.error.issues[0]!;
-    throw expected(file, "a baseline", `another file (${[...path, message].join(": ")})`, REWRITE);
-  }
-  const { encoder, data, settings, probes, ...rest } = parsed.data;
+  refuseRank(file, json);
+  const { encoder, data, settings, probes, ...rest } = parseAs(baselineSchema, json, file, "a baseline");
   return {
     file,
     subject: { encoder, data, settings },
@@ -134,6 +133,29 @@ export async function readBaseline(file: string): Promise<Baseline> {
       return { ...probe, right };
     }),
   };
+}
+
+/** @throws UserError of the file of a gate without labels. */
+function refuseRank(file: string, json: unknown): void {
+  if (z.object({ kind: z.literal("rank") }).safeParse(json).success)
+    throw expected(file, "a baseline of accuracies", "one of kind rank", REWRITE);
+}
+
+/** @throws UserError if there is no such file, it is not JSON, or of another format. */
+export async function readFormat(file: string): Promise<unknown> {
+  const json = parseJson(await readWhole(file, MAX_BASELINE, "a baseline", REWRITE), file, REWRITE);
+  const format = z.object({ format: z.unknown() }).safeParse(json).data?.format;
+  if (format === undefined || format === FORMAT) return json;
+  const advice = "a newer ort-pretrain may have written it: update to read it";
+  throw expected(`${file}: "format"`, `${FORMAT}`, JSON.stringify(format).slice(0, 40), advice);
+}
+
+/** @throws UserError if it does not fit; `wanted` says what would. */
+export function parseAs<T>(schema: z.ZodType<T>, json: unknown, file: string, wanted: string): T {
+  const parsed = schema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const { path, message } = parsed.error.issues[0]!;
+  throw expected(file, wanted, `another file (${[...path, message].join(": ")})`, REWRITE);
 }
 
 export interface Measured {
@@ -162,7 +184,7 @@ export async function fingerprintsOf({ train, test }: FoundSets): Promise<Subjec
   return { train: await fingerprintOf(train), test: await fingerprintOf(test) };
 }
 
-async function fingerprintOf(set: FoundSet): Promise<Fingerprint> {
+export async function fingerprintOf(set: FoundSet): Promise<Fingerprint> {
   const { root, files, classes } = set;
   const found = { images: files.length, classes: classes.length, names: fingerprint(set) };
   return root === undefined ? found : { ...found, contents: await contentsOf(root, files) };
@@ -184,14 +206,25 @@ export function hashOf(parts: readonly (Uint8Array | string)[]): string {
   return hash.digest("hex");
 }
 
-export function settingsOf({ limit, labels, seed, range }: ProbesOptions): Settings {
-  return { limit: limit ?? null, labels: labels ?? 1, seed: seed ?? 0, range: range ?? null };
+export function settingsOf({ labels, ...sample }: ProbesOptions): Settings {
+  return { ...sampleOf(sample), labels: labels ?? 1 };
+}
+
+export function sampleOf({
+  limit,
+  seed,
+  range,
+}: Pick<ProbesOptions, "limit" | "seed" | "range">): SampleSettings {
+  return { limit: limit ?? null, seed: seed ?? 0, range: range ?? null };
 }
 
 /** @throws UserError if the baseline is of other settings. */
-export function refuseOtherSettings({ file, subject }: Baseline, settings: Settings): void {
+export function refuseOtherSettings<S extends SampleSettings>(
+  { file, subject }: { readonly file: string; readonly subject?: { readonly settings: S } | undefined },
+  settings: S,
+): void {
   for (const [name, wanted] of Object.entries(subject?.settings ?? {})) {
-    refuseOther(file, flag(name, wanted), flag(name, settings[name as keyof Settings]));
+    refuseOther(file, flag(name, wanted), flag(name, settings[name as keyof S] as typeof wanted));
   }
 }
 
@@ -211,19 +244,28 @@ const PARTS = {
 
 /** @throws UserError if the baseline is of other data. */
 export function refuseOtherData({ file, subject }: Baseline, data: Subject["data"]): void {
-  for (const set of ["train", "test"] as const) {
-    const [wanted, found] = [subject?.data[set], data[set]];
-    for (const part of Object.keys(PARTS) as (keyof Fingerprint)[]) {
-      // Features have no contents.
-      if (wanted?.[part] === undefined || found[part] === undefined) continue;
-      refuseOther(file, PARTS[part](set, `${wanted[part]}`), PARTS[part](set, `${found[part]}`));
-    }
+  for (const set of ["train", "test"] as const)
+    if (subject) refuseOtherSet(file, set, subject.data[set], data[set]);
+}
+
+/** Of one set, by its option's name. @throws UserError if it is not the baseline's. */
+export function refuseOtherSet(file: string, set: string, wanted: Fingerprint, found: Fingerprint): void {
+  for (const part of Object.keys(PARTS) as (keyof Fingerprint)[]) {
+    // Features have no contents.
+    if (wanted[part] === undefined || found[part] === undefined) continue;
+    refuseOther(file, PARTS[part](set, `${wanted[part]}`), PARTS[part](set, `${found[part]}`));
   }
 }
 
 /** @throws UserError if other test images were decoded, so that they cannot be paired. */
-export function refuseOtherImages({ file, tested = "" }: Baseline, found: string): void {
-  if (tested) refuseOther(file, PARTS.names("test, decoded,", tested), PARTS.names("test, decoded,", found));
+export function refuseOtherImages({ file, tested }: Baseline, found: string): void {
+  if (tested) refuseOtherDecoded(file, "test", tested, found);
+}
+
+/** Of the paths of the images of a set that were decoded. @throws UserError if they are not the baseline's. */
+export function refuseOtherDecoded(file: string, set: string, wanted: string, found: string): void {
+  const shown = (hash: string) => PARTS.names(`${set}, decoded,`, hash);
+  refuseOther(file, shown(wanted), shown(found));
 }
 
 function refuseOther(file: string, wanted: string, found: string): void {

@@ -21,7 +21,7 @@ export function gateLines(gate: Gate): readonly string[] {
 
 const HEAD = ["", "baseline", "now", "limit", "lost", "won", "p", ""];
 
-function rowsOf({ accuracies, costs }: Gate): readonly (readonly string[])[] {
+function rowsOf({ accuracies, measures, costs }: Gate): readonly (readonly string[])[] {
   return [
     HEAD,
     ...accuracies.map((check) => {
@@ -29,7 +29,7 @@ function rowsOf({ accuracies, costs }: Gate): readonly (readonly string[])[] {
       const pairs = paired ? [`${paired.lost}`, `${paired.won}`, shownP(paired.p)] : ["", "", ""];
       return [...figuresOf(check), ...pairs, check.verdict];
     }),
-    ...costs.map((check) => [
+    ...[...measures, ...costs].map((check) => [
       ...figuresOf(check),
       "",
       "",
@@ -46,15 +46,17 @@ const figuresOf = (check: Check): readonly string[] => {
 };
 
 function shown(value: number, { unit }: Pick<Check, "unit">): string {
+  if (unit === "") return value.toPrecision(4);
   if (unit === "%") return `${value.toFixed(2)} %`;
   return unit === "s" ? `${(1000 * value).toPrecision(3)} ms` : `${(value / 1e6).toPrecision(3)} MB`;
 }
 
 const shownP = (p: number): string => (p < 0.001 ? "< 0.001" : p.toPrecision(2));
 
-function notesOf({ accuracies, costs, sameEncoder, sameProcessor }: Gate): readonly string[] {
+function notesOf({ accuracies, measures, costs, sameEncoder, sameProcessor }: Gate): readonly string[] {
   return [
     ...accuracies.map((check) => `${check.name}: ${[...chanceOf(check), powerOfCheck(check)].join(" ")}`),
+    ...measures.flatMap(({ name, note }) => (note ? [`${name}: ${note}.`] : [])),
     ...costs.flatMap(({ name, reason }) => (reason ? [`${name}: not compared: ${reason}.`] : [])),
     ...(sameEncoder ? ["The encoder is the baseline's, byte for byte."] : []),
     ...(sameProcessor === undefined ? [] : [sameProcessor ? RERUN : ELSEWHERE]),
@@ -63,7 +65,7 @@ function notesOf({ accuracies, costs, sameEncoder, sameProcessor }: Gate): reado
 
 const RERUN = "A rerun of the same encoder on this processor gives the same figures: it never alarms.";
 const ELSEWHERE =
-  "The baseline was made on another processor, whose rounding differs: single images may change sides (docs/ci.md).";
+  "The baseline was made on another processor, whose rounding differs: single images may change sides or neighbours (docs/ci.md).";
 
 /** Whether a difference may come from the choice of test images. */
 function chanceOf({ paired }: AccuracyCheck): readonly string[] {
@@ -119,8 +121,8 @@ const lostHead = (name: string, lost: readonly TestImage[], all = lost.length): 
   `${name}, lost images${all > EXAMPLES ? ` (${lost.length} of ${all})` : ""}:`;
 
 /** JUnit's XML, as GitHub's actions, GitLab and Jenkins read it: a case for each check that has a limit. */
-export function gateJunit({ accuracies, costs }: Gate): string {
-  const cases = [...accuracies, ...costs.filter(({ limit }) => limit !== undefined)];
+export function gateJunit({ accuracies, measures, costs }: Gate): string {
+  const cases = [...accuracies, ...[...measures, ...costs].filter(({ limit }) => limit !== undefined)];
   const count = (verdict: Check["verdict"]) => cases.filter((check) => check.verdict === verdict).length;
   const counts = `tests="${cases.length}" failures="${count("failed")}" errors="0" skipped="${count("skipped")}" time="0"`;
   return [
@@ -138,7 +140,8 @@ function caseOf(check: Check | AccuracyCheck): string {
   const { name, baseline, now, verdict, reason = "" } = check;
   const opening = `<testcase classname="ort-pretrain.probe" name="${xml(name)}" time="0">`;
   const message = `${name}: ${shown(now, check)}, baseline ${shown(baseline, check)}, limit ${shown(check.limit!, check)}`;
-  const details = "power" in check ? [...chanceOf(check), powerText(check.power), ...lostLines(check)] : [];
+  const details =
+    "power" in check ? [...chanceOf(check), powerText(check.power), ...lostLines(check)] : [check.note ?? ""];
   const text = details.map(xml).join("\n");
   if (verdict === "skipped") return `${opening}<skipped message="${xml(reason)}"/></testcase>`;
   if (verdict === "passed") return `${opening}<system-out>${xml(message)}\n${text}</system-out></testcase>`;

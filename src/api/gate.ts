@@ -15,7 +15,7 @@ import {
   refuseOtherSettings,
   settingsOf,
 } from "./baseline.ts";
-import { COSTS, type CostName, costOf } from "./cost.ts";
+import { COSTS, type Cost, type CostName, costOf } from "./cost.ts";
 import { readModelFile } from "./encoder.ts";
 import { findSets, type ProbeResult, type ProbesOptions, probesOf } from "./probe.ts";
 import type { Surroundings } from "./surroundings.ts";
@@ -37,7 +37,7 @@ export async function measure(options: MeasureOptions, surroundings: Surrounding
   if (baseline) {
     refuseOtherSettings(baseline, settings);
     for (const asked of plannedProbes(options, baseline)) matching(baseline, asked);
-    for (const name of costs) costIn(baseline, name);
+    refuseOtherCosts(baseline, costs);
   }
   if (encoder === undefined && costs.length > 0)
     throw expected("probe", `an encoder, to measure its ${costs.join(" and ")}`, "features");
@@ -50,13 +50,17 @@ export async function measure(options: MeasureOptions, surroundings: Surrounding
     results: await probesOf(sets, options, surroundings),
     subject: { ...(opened && { encoder: hashOf([opened.bytes]) }), data, settings },
     tested: fingerprint(sets.test),
-    ...(opened && { cost: await costOf(opened.file, sideOf(opened), costs) }),
+    ...(opened && { cost: await costsOf(opened, costs) }),
   };
 }
 
-/** Of the images that the plain runtime may be given; undefined for a third-party model. */
-const sideOf = ({ file, bytes }: { readonly file: string; readonly bytes: Uint8Array }) =>
-  isOurs(bytes, file) ? readEncoderMetadata(bytes, file).side : undefined;
+/** Of a third-party model the size alone: it does not say which images the plain runtime may be given. */
+export function costsOf(
+  { file, bytes }: { readonly file: string; readonly bytes: Uint8Array },
+  costs: readonly CostName[],
+): Promise<Cost> {
+  return costOf(file, isOurs(bytes, file) ? readEncoderMetadata(bytes, file).side : undefined, costs);
+}
 
 /** What `options` ask for, if the training set is the baseline's. */
 function plannedProbes(options: ProbesOptions, { file, subject, probes }: Baseline): readonly Asked[] {
@@ -75,16 +79,19 @@ function plannedProbes(options: ProbesOptions, { file, subject, probes }: Baseli
   );
 }
 
-/** @throws UserError if the baseline does not have it. */
-function costIn({ file, cost }: Baseline, name: CostName): number {
-  const value = cost?.[name];
-  if (value !== undefined) return value;
+/** @throws UserError if the baseline does not have all of them. */
+export function refuseOtherCosts(
+  { file, cost }: Pick<Baseline, "file" | "cost">,
+  names: readonly CostName[],
+): void {
+  const missing = names.find((name) => cost?.[name] === undefined);
+  if (missing === undefined) return;
   const found = cost ? "its size alone" : "none";
-  throw expected(file, `the ${name} of an encoder`, found, "write one anew with --write-baseline");
+  throw expected(file, `the ${missing} of an encoder`, found, "write one anew with --write-baseline");
 }
 
 export interface Limits {
-  /** Points that an accuracy may fall. @default 0 */
+  /** Points that an accuracy may fall, or percent that RankMe may. @default 0 */
   readonly tolerance?: number | undefined;
   /** How many times the baseline's a cost may be. */
   readonly costs?: Readonly<Partial<Record<CostName, number>>> | undefined;
@@ -98,6 +105,8 @@ export interface Gate {
   readonly sameProcessor?: boolean;
   readonly tolerance: number;
   readonly accuracies: readonly AccuracyCheck[];
+  /** What features tell without labels. */
+  readonly measures: readonly Check[];
   readonly costs: readonly Check[];
 }
 
@@ -124,8 +133,41 @@ export function hold(
       tolerance,
     });
   });
-  const costs = COSTS.flatMap((name): Check[] => {
-    const [before, now] = [baseline.cost, cost];
+  const checks = { accuracies, measures: [], costs: checkCosts(baseline.cost, cost, ratios) };
+  return gateOf(baseline, { subject, cost }, checks, tolerance);
+}
+
+/** What was measured, and where. */
+interface Origin {
+  readonly subject?: { readonly encoder?: string | undefined } | undefined;
+  readonly cost?: Cost | undefined;
+}
+
+/** The checks, whether none failed, and whether they are of the same encoder and processor. */
+export function gateOf(
+  before: Origin,
+  now: Origin,
+  checks: Pick<Gate, "accuracies" | "measures" | "costs">,
+  tolerance: number,
+): Gate {
+  const all = [...checks.accuracies, ...checks.measures, ...checks.costs];
+  const [encoder, other] = [before.subject?.encoder, now.subject?.encoder];
+  return {
+    passed: all.every(({ verdict }) => verdict !== "failed"),
+    ...(before.cost && now.cost && { sameProcessor: before.cost.processor === now.cost.processor }),
+    ...(encoder !== undefined && other !== undefined && { sameEncoder: encoder === other }),
+    tolerance,
+    ...checks,
+  };
+}
+
+/** @throws UserError if one that has a ratio is not known of both. */
+export function checkCosts(
+  before: Cost | undefined,
+  now: Cost | undefined,
+  ratios: NonNullable<Limits["costs"]>,
+): readonly Check[] {
+  return COSTS.flatMap((name): Check[] => {
     if (before?.[name] === undefined || now?.[name] === undefined) {
       if (ratios[name] === undefined) return [];
       throw expected(`gate, ${name}`, "it in the baseline and now", "none of a third-party model");
@@ -138,15 +180,6 @@ export function hold(
     const reason = `the baseline was measured on ${before.processor}, this on ${now.processor}`;
     return [{ ...check, verdict: "skipped", reason }];
   });
-  const known = baseline.subject?.encoder !== undefined && subject.encoder !== undefined;
-  return {
-    passed: [...accuracies, ...costs].every(({ verdict }) => verdict !== "failed"),
-    ...(baseline.cost && cost && { sameProcessor: baseline.cost.processor === cost.processor }),
-    ...(known && { sameEncoder: baseline.subject?.encoder === subject.encoder }),
-    tolerance,
-    accuracies,
-    costs,
-  };
 }
 
 /** With the settings that tell it from others of its kind. */
@@ -158,7 +191,7 @@ export function nameOf(result: ProbeResult, results: readonly ProbeResult[]): st
 }
 
 /** @throws UserError with exit code 1 if a figure is beyond its limit. */
-export function refuseFailed({ accuracies, costs }: Gate): void {
+export function refuseFailed({ accuracies, measures, costs }: Gate): void {
   const isFailed = ({ verdict }: Check) => verdict === "failed";
   const faults = [
     ...accuracies
@@ -166,6 +199,12 @@ export function refuseFailed({ accuracies, costs }: Gate): void {
       .map(
         ({ name, now, baseline, limit }) =>
           `${name} is ${now.toFixed(2)} %, below the baseline's ${baseline.toFixed(2)} % by more than ${Number((baseline - limit).toFixed(2))}`,
+      ),
+    ...measures
+      .filter(isFailed)
+      .map(
+        ({ name, now, limit }) =>
+          `${name} is ${now.toPrecision(4)}, below its limit of ${limit!.toPrecision(4)}`,
       ),
     ...costs
       .filter(isFailed)

@@ -2,7 +2,7 @@
 import { findImages, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { readNpy } from "../files/npy.ts";
-import { checkFinite } from "../probe/features.ts";
+import { checkFinite, type Features } from "../probe/features.ts";
 import { alignment, alphaReq, lidar, rankMe, uniformity } from "../probe/rank.ts";
 import { randomFor } from "../random.ts";
 import { openProgress } from "../train/progress.ts";
@@ -49,7 +49,27 @@ const MOST_VIEWED = 1000;
 
 /** @throws UserError on a folder without images, a damaged encoder or features that are not finite. */
 export async function rank(options: RankOptions, surroundings: Surroundings = {}): Promise<RankResult> {
-  const { encoder, data, features, limit, range, seed = 0, views = 10, threads } = options;
+  const { tell } = await findRanked(options);
+  return (await tell(surroundings)).result;
+}
+
+/** Images, or rows of features, as they were found: nothing is computed yet. */
+export interface FoundRanked {
+  /** Undefined of features. */
+  readonly sources: Sources | undefined;
+  tell(surroundings: Surroundings): Promise<Told>;
+}
+
+interface Told {
+  readonly result: RankResult;
+  readonly rows: Pick<Features, "data" | "n" | "d">;
+  /** The images that were decoded, one for each row; undefined of features. */
+  readonly images: Sources | undefined;
+}
+
+/** @throws UserError on a folder without images, or options that do not go together. */
+export async function findRanked(options: RankOptions): Promise<FoundRanked> {
+  const { encoder, data, features, limit, range, seed = 0, views = 10 } = options;
   if (!Number.isInteger(views) || views < 2)
     throw expected("rank, views", "a whole number of 2 or more", `${views}`);
   if (features !== undefined && (encoder !== undefined || data !== undefined))
@@ -63,20 +83,31 @@ export async function rank(options: RankOptions, surroundings: Surroundings = {}
       throw expected(`rank, ${option}`, "it with an encoder", "features");
   }
   const sources = features === undefined ? await findImages(data!, { limit, seed, range }) : undefined;
+  return { sources, tell: (surroundings) => tell(options, views, sources, surroundings) };
+}
+
+async function tell(
+  options: RankOptions,
+  views: number,
+  sources: Sources | undefined,
+  surroundings: Surroundings,
+): Promise<Told> {
   const embedded = sources && (await embed(options, sources, surroundings));
-  const rows = embedded?.features ?? (await readNpy(features!));
+  const rows = embedded?.features ?? (await readNpy(options.features!));
   checkFinite("rank", rows);
   if (rows.n < 2) throw expected("rank", "two images or more", "one");
+  const images = embedded && decodable(sources!, embedded);
   const alpha = await alphaReq(rows);
-  return {
+  const result: RankResult = {
     kind: "rank",
     rankme: await rankMe(rows),
     alpha: alpha ?? null,
-    uniformity: await uniformity(rows, threads),
-    ...(await ofViews(options, views, embedded && decodable(sources!, embedded), surroundings)),
+    uniformity: await uniformity(rows, options.threads),
+    ...(await ofViews(options, views, images, surroundings)),
     images: rows.n,
     features: rows.d,
   };
+  return { result, rows, images };
 }
 
 async function embed(options: RankOptions, sources: Sources, surroundings: Surroundings): Promise<Embedded> {

@@ -1,18 +1,16 @@
 /** What `probe` does with a baseline. */
 import { InvalidArgumentError, Option } from "commander";
-import { readBaseline, writeBaseline } from "../api/baseline.ts";
 import { COSTS, type CostName } from "../api/cost.ts";
-import { type Gate, hold, measure, refuseFailed } from "../api/gate.ts";
-import { gateJunit, gateLines, gateMarkdown, powerLines } from "../api/gate-report.ts";
-import { type ProbeResult, type ProbesOptions, probes } from "../api/probe.ts";
-import type { Surroundings } from "../api/surroundings.ts";
+import { type Gate, type Limits, refuseFailed } from "../api/gate.ts";
+import { gateJunit, gateLines, gateMarkdown } from "../api/gate-report.ts";
 import { expected, UserError, unknownName } from "../errors.ts";
 import { checkWritable, writeFileAtomic } from "../files/atomic.ts";
-import { nonNegative, positive } from "./options.ts";
+import { nonNegative, positive, share } from "./options.ts";
 
 export interface GateFlags {
   readonly baseline?: string;
   readonly tolerance: number;
+  readonly leastOverlap?: number;
   readonly gate?: Ratios;
   readonly junit?: string;
   readonly summary?: string;
@@ -21,10 +19,17 @@ export interface GateFlags {
 
 type Ratios = Readonly<Partial<Record<CostName, number>>>;
 
-export const BASELINE = new Option("--baseline <file>", "end with 1 if an accuracy fell below this file's");
-export const TOLERANCE = new Option("--tolerance <points>", "by more than this")
+export const BASELINE = new Option(
+  "--baseline <file>",
+  "end with 1 if an accuracy or RankMe fell below this file's",
+);
+export const TOLERANCE = new Option("--tolerance <points>", "by more than this; of RankMe in percent")
   .argParser(nonNegative)
   .default(0);
+export const LEAST_OVERLAP = new Option(
+  "--least-overlap <share>",
+  "of rank: or if fewer of the nearest neighbours are this file's, such as 0.5",
+).argParser(share);
 export const GATE = new Option(
   "--gate <cost=ratio,...>",
   "or if latency, size or memory grew to more than so many times",
@@ -49,8 +54,21 @@ function ratios(text: string): Ratios {
   return Object.fromEntries(entries);
 }
 
-export interface Gated {
-  readonly results: readonly ProbeResult[];
+/** A kind of measurement that has baselines, in this run. */
+export interface Gateable<Result, Measured, Baseline> {
+  /** Without a baseline. */
+  plain(): Promise<Result>;
+  measure(costs: readonly CostName[], baseline?: Baseline): Promise<Measured>;
+  hold(measured: Measured, baseline: Baseline, limits: Limits): Gate;
+  resultOf(measured: Measured): Result;
+  /** What there is to say of a baseline that is written. */
+  linesOf(measured: Measured): readonly string[];
+  read(file: string): Promise<Baseline>;
+  write(file: string, measured: Measured): Promise<void>;
+}
+
+export interface Gated<Result> {
+  readonly result: Result;
   readonly gate?: Gate;
   /** What there is to say of it. */
   readonly lines: readonly string[];
@@ -58,28 +76,32 @@ export interface Gated {
   conclude(): Promise<void>;
 }
 
-/** Probes, also with a baseline that is written or that results are held to. */
-export async function gated(
-  options: ProbesOptions,
-  { baseline: file, writeBaseline: written, gate: ratios = {}, tolerance, junit, summary }: GateFlags,
-  surroundings: Surroundings,
-): Promise<Gated> {
+/**
+ * Measures, also with a baseline that is written or that results are held to.
+ * @param hasEncoder whether there are costs to measure
+ */
+export async function gated<Result, Measured, Baseline>(
+  work: Gateable<Result, Measured, Baseline>,
+  hasEncoder: boolean,
+  { baseline: file, writeBaseline: written, gate: ratios = {}, leastOverlap, tolerance, ...files }: GateFlags,
+): Promise<Gated<Result>> {
+  const { junit, summary } = files;
   // Before the work, of which no fault of a file should be told last.
   if (file !== undefined && written !== undefined)
     throw new UserError("probe: expected --baseline or --write-baseline, found both");
-  for (const [flag, value] of Object.entries({ gate: Object.keys(ratios)[0], junit, summary })) {
+  const needing = { "least-overlap": leastOverlap, gate: Object.keys(ratios)[0], junit, summary };
+  for (const [flag, value] of Object.entries(needing)) {
     if (value !== undefined && file === undefined)
       throw expected(`--${flag}`, "it with --baseline", "no --baseline");
   }
   for (const path of [written, junit, summary]) if (path !== undefined) await checkWritable(path);
 
   if (file !== undefined) {
-    const baseline = await readBaseline(file);
-    const costs = Object.keys(ratios) as CostName[];
-    const measured = await measure({ ...options, baseline, costs }, surroundings);
-    const gate = hold(measured, baseline, { tolerance, costs: ratios });
+    const baseline = await work.read(file);
+    const measured = await work.measure(Object.keys(ratios) as CostName[], baseline);
+    const gate = work.hold(measured, baseline, { tolerance, costs: ratios });
     return {
-      results: measured.results,
+      result: work.resultOf(measured),
       gate,
       lines: gateLines(gate),
       async conclude() {
@@ -89,13 +111,11 @@ export async function gated(
       },
     };
   }
-  if (written === undefined)
-    return { results: await probes(options, surroundings), lines: [], conclude: async () => {} };
-  const costs = options.encoder === undefined ? [] : COSTS;
-  const measured = await measure({ ...options, costs }, surroundings);
+  if (written === undefined) return { result: await work.plain(), lines: [], conclude: async () => {} };
+  const measured = await work.measure(hasEncoder ? COSTS : []);
   return {
-    results: measured.results,
-    lines: powerLines(measured),
-    conclude: () => writeBaseline(written, measured),
+    result: work.resultOf(measured),
+    lines: work.linesOf(measured),
+    conclude: () => work.write(written, measured),
   };
 }

@@ -19,6 +19,7 @@ export const wholeNumber = number((x) => Number.isSafeInteger(x) && x >= 0, "a w
 export const integer = number(Number.isSafeInteger, "a whole number");
 export const positive = number((x) => x > 0, "a number above 0");
 export const nonNegative = number((x) => x >= 0, "a number of 0 or more");
+export const share = number((x) => x >= 0 && x <= 1, "0 to 1");
 
 /** `10%`, as a share. */
 export function percentage(text: string): number {

@@ -1,16 +1,31 @@
 import { Command } from "commander";
+import { type Baseline, type Measured, readBaseline, writeBaseline } from "../api/baseline.ts";
+import { hold, measure } from "../api/gate.ts";
+import { powerLines } from "../api/gate-report.ts";
 import {
   type LayerScore,
   PROBE_KINDS,
   type ProbeKind,
   type ProbeResult,
+  probes,
   summaryOf,
   writeConfusion,
 } from "../api/probe.ts";
 import { expected, unknownName } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
 import { splitForeign, withForeignOptions } from "./foreign.ts";
-import { BASELINE, GATE, type GateFlags, gated, JUNIT, SUMMARY, TOLERANCE, WRITE_BASELINE } from "./gate.ts";
+import {
+  BASELINE,
+  GATE,
+  type Gateable,
+  type GateFlags,
+  gated,
+  JUNIT,
+  LEAST_OVERLAP,
+  SUMMARY,
+  TOLERANCE,
+  WRITE_BASELINE,
+} from "./gate.ts";
 import {
   CUDA_LIBRARIES,
   DEVICE,
@@ -50,8 +65,7 @@ type Kind = (typeof KINDS)[number];
 /** The kinds that an option is for, where it is not for all. */
 const OWNERS: Readonly<Partial<Record<keyof Flags, readonly Kind[]>>> = {
   ...{ train: PROBE_KINDS, test: PROBE_KINDS, labels: PROBE_KINDS, resamples: PROBE_KINDS },
-  ...{ confusion: PROBE_KINDS, baseline: PROBE_KINDS, writeBaseline: PROBE_KINDS },
-  ...{ gate: PROBE_KINDS, junit: PROBE_KINDS, summary: PROBE_KINDS },
+  ...{ confusion: PROBE_KINDS },
   ...{
     k: ["knn"],
     temperature: ["knn"],
@@ -60,6 +74,7 @@ const OWNERS: Readonly<Partial<Record<keyof Flags, readonly Kind[]>>> = {
     augment: ["linear"],
     data: ["rank"],
     views: ["rank"],
+    leastOverlap: ["rank"],
   },
 };
 
@@ -107,6 +122,7 @@ export const probeCommand = () =>
     .option("--confusion <file>", "a .csv: how many images of each class were taken for which")
     .addOption(BASELINE)
     .addOption(TOLERANCE)
+    .addOption(LEAST_OVERLAP)
     .addOption(GATE)
     .addOption(JUNIT)
     .addOption(SUMMARY)
@@ -147,7 +163,17 @@ async function runProbes(
   if (confusion !== undefined) await checkWritable(confusion);
   const sets = features && ([features[0]!, features[1]!] as const);
   const options = { ...flags, encoder, model, kinds, features: sets };
-  const { results, gate, lines, conclude } = await gated(options, flags, { output: outputOf(quiet) });
+  const surroundings = { output: outputOf(quiet) };
+  const work: Gateable<readonly ProbeResult[], Measured, Baseline> = {
+    plain: () => probes(options, surroundings),
+    measure: (costs, baseline) => measure({ ...options, costs, baseline }, surroundings),
+    hold,
+    resultOf: (measured) => measured.results,
+    linesOf: powerLines,
+    read: readBaseline,
+    write: writeBaseline,
+  };
+  const { result: results, gate, lines, conclude } = await gated(work, encoder !== undefined, flags);
   const summaries = results.map(summaryOf);
   const whole = summaries.length === 1 ? summaries[0]! : { probes: summaries };
   // First, so that no fault of a file loses it.

@@ -6,8 +6,10 @@ import type { TestImage } from "./result.ts";
 export interface Check {
   /** Such as "knn top-1". */
   readonly name: string;
-  readonly unit: "%" | "s" | "bytes";
-  readonly better: "higher" | "lower";
+  /** Empty of a figure without a unit. */
+  readonly unit: "%" | "s" | "bytes" | "";
+  /** Undefined where neither is, of a figure that is shown alone. */
+  readonly better?: "higher" | "lower";
   readonly baseline: number;
   readonly now: number;
   /** The worst value that passes; undefined where none was asked for. */
@@ -15,6 +17,8 @@ export interface Check {
   readonly verdict: "passed" | "failed" | "skipped";
   /** Why it was skipped. */
   readonly reason?: string;
+  /** What helps to read the figure. */
+  readonly note?: string;
 }
 
 /** Top-1, in percent. */
@@ -118,6 +122,16 @@ export function checkCost(
   if (ratio === undefined) return { ...check, verdict: "passed" };
   const limit = ratio * baseline;
   return { ...check, limit, verdict: now > limit ? "failed" : "passed" };
+}
+
+/** Fails if a figure of which more is better is below the limit. */
+export function checkLeast(
+  figure: Pick<Check, "name" | "unit" | "baseline" | "now">,
+  limit: number | undefined,
+): Check {
+  const check = { ...figure, better: "higher" } as const;
+  if (limit === undefined) return { ...check, verdict: "passed" };
+  return { ...check, limit, verdict: figure.now < limit ? "failed" : "passed" };
 }
 
 /** A bit for each, the first in the lowest bit of the first byte, in base64. */

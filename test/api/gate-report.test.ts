@@ -38,6 +38,7 @@ const gate = (lost: number, tolerance: number): Gate => {
   const latency = checkCost({ name: "latency", unit: "s", baseline: 0.0025, now: 0.003 }, 1.1);
   const checks = {
     accuracies: [accuracy(lost, tolerance)],
+    measures: [],
     costs: [
       { ...latency, verdict: "skipped", reason: `measured on ${HOSTILE[1]}` } as const,
       checkCost({ name: "size", unit: "bytes", baseline: 1e6, now: 1.25e6 }, undefined),

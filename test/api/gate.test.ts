@@ -7,17 +7,12 @@ import { openEncoder, writeEmbedding } from "../../src/api/encoder.ts";
 import { hold, type MeasureOptions, measure, refuseFailed } from "../../src/api/gate.ts";
 import { findImages } from "../../src/data/sources.ts";
 import type { UserError } from "../../src/errors.ts";
-import { writeEncoder } from "../../src/export/encoder.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input } from "../../src/graph/tensor.ts";
-import { Scope } from "../../src/nn/scope.ts";
-import { matmul } from "../../src/ops/matmul.ts";
-import { reshape } from "../../src/ops/movement.ts";
 import { reduceMean } from "../../src/ops/reduce.ts";
 import { randomFor } from "../../src/random.ts";
-import { centreView } from "../../src/views/centre.ts";
 import { failure, temporaryFolder } from "../data/folder.ts";
-import { noise } from "../export/models.ts";
+import { writeLinearEncoder } from "../support/linear-encoder.ts";
 
 const SIDE = 8;
 const PIXELS = 3 * SIDE * SIDE;
@@ -45,25 +40,15 @@ async function drawImages(dir: string, each: number): Promise<void> {
 
 /** An encoder of one layer, whose filters are the classes' patterns, or the same weights in another order. */
 async function writeFilters(path: string, shuffled = false): Promise<void> {
-  const images = input("images", "uint8", ["n", "h", "w", 3]);
-  const shape = [PIXELS, patterns.length];
-  const weight = new Scope("evaluation").param("encoder.weight", shape, { kind: "constant", value: 0 });
-  const features = matmul(reshape(centreView(images, SIDE, 1), ["n", PIXELS]), weight); // [n, 2]
   const values = Array.from({ length: PIXELS * patterns.length }, (_, i) => {
     const pixel = Math.floor(i / patterns.length) % (SIDE * SIDE);
     return patterns[i % patterns.length]!(pixel % SIDE, Math.floor(pixel / SIDE));
   });
-  const data = Float32Array.from(shuffled ? randomFor("shuffled").shuffled(values) : values);
-  await writeEncoder(path, {
-    encode: encodeModel(buildModel({ features }, { name: "filters", inputs: [images] })),
-    state: new Map([["encoder.weight", { dtype: "float32", shape, data }]]),
-    metadata: {
-      ...{ method: "filters", encoder: "filters", imageSize: SIDE, side: SIDE },
-      ...{ features: patterns.length, steps: 0, images: 1, seed: 0 },
-    },
-    images: noise(2, SIDE, SIDE),
-    threads: 1,
-  });
+  await writeLinearEncoder(
+    path,
+    SIDE,
+    Float32Array.from(shuffled ? randomFor("shuffled").shuffled(values) : values),
+  );
 }
 
 describe("api/gate", () => {

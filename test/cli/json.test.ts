@@ -135,6 +135,30 @@ describe("cli: --json", () => {
     expect(result.lr).to.be.above(0);
   });
 
+  it("of rank, held to its own baseline", async () => {
+    await pictures(at("many"), 100);
+    const rank = ["probe", at("run/encoder.onnx"), "--kind", "rank", "--data", at("many"), "--threads", "1"];
+    const result = await json([...rank, "--write-baseline", at("rank.json")]);
+    const files = ["--junit", at("rank.xml"), "--summary", at("rank.md"), "--gate", "size=1"];
+    const passed = await run([...rank, "--baseline", at("rank.json"), "--least-overlap", "1", ...files]);
+    expect(passed.code, passed.stderr).to.equal(0);
+    expect(passed.stdout).to.match(/^RankMe .*\n *baseline .*\nRankMe .* passed\n(.*\n)*size .* passed\n/);
+    const { attributes } = parseXml(await readFile(at("rank.xml"), "utf8"));
+    expect(attributes).to.include({ tests: "3", failures: "0" });
+    expect(await readFile(at("rank.md"), "utf8")).to.match(
+      /^### Probes: passed\n(.*\n)*\| neighbour overlap \|/,
+    );
+
+    const baseline = JSON.parse(await readFile(at("rank.json"), "utf8"));
+    const better = await folder.write("better-rank.json", JSON.stringify({ ...baseline, rankme: 1000 }));
+    const fell = await run([...rank, "--baseline", better, "--tolerance", "5", "--json"]);
+    expect(fell.code).to.equal(1);
+    expect(errorsIn(fell).join()).to.match(/: RankMe is .*, below its limit of 950\.0$/m);
+    const { gate, ...same } = JSON.parse(fell.stdout);
+    expect(same).to.deep.equal(result);
+    expect(gate.measures[0]).to.include({ now: result.rankme, verdict: "failed" });
+  });
+
   it("of several probes, on features of embed too, with a confusion", async () => {
     const both = [...probe("linear,knn"), "--k", "1,3"];
     const { probes } = (await json(both)) as { probes: { kind: string; k?: number; top1: number }[] };

@@ -110,6 +110,14 @@ describe("cli: what cannot be done is refused in one line", () => {
       () => [...probe("encoder.onnx"), "--baseline", at("linear.json"), "--write-baseline", at("b.json")],
       /expected --baseline or --write-baseline, found both/,
     ],
+    "a limit of overlap without a baseline": [
+      () => ["probe", at("encoder.onnx"), "--kind", "rank", "--data", at("photos"), "--least-overlap", "0.5"],
+      /--least-overlap: expected it with --baseline, found no --baseline/,
+    ],
+    "a limit of overlap in percent": [
+      () => ["probe", at("encoder.onnx"), "--kind", "rank", "--data", at("photos"), "--least-overlap", "50"],
+      /--least-overlap .* '50' is invalid.*0 to 1/,
+    ],
     "a report without a baseline": [
       () => [...probe("encoder.onnx"), "--junit", at("j.xml")],
       /--junit: expected it with --baseline, found no --baseline/,
