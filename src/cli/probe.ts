@@ -11,6 +11,7 @@ import {
   summaryOf,
   writeConfusion,
 } from "../api/probe.ts";
+import { recordProbes } from "../api/probe-record.ts";
 import { expected, unknownName } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
 import { splitForeign, withForeignOptions } from "./foreign.ts";
@@ -178,6 +179,7 @@ async function runProbes(
   const whole = summaries.length === 1 ? summaries[0]! : { probes: summaries };
   // First, so that no fault of a file loses it.
   report(flags.json, { ...whole, ...(gate && { gate }) }, [...results.map(describe), ...lines]);
+  await recordProbes(results, options, surroundings);
   if (confusion !== undefined) await writeConfusion(confusion, results[0]!);
   await conclude();
 }

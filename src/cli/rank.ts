@@ -1,5 +1,6 @@
 /** `probe --kind rank`. */
 import type { EncoderOptions } from "../api/encoder.ts";
+import { recordProbes } from "../api/probe-record.ts";
 import { type RankResult, rank } from "../api/rank.ts";
 import {
   type RankBaseline,
@@ -47,6 +48,7 @@ export async function runRank(encoder: string | undefined, flags: RankFlags): Pr
   const { result, gate, lines, conclude } = await gated(work, encoder !== undefined, flags);
   // First, so that no fault of a file loses it.
   report(json, { ...result, ...(gate && { gate }) }, [describeRank(result), ...lines]);
+  await recordProbes([result], options, surroundings);
   await conclude();
 }
 

@@ -1,6 +1,7 @@
 /**
  * A run's folder: the artifact it trains (manifest.json, step.onnx, encode.onnx), config.json with everything needed
- * to repeat it, metrics.jsonl, checkpoints/ and, at the end, encoder.onnx and report.html; while it runs, run.lock.
+ * to repeat it, metrics.jsonl, checkpoints/ and, at the end, encoder.onnx and report.html; probes.json once it is probed; while
+ * it runs, run.lock.
  */
 import { closeSync, constants, existsSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -15,6 +16,7 @@ export const runFiles = (run: string) => ({
   metrics: join(run, "metrics.jsonl"),
   checkpoints: join(run, "checkpoints"),
   encoder: join(run, "encoder.onnx"),
+  probes: join(run, "probes.json"),
 });
 
 const count = z.number().int().positive();
@@ -81,12 +83,12 @@ export function plannedSteps({ steps, extensions = [] }: RunConfig, at = Number.
 
 /** @throws UserError if the folder holds a run, or anything else that a new one would write over. */
 export async function checkNoRun(run: string): Promise<void> {
-  const { config, metrics, encoder, checkpoints } = runFiles(run);
+  const { config, metrics, encoder, probes, checkpoints } = runFiles(run);
   if (isRun(run)) {
     throw expected(run, "a folder without a run", "one", "give another --out, or go on with --resume");
   }
   const latest = await latestCheckpoint(checkpoints);
-  const foreign = latest ?? [config, metrics, encoder].find(existsSync);
+  const foreign = latest ?? [config, metrics, encoder, probes].find(existsSync);
   if (foreign === undefined) return;
   const found = JSON.stringify(relative(run, foreign));
   throw expected(run, "nothing that a run would write over", found, "move it away or give another --out");

@@ -1,0 +1,129 @@
+/** What probes found of a run: probes.json in its folder. */
+import { existsSync } from "node:fs";
+import * as z from "zod";
+import { expected } from "../errors.ts";
+import { readWhole } from "../files/atomic.ts";
+import { parseJson } from "../files/safetensors.ts";
+import { runFiles } from "../train/run-folder.ts";
+
+export const PROBES_FORMAT = 1;
+
+/** What a file may hold. */
+export const MOST = {
+  bytes: 2 ** 24,
+  probes: 50,
+  /** With more of them a probe's accuracies by class are left out. */
+  classes: 2000,
+  /** Pairs of classes: all of 44 classes. */
+  pairs: 2000,
+  layers: 256,
+} as const;
+
+const count = z.int().min(0);
+const percent = z.number().min(0).max(100);
+const name = z.string().max(1000);
+const path = z.string().max(4096);
+/** Null where it is not finite, or the features are too few. */
+const figure = z.number().nullable();
+
+const askedSchema = z.object({
+  /** Steps that the encoder was trained for. */
+  step: count,
+  /** ISO 8601. */
+  time: z.string().max(40),
+  /** Folders, absolute. */
+  data: z.union([z.object({ train: path, test: path }), z.object({ images: path })]),
+  limit: count.optional(),
+  seed: z.int(),
+  range: z.tuple([z.number(), z.number()]).optional(),
+  /** Length of the feature vector. */
+  features: count,
+});
+
+const accuracySchema = askedSchema.extend({
+  kind: z.enum(["knn", "linear", "layers"]),
+  top1: percent,
+  /** 95 % interval of top-1. */
+  low: percent,
+  high: percent,
+  top5: percent,
+  train: count,
+  test: count,
+  labels: z.number().optional(),
+  k: count.optional(),
+  temperature: z.number().optional(),
+  lr: z.number().optional(),
+  epochs: count.optional(),
+  augment: z.boolean().optional(),
+  seeds: z.object({ top1: z.array(percent).max(10_000), mean: percent, std: z.number() }).optional(),
+  layers: z
+    .array(z.object({ name, features: count, top1: percent, low: percent, high: percent }))
+    .max(MOST.layers)
+    .optional(),
+  classes: z
+    .array(z.object({ class: name, images: count, top1: percent }))
+    .max(MOST.classes)
+    .optional(),
+  /** Test images of a class that were taken for another, or for itself: places in `names`, the most first. */
+  confusion: z
+    .object({
+      names: z.array(name).max(MOST.classes),
+      pairs: z.array(z.tuple([count, count, count.min(1)])).max(MOST.pairs),
+    })
+    .refine(
+      ({ names, pairs }) => pairs.every(([own, taken]) => own < names.length && taken < names.length),
+      "expected places in its names",
+    )
+    .optional(),
+});
+export type Accuracy = z.infer<typeof accuracySchema>;
+
+const rankSchema = askedSchema.extend({
+  kind: z.literal("rank"),
+  rankme: figure,
+  alpha: figure,
+  uniformity: figure,
+  alignment: figure.optional(),
+  lidar: figure.optional(),
+  views: count.optional(),
+  viewed: count.optional(),
+  images: count,
+});
+
+const probeSchema = z.discriminatedUnion("kind", [accuracySchema, rankSchema]);
+/** A result, what it is of, and how it was asked for. */
+export type Probe = z.infer<typeof probeSchema>;
+
+const fileSchema = z.object({ probes: z.array(probeSchema).max(MOST.probes) });
+
+/** The newest first; none where there is no file. @throws UserError if it is damaged. */
+export async function readProbes(run: string): Promise<readonly Probe[]> {
+  const file = runFiles(run).probes;
+  if (!existsSync(file)) return [];
+  const advice = "remove it and probe again";
+  const json = parseJson(await readWhole(file, MOST.bytes, "results of probes", advice), file, advice);
+  const format = z.object({ format: z.unknown() }).safeParse(json).data?.format;
+  if (format !== PROBES_FORMAT) {
+    const found = JSON.stringify(format)?.slice(0, 40) ?? "none";
+    const newer = "a newer ort-pretrain may have written it: update to read it";
+    throw expected(`${file}: "format"`, `${PROBES_FORMAT}`, found, newer);
+  }
+  const parsed = fileSchema.safeParse(json);
+  if (parsed.success) return parsed.data.probes;
+  const { path: place, message } = parsed.error.issues[0]!;
+  throw expected(
+    file,
+    "results of probes",
+    `something else (${[place.join("."), message].join(": ")})`,
+    advice,
+  );
+}
+
+/** What was asked: probes with the same one tell the same of two encoders. */
+export function askedBy(probe: Probe): string {
+  const { kind, data, limit, seed, range } = probe;
+  if (kind === "rank") return JSON.stringify({ kind, data, limit, seed, range, views: probe.views });
+  const { labels, k, temperature, epochs, augment, seeds } = probe;
+  const own = { labels, k, temperature, epochs, augment, seeds: seeds?.top1.length };
+  return JSON.stringify({ kind, data, limit, seed, range, ...own });
+}
