@@ -7,6 +7,8 @@ import { checkWritable, writeFileAtomic } from "../files/atomic.ts";
 import { chartsOf } from "../report/curves.ts";
 import { GENERATOR, pageOf } from "../report/page.ts";
 import { mapSection, neighboursSection, viewsSection } from "../report/pictures.ts";
+import { layerCharts, probesComparison, probesSection } from "../report/probe-sections.ts";
+import { readProbes } from "../report/probes.ts";
 import { type Run, readRecords } from "../report/run.ts";
 import {
   comparisonSection,
@@ -39,8 +41,9 @@ export interface ReportResult {
 }
 
 /**
- * Of one run: its settings, curves, views, the nearest neighbours of images before training and now, and a map of their
- * embeddings; each where its data is there. Of several runs: their curves over each other, and what differs.
+ * Of one run: its settings, curves, what probes found, views, the nearest neighbours of images before training and now,
+ * and a map of their embeddings; each where its data is there. Of several runs: their curves over each other, what differs,
+ * and their probes.
  *
  * @throws UserError if there is no run, its files are damaged, or the page cannot be written.
  */
@@ -57,7 +60,8 @@ export async function report(
   const read = [];
   for (const folder of folders) read.push(await readRun(folder));
   await checkOwn(file);
-  const page = others.length > 0 ? sideBySide(read) : await single(first, read[0]!, where, surroundings);
+  const page =
+    others.length > 0 ? await sideBySide(read) : await single(first, read[0]!, where, surroundings);
   const text = await pageOf({ ...page, foot: `ort-pretrain ${versions()["ort-pretrain"]}` });
   const bytes = Buffer.from(text);
   await writeFileAtomic(file, bytes);
@@ -98,11 +102,10 @@ async function checkOwn(path: string): Promise<void> {
     throw expected(path, "a report or no file", "another file", "move it away or give another --out");
 }
 
-/** @throws the signal's reason once it is aborted */
-async function single(folder: string, run: Run, where: EncoderOptions, surroundings: Surroundings) {
-  const leftOut: string[] = [];
-  /** What a part is made of, undefined where it cannot be. */
-  const attempt = async <T>(what: string, make: () => Promise<T>): Promise<T | undefined> => {
+/** Makes what parts are made of, undefined where it cannot be; `leftOut` gets why. */
+const attempts =
+  (leftOut: string[]) =>
+  async <T>(what: string, make: () => Promise<T>): Promise<T | undefined> => {
     try {
       return await make();
     } catch (error) {
@@ -111,7 +114,14 @@ async function single(folder: string, run: Run, where: EncoderOptions, surroundi
       return undefined;
     }
   };
-  const charts = chartsOf([run]);
+
+/** @throws the signal's reason once it is aborted */
+async function single(folder: string, run: Run, where: EncoderOptions, surroundings: Surroundings) {
+  const leftOut: string[] = [];
+  const attempt = attempts(leftOut);
+  const curves = chartsOf([run]);
+  const probes = (await attempt("probes", () => readProbes(folder))) ?? [];
+  const layers = layerCharts(probes);
   const views = await attempt("views", () => viewsShown(run, where));
   const embedding = await attempt("neighbours and map", () =>
     embeddingShown(folder, run, where, surroundings),
@@ -120,7 +130,8 @@ async function single(folder: string, run: Run, where: EncoderOptions, surroundi
   const { method, encoder } = run.manifest;
   const sections = [
     figuresSection(run),
-    curvesSection(charts),
+    curvesSection(curves),
+    probesSection(probes, layers, curves.length),
     views && viewsSection(views),
     embedding && neighboursSection(embedding.neighbours),
     embedding?.map && mapSection(embedding.map),
@@ -129,12 +140,22 @@ async function single(folder: string, run: Run, where: EncoderOptions, surroundi
     notesSection(leftOut),
   ];
   const title = `${method.name}, ${encoder.name}, ${encoder.imageSize} px`;
+  const charts = [...curves, ...layers];
   return { title, about: resolve(folder), sections, charts, map: embedding?.map, leftOut };
 }
 
-function sideBySide(runs: readonly Run[]) {
+async function sideBySide(runs: readonly Run[]) {
+  const leftOut: string[] = [];
+  const attempt = attempts(leftOut);
   const charts = chartsOf(runs);
-  const sections = [comparisonSection(runs, differences(runs)), curvesSection(charts)];
+  const probes = [];
+  for (const { name } of runs) probes.push((await attempt("probes", () => readProbes(name))) ?? []);
+  const sections = [
+    comparisonSection(runs, differences(runs)),
+    probesComparison(runs, probes),
+    curvesSection(charts),
+    notesSection(leftOut),
+  ];
   const title = `${runs.length} runs side by side`;
-  return { title, about: runs.map(({ name }) => name).join(", "), sections, charts, leftOut: [] };
+  return { title, about: runs.map(({ name }) => name).join(", "), sections, charts, leftOut };
 }

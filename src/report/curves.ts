@@ -3,9 +3,12 @@ import { type Run, stepsPerEpoch } from "./run.ts";
 
 export interface Series {
   readonly name: string;
-  /** Epochs, rising. */
+  /** Epochs, or where the chart has labels, their places; rising. */
   readonly x: readonly number[];
   readonly y: readonly number[];
+  /** Ends of an interval around each y. */
+  readonly low?: readonly number[];
+  readonly high?: readonly number[];
   /** Place of its run, which has one colour in all charts. */
   readonly color: number;
   /** What the others are held against. */
@@ -18,6 +21,8 @@ export interface Chart {
   readonly unit: string;
   /** How to read it. */
   readonly note: string;
+  /** Of x = 0, 1, ..., where x is not in epochs. */
+  readonly labels?: readonly string[];
   readonly series: readonly Series[];
 }
 

@@ -56,12 +56,13 @@ export const curvesSection = (charts: readonly Chart[]): Html | undefined =>
     : html`<section id="curves">
 <h2>Curves</h2>
 <p>Over epochs. Point at one for its values; drag over a part to enlarge it, and double-click to go back.</p>
-<div class="charts">${charts.map(
-        ({ title, unit, note }, i) => html`
-<figure data-chart="${i}"><figcaption><strong>${title}</strong>${unit && ` ${unit}`}<br><span class="note">${note}</span></figcaption><div class="plot"></div></figure>`,
-      )}
+<div class="charts">${charts.map(figureOf)}
 </div>
 </section>`;
+
+/** The figure of a chart, by its place among those of the page. */
+export const figureOf = ({ title, unit, note }: Chart, place: number): Html => html`
+<figure data-chart="${place}"><figcaption><strong>${title}</strong>${unit && ` ${unit}`}<br><span class="note">${note}</span></figcaption><div class="plot"></div></figure>`;
 
 export const settingsSection = (run: Run): Html => html`<section id="settings">
 <h2>Configuration and data</h2>

@@ -5,6 +5,8 @@ import { PassThrough } from "node:stream";
 import { pathToFileURL } from "node:url";
 import { expect } from "chai";
 import type { Browser, BrowserContext, Page } from "playwright-core";
+import { probes } from "../../src/api/probe.ts";
+import { recordProbes } from "../../src/api/probe-record.ts";
 import { reportAfterTraining } from "../../src/api/report.ts";
 import { embeddingShown } from "../../src/api/report-embedding.ts";
 import { viewsShown } from "../../src/api/report-views.ts";
@@ -61,6 +63,9 @@ describe("a report", () => {
     const settings = { data: at("images"), graph: await tinyArtifact(at("graph")), batch: 8, threads: 1 };
     await train({ ...settings, out: at("run"), epochs: 4, knnData: at("images") });
     await train({ ...settings, out: at(OTHER), epochs: 3, lr: 0.01, seed: 1 });
+    // Names of classes that would be markup, in its confusion.
+    const asked = { encoder: at("run"), train: at("images"), test: at("images"), threads: 1 };
+    await recordProbes(await probes({ ...asked, kinds: ["knn", "layers"] }), asked);
     const made = await report(at("run"), { threads: 1 });
     expect(made).to.deep.include({ report: at("run/report.html"), leftOut: [] });
     text = await readFile(made.report, "utf8");
@@ -69,11 +74,19 @@ describe("a report", () => {
   });
 
   it("holds each part", () => {
-    const wanted = ["curves", "views", "neighbours", "map", "settings", "time"];
+    const wanted = ["curves", "probes", "views", "neighbours", "map", "settings", "time"];
     expect(sectionsOf(text)).to.deep.equal(wanted);
-    expect(data.charts.map(({ key }) => key)).to.include.members(["loss", "accuracy", "knn", "rankme", "lr"]);
+    expect(data.charts.map(({ key }) => key)).to.include.members([
+      "loss",
+      "accuracy",
+      "knn",
+      "rankme",
+      "lr",
+      "layers",
+    ]);
     expect(data.map!.points).to.have.length(24);
     expect(text.match(/class="viewed"/g)).to.have.length(8); // a batch
+    expect(text.match(/class="confusion"/g)).to.have.length(2);
     expect(text.match(/class="cell near"/g)).to.have.length(12 * (1 + 5 + 5));
     expect(text.match(/url\("data:image\/webp;base64,/g)).to.have.length(3);
     expect(text).to.include("arXiv 2002.05709");
@@ -121,7 +134,7 @@ describe("a report", () => {
     expect(await failure(report([at("run"), at(OTHER)]))).to.match(/several runs: expected --out FILE/);
     const { report: file } = await report([at("run"), at(OTHER)], { out: at("both.html") });
     const page = await readFile(file, "utf8");
-    expect(sectionsOf(page)).to.deep.equal(["comparison", "curves"]);
+    expect(sectionsOf(page)).to.deep.equal(["comparison", "probes", "curves"]);
     const [loss] = dataOf(page).charts;
     expect(loss!.series.map(({ name, x }) => [name, x.length])).to.deep.equal([
       [at("run"), 12],
@@ -140,7 +153,7 @@ describe("a report", () => {
       for (const line of leftOut)
         expect(line).to.match(/^(views|neighbours and map): .*found nothing at this/);
       const page = await readFile(at("moved/report.html"), "utf8");
-      expect(sectionsOf(page)).to.deep.equal(["curves", "settings", "time", "notes"]);
+      expect(sectionsOf(page)).to.deep.equal(["curves", "probes", "settings", "time", "notes"]);
       await writeFile(at("moved/metrics.jsonl"), ""); // interrupted before its first step
       await report(at("moved"), { threads: 1 });
     } finally {
@@ -153,9 +166,11 @@ describe("a report", () => {
     const init = { from: "elsewhere", file: "elsewhere", tensors: 3 };
     await cp(at("run"), at("moved"), { recursive: true });
     await writeFile(path, JSON.stringify({ ...JSON.parse(await readFile(path, "utf8")), init }));
+    await writeFile(at("moved/probes.json"), "{}");
     const { leftOut } = await report(at("moved"), { threads: 1 });
-    expect(leftOut).to.have.length(1);
-    expect(leftOut[0]).to.match(/^neighbours at the start: the checkpoint with the weights .* is gone$/);
+    expect(leftOut).to.have.length(2);
+    expect(leftOut[0]).to.match(/^probes: .*probes\.json: "format": expected 1/);
+    expect(leftOut[1]).to.match(/^neighbours at the start: the checkpoint with the weights .* is gone$/);
     expect(await readFile(at("moved/report.html"), "utf8")).not.to.include('data-title="at the start"');
   });
 

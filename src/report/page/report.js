@@ -1,8 +1,8 @@
 /** The program of a report's page: draws its charts and its map, and shows what the pointer is at. */
 
 /**
- * @typedef {{name: string, x: number[], y: number[], color: number, reference?: boolean}} Series
- * @typedef {{key: string, title: string, unit: string, series: Series[]}} Chart
+ * @typedef {{name: string, x: number[], y: number[], low?: number[], high?: number[], color: number, reference?: boolean}} Series
+ * @typedef {{key: string, title: string, unit: string, labels?: string[], series: Series[]}} Chart
  * @typedef {{points: [number, number][], names: string[], labels: number[], classes: string[], columns: number}} Plane
  */
 
@@ -28,6 +28,17 @@
 
   /** Colours that can be told apart by most people; beyond them, steps around the circle. @param {number} i */
   const colorOf = (i) => (i < 10 ? color(`--series-${i}`) : `hsl(${(i * 137.5) % 360} 65% 55%)`);
+
+  /** Of a hue's own, see through. @param {string} hue */
+  const faint = (hue) => `color-mix(in srgb, ${hue} 22%, transparent)`;
+
+  /** An axis with a name at each whole number, aslant where many would run into each other. @param {string[]} labels */
+  const axisOf = (labels) => ({
+    size: labels.length > 5 ? 58 : 28,
+    rotate: labels.length > 5 ? -45 : 0,
+    splits: () => labels.map((_, i) => i),
+    values: () => labels,
+  });
 
   /** @param {number | null | undefined} value */
   const shown = (value) => (value == null ? "–" : `${Number(value.toPrecision(5))}`);
@@ -61,8 +72,24 @@
    */
   function draw(figure, chart) {
     const place = element(figure, ".plot");
+    const { labels } = chart;
+    /** @type {import("uplot/dist/uPlot").Band[]} */
+    const bands = [];
+    /** @type {(Series & {isEnd?: boolean})[]} */
+    const lines = [];
+    for (const series of chart.series) {
+      lines.push(series);
+      const { low, high, color: own } = series;
+      if (!low || !high) continue;
+      // The ends of an interval are series too: the legend tells their values, and a band lies between them.
+      lines.push(
+        { ...series, name: "from", y: low, isEnd: true },
+        { ...series, name: "to", y: high, isEnd: true },
+      );
+      bands.push({ series: [lines.length, lines.length - 1], fill: faint(colorOf(own)) });
+    }
     /** @type {import("uplot/dist/uPlot").AlignedData[]} */
-    const tables = chart.series.map(({ x, y }) => [x, y]);
+    const tables = lines.map(({ x, y }) => [x, y]);
     const axis = {
       stroke: color("--soft"),
       font: "11px system-ui, sans-serif",
@@ -73,21 +100,27 @@
     const plot = new Plot(
       {
         ...size(),
-        scales: { x: { time: false }, y: { range: rangeOf } },
-        cursor: { sync: { key: "epochs" }, points: { size: 7 } },
+        scales: {
+          x: { time: false, ...(labels && { range: [-0.4, labels.length - 0.6] }) },
+          y: { range: rangeOf },
+        },
+        cursor: { ...(!labels && { sync: { key: "epochs" } }), points: { size: 7 } },
         axes: [
-          { ...axis, size: 28 },
+          labels ? { ...axis, ...axisOf(labels) } : { ...axis, size: 28 },
           { ...axis, size: 56, values: (_, splits) => splits.map(shown) },
         ],
+        bands,
         series: [
-          { label: "epoch", value: (_, value) => shown(value) },
-          ...chart.series.map(({ name, x, color: own, reference }) => ({
+          labels
+            ? { label: "layer", value: (_, value) => labels[value ?? -1] ?? "–" }
+            : { label: "epoch", value: (_, value) => shown(value) },
+          ...lines.map(({ name, x, color: own, reference, isEnd }) => ({
             label: name,
             stroke: reference ? color("--soft") : colorOf(own),
-            width: 1.5,
+            width: isEnd ? 0 : 1.5,
             spanGaps: true,
             // Few values are points as well: kNN once an epoch.
-            points: { show: !reference && x.length <= 40, size: 5 },
+            points: { show: !reference && !isEnd && x.length <= 40, size: 5 },
             ...(reference && { dash: [5, 5] }),
             /** @param {unknown} _ @param {number | null} value */
             value: (_, value) => shown(value),
