@@ -184,16 +184,14 @@ export function probesComparison(
 <h2>Probes</h2>
 <p>In brackets the 95 % interval: how far another sample of test images would lead.</p>
 <div class="wide"><table>
-<tr><th></th><th scope="col">settings</th><th scope="col">data</th>${runs.map(({ name }) => html`<th scope="col"><bdi>${name}</bdi></th>`)}</tr>${[
+<tr><th></th>${runs.map(({ name }) => html`<th scope="col"><bdi>${name}</bdi></th>`)}<th scope="col">settings</th><th scope="col">data</th></tr>${[
     ...rows.values(),
   ].map(
     ({ head: [name, settings, folder], cells }) => html`
-<tr><th scope="row"><bdi>${name}</bdi></th><td>${settings}</td><td class="path"><bdi>${folder}</bdi></td>${runs.map(
-      (_, run) => {
-        const line = cells.get(run);
-        return html`<td>${line ? html`<strong>${line.value}</strong>${line.interval && ` (${line.interval})`}` : "–"}</td>`;
-      },
-    )}</tr>`,
+<tr><th scope="row"><bdi>${name}</bdi></th>${runs.map((_, run) => {
+      const line = cells.get(run);
+      return html`<td>${line ? html`<strong>${line.value}</strong>${line.interval && ` (${line.interval})`}` : "–"}</td>`;
+    })}<td>${settings}</td><td class="path"><bdi>${folder}</bdi></td></tr>`,
   )}
 </table></div>
 </section>`;
