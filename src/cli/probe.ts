@@ -202,12 +202,12 @@ function describe(result: ProbeResult): string {
   const [top1, low, high, top5] = [result.top1, result.low, result.high, result.top5].map((x) =>
     x.toFixed(2),
   );
-  // Of five classes or fewer each is among the five.
-  const five = result.classes.length > 5 ? `, top-5 ${top5} %` : "";
+  // Of five classes or fewer each is among the five, and fewer neighbours name no five.
+  const five = result.classes.length > 5 && (result.k ?? 5) >= 5 ? `, top-5 ${top5} %` : "";
   const spread = seeds
     ? `; ${seeds.top1.length} seeds: mean ${seeds.mean.toFixed(2)} %, standard deviation ${seeds.std.toFixed(2)}`
     : "";
-  const share = labels === undefined ? "" : ` (${100 * labels} % of the labels)`;
+  const share = labels === undefined ? "" : ` (${Number((100 * labels).toPrecision(3))} % of the labels)`;
   if (result.layers) return describeLayers(result, result.layers);
   return (
     `${result.kind} top-1 ${top1} %  (95 %: ${low} to ${high}${five}; ` +

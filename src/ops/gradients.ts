@@ -203,7 +203,7 @@ export const isShared = (t: Tensor): boolean => t.shape.every((size) => typeof s
  * A part of a gradient, computed after another tensor. A transpose stays outermost, so that parts can be summed
  * before it.
  */
-export function computedAfter(first: Tensor, part: Tensor): Tensor {
+function computedAfter(first: Tensor, part: Tensor): Tensor {
   const { source } = part;
   if (source.kind !== "node" || source.op.type !== "Transpose") return later(part, first);
   return transpose(later(source.inputs[0]!, first), source.attributes.perm as readonly number[]);

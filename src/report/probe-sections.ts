@@ -29,10 +29,14 @@ function linesOf(probe: Probe): readonly Line[] {
       value == null ? [] : [{ name, value: `${Number(value.toPrecision(4))}` }],
     );
   }
-  const { kind, layers, top5 } = probe;
+  const { kind, layers, k = FIVE } = probe;
   if (layers) return layers.map((layer) => ({ name: `linear on ${layer.name}`, ...scoresOf(layer) }));
-  return [{ name: kind === "knn" ? "kNN" : kind, ...scoresOf(probe), top5: `${top5.toFixed(2)} %` }];
+  const top5 = k >= FIVE && { top5: `${probe.top5.toFixed(2)} %` };
+  return [{ name: kind === "knn" ? "kNN" : kind, ...scoresOf(probe), ...top5 }];
 }
+
+/** Fewer neighbours name no five classes. */
+const FIVE = 5;
 
 const scoresOf = ({ top1, low, high }: Pick<Accuracy, "top1" | "low" | "high">) => ({
   value: `${top1.toFixed(2)} %`,

@@ -43,4 +43,5 @@ function partsOf(recipe: ViewRecipe): readonly string[] {
   ];
 }
 
-const percent = (share: number): string => `${Number((100 * share).toPrecision(3))} %`;
+/** A share, rounded to what is read. */
+export const percent = (share: number): string => `${Number((100 * share).toPrecision(3))} %`;

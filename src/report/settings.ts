@@ -2,6 +2,7 @@
 import type { Json, JsonObject } from "../spec.ts";
 import { plannedSteps } from "../train/run-folder.ts";
 import { runSchedules } from "../train/schedules.ts";
+import { percent } from "./recipes.ts";
 import { type Run, stepsPerEpoch } from "./run.ts";
 
 /** By name, each as it is shown; what was left to a default that the machine decides is not there. */
@@ -66,7 +67,7 @@ function rates({ config, manifest }: Run): readonly (readonly [string, string])[
         const falls =
           schedule.kind === "cosine"
             ? `cosine ${short(schedule.from)} to ${short(schedule.to)}`
-            : `${short(schedule.from)}, times ${schedule.factor} at ${schedule.at.map((share) => `${100 * share} %`).join(", ")}`;
+            : `${short(schedule.from)}, times ${schedule.factor} at ${schedule.at.map(percent).join(", ")}`;
         return [[name, falls + warmup]];
       }
       default:

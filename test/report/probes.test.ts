@@ -88,6 +88,8 @@ describe("probes of a run", () => {
     expect(text)
       .to.match(/RankMe<\/bdi><\/th><td><strong>12.35<\/strong>/)
       .and.not.include("alpha");
+    expect(text).to.include("90.00 %"); // top-5
+    expect(probesSection([knn({ k: 4 })], [], 0)!.text).not.to.include("90.00 %");
     expect(text).not.to.include("<img");
     const cells = [...text.matchAll(/class="(right|wrong)" style="--share: (\d+)%"[^>]*>(\d+)</g)];
     expect(cells.map(([, kind, share, n]) => [kind, share, n])).to.deep.equal([
