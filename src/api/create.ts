@@ -8,6 +8,7 @@ import { expected } from "../errors.ts";
 import { memoryBytes } from "../machine.ts";
 import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
 import type { Provider } from "../runtime/session.ts";
+import type { Engine } from "../runtime/training-web.ts";
 import type { JsonObject } from "../spec.ts";
 import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
 import { artifactFor, loaded, lowered, targetOf } from "./artifacts.ts";
@@ -63,6 +64,11 @@ export interface TrainOptions {
   readonly cacheMb?: number | undefined;
   /** "auto" takes the first of cuda, webgpu and cpu that works. @default "cpu" */
   readonly provider?: ProviderChoice | undefined;
+  /**
+   * What computes the steps: ONNX Runtime for Node, or its own training build for the web, which is portable and slower.
+   * @default "node"
+   */
+  readonly engine?: Engine | undefined;
   /** Which of several GPUs, of the CUDA provider. @default 0 */
   readonly device?: number | undefined;
   /** A folder to look for CUDA's libraries in first. @default ORT_PRETRAIN_CUDA_LIBRARIES of the environment */
@@ -130,7 +136,8 @@ export async function create(given: TrainOptions): Promise<Opened> {
   const { provider, chosen: why } = await providerFor(told);
   const options = { ...told, imageSize: size, provider };
   const exact = exactness(options);
-  const target = targetOf(provider);
+  const engine = engineFor(options);
+  const target = targetOf(provider, options.engine);
   const usual = (size: number) => options.batch ?? Math.min(usualBatch(size), sources.files.length);
   const provide = async () => {
     if (graph === undefined) {
@@ -175,6 +182,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     provider,
     ...deviceOf(options),
     ...exact.config,
+    ...engine.config,
     threads: options.threads ?? null,
     guard: options.guard ?? true,
     knn:
@@ -184,7 +192,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     versions: versions(),
   };
   const { artifact, written } = await beginArtifact(out, manifest, graphs); // last: what is refused leaves nothing behind
-  const lines = [...chosen, ...why, ...exact.chosen, ...(first?.report ?? [])];
+  const lines = [...chosen, ...why, ...exact.chosen, ...engine.chosen, ...(first?.report ?? [])];
   return { config, artifact, sources, labelled, first, written, chosen: lines };
 }
 
@@ -205,6 +213,27 @@ export function exactness({
     config: { ...(deterministic && { deterministic }), ...(tf32 !== undefined && { tf32 }) },
     chosen: deterministic && provider === "cpu" ? [always] : [],
   };
+}
+
+/** What computes the steps. @throws UserError if it cannot run what it is given */
+export function engineFor({
+  engine = "node",
+  provider,
+  microBatch,
+}: { readonly provider: Provider } & Pick<TrainOptions, "engine" | "microBatch">) {
+  if (engine === "node") return { config: {}, chosen: [] };
+  if (provider !== "cpu")
+    throw expected("--engine training-web", "it with --provider cpu", `--provider ${provider}`);
+  if (microBatch !== undefined && microBatch !== null)
+    throw expected(
+      "--engine training-web",
+      "a step that is one graph",
+      "--micro-batch",
+      "leave out one of the two",
+    );
+  const slower =
+    "engine training-web: ONNX Runtime's own for the web, portable and several times slower than node";
+  return { config: { engine }, chosen: [slower] };
 }
 
 /** As config.json holds it. */

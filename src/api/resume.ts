@@ -9,7 +9,7 @@ import type { Manifest } from "../spec.ts";
 import { type RunConfig, readConfig } from "../train/run-folder.ts";
 import { lowered, targetOf } from "./artifacts.ts";
 import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
-import { deviceOf, exactness, type Opened, type TrainOptions } from "./create.ts";
+import { deviceOf, engineFor, exactness, type Opened, type TrainOptions } from "./create.ts";
 import { imagesForKnn } from "./knn-during-training.ts";
 
 /** The run in `out`, as it was left. @throws UserError if an option would change what it computes. */
@@ -23,8 +23,12 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     cudaLibraries: options.cudaLibraries ?? stored.cudaLibraries,
   });
   exactness({ provider, deterministic: stored.deterministic });
+  const { engine: before = "node", ...others } = stored;
+  const engine = options.engine ?? before;
+  const told = engineFor({ engine, provider, microBatch: stored.microBatch ?? undefined });
   const config: RunConfig = {
-    ...stored,
+    ...others,
+    ...told.config,
     data: options.data === undefined ? stored.data : resolve(options.data),
     cacheMb: options.cacheMb ?? stored.cacheMb,
     provider,
@@ -41,9 +45,17 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     throw expected(config.data, "the images that the run began with", "others", "their names have changed");
   }
   const labelled = config.knn ? await imagesForKnn(config.knn.data, { seed, range }) : undefined;
-  const form = { target: targetOf(provider), batch: config.batch };
-  const artifact = provider === stored.provider ? own : await lowered(own, form);
-  return { config, artifact, sources, labelled, written: Promise.resolve(), chosen };
+  const form = { target: targetOf(provider, engine), batch: config.batch };
+  const same = provider === stored.provider && engine === before;
+  const artifact = same ? own : await lowered(own, form);
+  return {
+    config,
+    artifact,
+    sources,
+    labelled,
+    written: Promise.resolve(),
+    chosen: [...chosen, ...told.chosen],
+  };
 }
 
 interface Begun {
@@ -75,6 +87,7 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   extendEpochs: "free",
   data: "free",
   provider: "free",
+  engine: "free",
   device: "free",
   cudaLibraries: "free",
   threads: "free",

@@ -86,6 +86,7 @@ async function trainAlone(
   // The runtime plans the step on a thread of its own, while weights are drawn, the first images decoded and files written.
   const opening = openTrainer(artifact, state, {
     ...session,
+    engine: config.engine,
     where: options.out,
     images,
     batch: config.batch,

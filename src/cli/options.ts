@@ -1,7 +1,8 @@
 /** Reads option values, with one line for each that does not fit. */
 import { InvalidArgumentError, Option } from "commander";
-import { UserError } from "../errors.ts";
+import { UserError, unknownName } from "../errors.ts";
 import { PROVIDER_CHOICES, providerNamed } from "../runtime/providers.ts";
+import { ENGINES, type Engine } from "../runtime/training-web.ts";
 import type { Json, JsonObject } from "../spec.ts";
 import type { Output } from "../train/progress.ts";
 
@@ -58,6 +59,14 @@ export const PROVIDER = new Option(
   "--provider <name>",
   `${PROVIDER_CHOICES.join(", ")} (default: cpu)`,
 ).argParser(providerNamed);
+export const ENGINE = new Option(
+  "--engine <name>",
+  `what computes the steps: ${ENGINES.join(" or ")}, ONNX Runtime's own for the web: portable, slower (default: node)`,
+).argParser((given): Engine => {
+  const known = ENGINES.find((name) => name === given);
+  if (!known) throw unknownName("engine", given, ENGINES);
+  return known;
+});
 export const DEVICE = new Option("--device <n>", "which GPU, with --provider cuda (default: 0)").argParser(
   wholeNumber,
 );

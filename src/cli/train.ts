@@ -6,6 +6,7 @@ import { duration } from "../train/progress.ts";
 import {
   CUDA_LIBRARIES,
   DEVICE,
+  ENGINE,
   integer,
   nonNegative,
   outputOf,
@@ -62,6 +63,7 @@ export const trainCommand = () =>
     .option("--checkpoint-every <n>", "steps between two checkpoints (default: an epoch)", positiveInteger)
     .option("--cache-mb <n>", "memory for decoded images (default: 2048, or a quarter of all)", nonNegative)
     .addOption(PROVIDER)
+    .addOption(ENGINE)
     .addOption(DEVICE)
     .addOption(CUDA_LIBRARIES)
     .option(

@@ -9,6 +9,7 @@ import { openParts } from "./parts.ts";
 import type { SessionOptions } from "./session.ts";
 import { checkState, fromRuntime, type StateMap, toRuntime } from "./state.ts";
 import { openStateful, type Reader, type StatefulOptions, type StatefulSession } from "./stateful.ts";
+import { type Engine, openTrainingWeb } from "./training-web.ts";
 import { forBatch } from "./webgpu/sizes.ts";
 
 export interface StepInput {
@@ -58,6 +59,8 @@ export interface TrainerOptions extends StatefulOptions {
   readonly images: number;
   /** Images at a time, for an artifact whose step is in parts. @default MICRO_BATCH */
   readonly microBatch?: number | undefined;
+  /** What computes the steps; "training-web" takes a portable graph. @default "node" */
+  readonly engine?: Engine | undefined;
   /** Images of every batch, where that is known: WebGPU's graph is opened for them (see `forBatch`). */
   readonly batch?: number | undefined;
 }
@@ -133,16 +136,17 @@ export async function openTrainer(
 async function openEncoder(
   artifact: Artifact,
   step: StatefulSession,
-  options: SessionOptions,
+  { engine, ...options }: SessionOptions & Pick<TrainerOptions, "engine">,
 ): Promise<Reader> {
-  const graph = await fitted(await artifact.graph("encode"), options.provider);
+  const written = await artifact.graph("encode");
+  const graph = engine === "training-web" ? written : await fitted(written, options.provider);
   return step.openReader(graph, `${artifact.dir}/encode.onnx`, options);
 }
 
 async function openStep(
   artifact: Artifact,
   initial: () => StateMap,
-  { where, images, microBatch = MICRO_BATCH, batch, ...options }: TrainerOptions,
+  { where, images, microBatch = MICRO_BATCH, engine, batch, ...options }: TrainerOptions,
 ) {
   const { manifest } = artifact;
   const whole = manifest.state.filter(({ rows }) => !rows);
@@ -156,9 +160,11 @@ async function openStep(
   const open = async (): Promise<StatefulSession> => {
     if (!manifest.files.step) return openParts(artifact, microBatch, whole, begin, options);
     const written = await artifact.graph("step");
+    const what = `${artifact.dir}/step.onnx`;
+    if (engine === "training-web") return openTrainingWeb(written, what, whole, begin, options);
     const sized = options.provider === "webgpu" && batch !== undefined ? forBatch(written, batch) : written;
     const graph = await fitted(sized, options.provider);
-    return openStateful(graph, `${artifact.dir}/step.onnx`, whole, begin, { ...options, asWritten: true });
+    return openStateful(graph, what, whole, begin, { ...options, asWritten: true });
   };
   return { step: await open(), banks };
 }

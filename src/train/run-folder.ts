@@ -51,6 +51,8 @@ export const runConfigSchema = z.strictObject({
   checkpointEvery: count,
   cacheMb: z.number().min(0),
   provider: z.enum(["cpu", "webgpu", "cuda"]),
+  /** What computes the steps; ONNX Runtime for Node where it is left out. */
+  engine: z.enum(["training-web"]).optional(),
   /** Which GPU, and the folder of CUDA's libraries, if they were given. */
   device: z.number().int().min(0).optional(),
   cudaLibraries: z.string().max(4096).optional(),

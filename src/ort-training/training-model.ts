@@ -1,0 +1,116 @@
+/**
+ * A step in the form that ONNX Runtime's training API runs: state is parameters of a checkpoint, which the graph changes
+ * where they lie. https://onnxruntime.ai/docs/api/python/on_device_training/training_artifacts.html
+ */
+import type { GraphProto, NodeProto, ValueInfoProto } from "onnx-buf";
+import { decodeModel, encodeModel, nodeProto, opsetOf, tensorProto, valueInfo } from "../graph/model.ts";
+
+/** A state tensor of a step. */
+export interface Parameter {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** The step's output that holds its next value, or its gradient where `trained`. */
+  readonly output: string;
+  /** Whether the runtime's optimizer updates it; others take the output as their value. @default false */
+  readonly trained?: boolean;
+}
+
+/** Of the operators that update in place. */
+export const DOMAIN = "com.microsoft";
+/** True where gradients replace those before, false where they are added. */
+const RESET = "lazy_reset_grad";
+
+/** The names that the runtime gives the parts of a gradient. */
+const bufferOf = (param: string) => `${param}_grad.accumulation.buffer`;
+const accumulatedOf = (param: string) => `${param}_grad.accumulation.out`;
+const writtenOf = (state: string) => `${state}.written`;
+
+/**
+ * The training model of a step. Inputs: what the step is fed, then the parameters, then buffers for the gradients of
+ * trained ones, and whether these begin anew. Outputs: the step's own, then a BOOL [1] for each parameter.
+ *
+ * The other parameters are overwritten in the same run, each once all that reads a parameter has run.
+ *
+ * @throws Error on bytes that are no model
+ */
+export function trainingModel(step: Uint8Array, parameters: readonly Parameter[]): Uint8Array {
+  const model = decodeModel(step);
+  const graph = model.graph!;
+  const { outputs, inputs } = split(graph, parameters);
+  const changed = parameters.filter(({ trained, name, output }) => trained || !isKept(graph, name, output));
+  const trained = changed.filter((p) => p.trained);
+  const overwritten = changed.filter((p) => !p.trained);
+  const last = [...outputs.filter(isFloat).map(({ name }) => name), ...overwritten.map((p) => p.output)];
+  graph.node.push(
+    ...trained.map(({ name, output }) => writing([bufferOf(name), output, RESET], accumulatedOf(name))),
+    ...(overwritten.length > 0 ? barrier(last) : []),
+    ...overwritten.map(({ name, output }) => writing([name, output, AFTER_ALL], writtenOf(name))),
+  );
+  graph.initializer.push(
+    tensorProto(FIRST, BigInt64Array.of(0n), [1]),
+    tensorProto(FLAT, BigInt64Array.of(-1n), [1]),
+    tensorProto(TRUE, Uint8Array.of(1), [1], "bool"),
+  );
+  graph.input = [
+    ...inputs,
+    ...parameters.map(({ name, shape }) => valueInfo(name, "float32", shape)),
+    ...trained.map(({ name, shape }) => valueInfo(bufferOf(name), "float32", shape)),
+    valueInfo(RESET, "bool", [1]),
+  ];
+  graph.output = [
+    ...outputs,
+    ...trained.map(({ name }) => valueInfo(accumulatedOf(name), "bool", [1])),
+    ...overwritten.map(({ name }) => valueInfo(writtenOf(name), "bool", [1])),
+  ];
+  model.opsetImport.push(opsetOf(DOMAIN, 1));
+  return encodeModel(model);
+}
+
+const [FIRST, FLAT, TRUE] = ["written.first", "written.flat", "written.true"];
+/** True once all outputs are computed. */
+const AFTER_ALL = "written.after";
+
+/** What the step has besides state. */
+function split(graph: GraphProto, parameters: readonly Parameter[]) {
+  const names = new Set(parameters.map(({ name }) => name));
+  const nexts = new Set(parameters.map(({ output }) => output));
+  return {
+    inputs: graph.input.filter(({ name }) => !names.has(name)),
+    outputs: graph.output.filter(({ name }) => !nexts.has(name)),
+  };
+}
+
+/** Whether the step gives a tensor back as it is. */
+const isKept = (graph: GraphProto, name: string, next: string): boolean =>
+  graph.node.some(
+    ({ opType, input, output }) => opType === "Identity" && input[0] === name && output[0] === next,
+  );
+
+const isFloat = ({ type }: ValueInfoProto): boolean =>
+  type?.value.case === "tensorType" && type.value.value.elemType === 1;
+
+function writing(input: string[], output: string): NodeProto {
+  const node = nodeProto("InPlaceAccumulatorV2", output, input, [output]);
+  node.domain = DOMAIN;
+  return node;
+}
+
+/**
+ * Computes `AFTER_ALL`, BOOL [1], from a value of each output: what reads a parameter leads to an output, so all of it has
+ * run by then. The runtime would fold what shapes alone tell.
+ */
+function barrier(outputs: readonly string[]): NodeProto[] {
+  const made: NodeProto[] = [];
+  const make = (type: string, input: string[], output: string) => {
+    made.push(nodeProto(type, `${output}/${type}`, input, [output]));
+    return output;
+  };
+  const firsts = outputs.map((name) =>
+    make("Gather", [make("Reshape", [name, FLAT], `${name}.flat`), FIRST], `${name}.first`),
+  ); // [1] each
+  const all = make("Concat", firsts, "written.firsts"); // [outputs]
+  made.at(-1)!.attribute = nodeProto("", "", [], [], { axis: 0 }).attribute;
+  const any = make("ReduceMax", [all], "written.last"); // [1]
+  make("Or", [make("IsNaN", [any], "written.nan"), TRUE], AFTER_ALL); // [1]
+  return made;
+}
