@@ -202,7 +202,7 @@ type Tensors = Readonly<Record<string, Tensor>>;
 const viewInput = (i: number): string => `view${i}`;
 
 /** The views of a step, and the scope that its method builds in. */
-function openStep(spec: ArtifactSpec) {
+export function openStep(spec: ArtifactSpec) {
   const resolved = resolveSpec(spec);
   const method = methodNamed(spec.method);
   const config = resolved.method.config as never;
@@ -258,7 +258,7 @@ const SGD: OptimizerChoice = { name: "sgd", lr: 0.12, weightDecay: 5e-4, warmupE
 const LARS: OptimizerChoice = { name: "lars", lr: 0.3, weightDecay: 1e-6, warmupEpochs: 10 };
 
 /** The optimizer asked for, else the encoder's, else the method's. */
-function optimizerOf(spec: ArtifactSpec): OptimizerChoice {
+export function optimizerOf(spec: ArtifactSpec): OptimizerChoice {
   if (typeof spec.optimizer === "object") return spec.optimizer;
   const own = methodNamed(spec.method).optimizer(spec.imageSize);
   const name = spec.optimizer ?? encoderNamed(spec.encoder).optimizer ?? own.name;

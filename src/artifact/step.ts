@@ -3,7 +3,7 @@ import { expected } from "../errors.ts";
 import { type BuildOptions, buildModel, encodeModel, reach } from "../graph/model.ts";
 import { input, scalar, type Tensor } from "../graph/tensor.ts";
 import type { Method, OptimizerChoice, Step } from "../methods/method.ts";
-import { applyOptimizer, optimizers } from "../nn/optimizers.ts";
+import { applyDirection, applyOptimizer, optimizers } from "../nn/optimizers.ts";
 import type { State } from "../nn/scope.ts";
 import { add, mul } from "../ops/elementwise.ts";
 import { gradients } from "../ops/gradients.ts";
@@ -18,9 +18,9 @@ export const nextOf = (state: string): string => `${state}.next`;
 
 type Tensors = Record<string, Tensor>;
 
-const watched = ({ loss, metrics, embedding }: Step): Tensors => ({ loss, ...metrics, embedding });
+export const watched = ({ loss, metrics, embedding }: Step): Tensors => ({ loss, ...metrics, embedding });
 
-const nexts = (states: readonly State[]): Tensors =>
+export const nexts = (states: readonly State[]): Tensors =>
   Object.fromEntries(states.map((s) => [nextOf(s.name), s.next ?? s.tensor]));
 
 const inputsOf = (scope: TrainingScope): readonly Tensor[] => [
@@ -44,6 +44,29 @@ export function trainingStep<C>(scope: TrainingScope, method: Method<C>, config:
   const grads = gradients(step.loss, values);
   optimize(scope, choice, target().settles ? settled(tensors, grads, others) : grads);
   return { step, outputs: { ...watched(step), ...nexts(scope.all) }, inputs: inputsOf(scope) };
+}
+
+/**
+ * The step for an optimizer that lies outside of it: in place of what the parameters become, the gradients with respect to
+ * them, "gradient.NAME", or the directions of an optimizer whose step is the learning rate times one.
+ */
+export function gradientStep<C>(
+  scope: TrainingScope,
+  method: Method<C>,
+  config: C,
+  { name, config: settings, ...choice }: OptimizerChoice,
+) {
+  const step = method.build(scope, config);
+  const { params } = scope;
+  const values = params.map((p) => p.tensor);
+  const byParam = new Map(gradients(step.loss, values).map((grad, i) => [params[i]!, grad]));
+  const optimizer = optimizers[name]!;
+  const given = optimizer.direction
+    ? applyDirection(scope, optimizer, optimizer.config.parse(settings ?? {}), byParam, choice)
+    : [...byParam.values()];
+  const others = nexts(scope.all.filter((s) => s.role !== "param"));
+  const names = params.map((p) => gradientOf(p.name));
+  return { step, outputs: { ...watched(step), ...others, ...named(names, given) }, inputs: inputsOf(scope) };
 }
 
 interface Part {
@@ -122,7 +145,7 @@ export function stepInParts<C>(
 const leadsTo = (from: Tensor, to: Tensor): boolean =>
   reach([to]).nodes.some((node) => node.inputs.includes(from));
 
-const gradientOf = (name: string): string => `gradient.${name}`;
+export const gradientOf = (name: string): string => `gradient.${name}`;
 
 const named = (names: readonly string[], tensors: readonly Tensor[]): Tensors =>
   Object.fromEntries(names.map((name, i) => [name, tensors[i]!]));

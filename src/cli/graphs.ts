@@ -1,15 +1,17 @@
 import { relative } from "node:path";
 import { Command } from "commander";
 import { GRAPHS, prebuiltFolders } from "../api/artifacts.ts";
+import { writeOrtTraining } from "../api/ort-training.ts";
 import { recipes } from "../api/recipes.ts";
 import { type ArtifactSpec, compile, piecesFor, targetNamed } from "../artifact/compile.ts";
 import { type GraphName, ownFolder, readArtifact, writeArtifact } from "../artifact/files.ts";
+import { UPDATES, type UpdateBy } from "../artifact/ort-training.ts";
 import { encoders } from "../encoders/index.ts";
-import { unknownName } from "../errors.ts";
+import { expected, unknownName } from "../errors.ts";
 import { decodeModel } from "../graph/model.ts";
 import { methodNamed, methods } from "../methods/index.ts";
 import { type JsonObject, type Manifest, TARGETS, type TargetName } from "../spec.ts";
-import { positiveInteger, report, setting } from "./options.ts";
+import { integer, positive, positiveInteger, report, setting } from "./options.ts";
 
 interface BuildFlags {
   readonly method: string;
@@ -18,21 +20,32 @@ interface BuildFlags {
   readonly optimizer?: string;
   readonly target: TargetName;
   readonly batch: number;
+  readonly format: Format;
+  readonly update?: UpdateBy;
+  readonly seed?: number;
+  readonly images?: number;
+  readonly epochs?: number;
   readonly set?: JsonObject;
   readonly out: string;
   readonly json?: boolean;
 }
 
+/** Ours, or ONNX Runtime's own. */
+const FORMATS = ["artifact", "ort-training"] as const;
+type Format = (typeof FORMATS)[number];
+
+const oneOf =
+  <T extends string>(kind: string, names: readonly T[]) =>
+  (given: string): T => {
+    const known = names.find((name) => name === given);
+    if (!known) throw unknownName(kind, given, names);
+    return known;
+  };
+
 const kb = (bytes: number) => `${(bytes / 1e3).toFixed(0)} kB`;
 const parameters = ({ state }: Manifest) =>
   state.filter((s) => s.role === "param").reduce((sum, s) => sum + s.shape.reduce((a, b) => a * b, 1), 0);
 const millions = (n: number) => `${(n / 1e6).toFixed(2)} M`;
-
-function targetName(given: string): TargetName {
-  const known = TARGETS.find((name) => name === given);
-  if (!known) throw unknownName("target", given, TARGETS);
-  return known;
-}
 
 function countBy<T>(items: readonly T[], key: (item: T) => string): Record<string, number> {
   const counts: Record<string, number> = {};
@@ -50,15 +63,46 @@ const build = () =>
     .option(
       "--target <name>",
       "portable for any runtime, or cpu or cuda for what is fastest there",
-      targetName,
+      oneOf<TargetName>("target", TARGETS),
       "portable",
     )
     .option("--batch <n>", "images a step that it is to be fastest for (cpu)", positiveInteger, 256)
+    .option(
+      "--format <name>",
+      "artifact for train, or ort-training for ONNX Runtime's training API (docs/on-device.md)",
+      oneOf<Format>("format", FORMATS),
+      "artifact",
+    )
+    .option(
+      "--update <who>",
+      "of ort-training: graph, exactly as train does it, or runtime, by ONNX Runtime's AdamW or SGD (default: graph)",
+      oneOf<UpdateBy>("update", UPDATES),
+    )
+    .option("--seed <n>", "of ort-training's first weights (default: 0)", integer)
+    .option("--images <n>", "with --update runtime: plans the learning rate for so many", positiveInteger)
+    .option("--epochs <n>", "and so many passes over them (default: 100)", positive)
     .option("--set <key=value>", "a setting of the method; may be given several times", setting)
     .requiredOption("--out <dir>", "folder for manifest.json and the graphs")
     .option("--json", "end with one JSON object on standard output")
-    .action(async ({ out, json, set, batch, target, ...flags }: BuildFlags) => {
-      const spec: ArtifactSpec = { ...flags, ...(set && { config: set }) };
+    .action(async ({ out, json, set, batch, target, format, ...flags }: BuildFlags) => {
+      const { method, encoder, imageSize, optimizer, ...training } = flags;
+      const spec: ArtifactSpec = {
+        ...{ method, encoder, imageSize },
+        ...(optimizer && { optimizer }),
+        ...(set && { config: set }),
+      };
+      if (format === "ort-training") {
+        if (target !== "portable")
+          throw expected("--format ort-training", "it with --target portable", `--target ${target}`);
+        const { manifest, files } = await writeOrtTraining(out, spec, { batch, ...training });
+        report(json, { artifact: out, ...manifest, training: files }, [
+          `${out}: ${manifest.name}, ${millions(parameters(manifest))} parameters`,
+          ...Object.entries(files).map(([file, bytes]) => `  ${file.padEnd(22)} ${kb(bytes)}`),
+        ]);
+        return;
+      }
+      const [given] = Object.keys(training);
+      if (given) throw expected(`--${given}`, "it with --format ort-training", "--format artifact");
       await ownFolder(out); // before the work
       const { manifest, graphs } = compile(spec, targetNamed(target, piecesFor(spec, batch)));
       const written = await writeArtifact(out, manifest, graphs);

@@ -24,6 +24,8 @@ export interface Optimizer {
   readonly config: z.ZodType<Record<string, number | boolean>>;
   /** For all parameters with the same rates: a function that gives a parameter's next value and updates its slots. */
   readonly step: (rates: Rates, config: never) => Update;
+  /** Where a step is the learning rate times a direction that does not depend on it: a function that gives that. */
+  readonly direction?: ((rates: Pick<Rates, "weightDecay">, config: never) => Update) | undefined;
 }
 type Update = (s: Scope, param: State, grad: Tensor) => Tensor;
 interface Rates {
@@ -36,10 +38,26 @@ interface Rates {
 const define = <C extends Record<string, number | boolean>>(o: {
   config: z.ZodType<C>;
   step: (rates: Rates, config: C) => Update;
+  direction?: (rates: Pick<Rates, "weightDecay">, config: C) => Update;
 }): Optimizer => o;
 
 const decayed = (param: State, grad: Tensor, weightDecay: Tensor): Tensor =>
   param.decay ? add(grad, mul(param.value, weightDecay)) : grad;
+
+interface Momentum {
+  readonly momentum: number;
+  readonly nesterov: boolean;
+}
+
+const withMomentum =
+  ({ weightDecay }: Pick<Rates, "weightDecay">, { momentum, nesterov }: Momentum): Update =>
+  (s, param, grad) => {
+    const g = decayed(param, grad, weightDecay); // as the parameter, like all below
+    const slot = s.slot(param, "momentum");
+    const v = add(mul(slot, momentum), g);
+    s.update(slot, v);
+    return nesterov ? add(g, mul(v, momentum)) : v;
+  };
 
 /** Momentum as PyTorch has it: v = momentum v + g, w = w - lr v; the learning rate lies outside the momentum. */
 const sgd = define({
@@ -47,15 +65,11 @@ const sgd = define({
     momentum: z.number().min(0).max(1).default(0.9),
     nesterov: z.boolean().default(false),
   }),
-  step:
-    ({ lr, weightDecay }, { momentum, nesterov }) =>
-    (s, param, grad) => {
-      const g = decayed(param, grad, weightDecay); // as the parameter, like all below
-      const slot = s.slot(param, "momentum");
-      const v = add(mul(slot, momentum), g);
-      s.update(slot, v);
-      return sub(param.value, mul(nesterov ? add(g, mul(v, momentum)) : v, lr));
-    },
+  step(rates, config) {
+    const direction = withMomentum(rates, config);
+    return (s, param, grad) => sub(param.value, mul(direction(s, param, grad), rates.lr));
+  },
+  direction: withMomentum,
 });
 
 /**
@@ -146,7 +160,28 @@ export function applyOptimizer(
     });
 }
 
-function lrSchedule({ lr, warmupEpochs, finalLr = 0, drops }: Hyperparameters): Schedule {
+/**
+ * The direction of each parameter's step from its gradient, in the name scope "update".
+ *
+ * @throws Error unless the optimizer has one
+ */
+export function applyDirection(
+  s: Scope,
+  { direction }: Optimizer,
+  config: unknown,
+  grads: ReadonlyMap<State, Tensor>,
+  { weightDecay }: Hyperparameters,
+): Tensor[] {
+  if (!direction) throw new Error("an optimizer whose step is no direction times the learning rate");
+  const rates = { weightDecay: s.scalar("weightDecay", { kind: "constant", value: weightDecay }) };
+  const update = direction(rates, config as never);
+  return [...grads].map(([param, grad]) =>
+    inScope("update", () => inScope(param.name, () => update(s, param, grad))),
+  );
+}
+
+/** Of `lr`, for 256 images a step. */
+export function lrSchedule({ lr, warmupEpochs, finalLr = 0, drops }: Hyperparameters): Schedule {
   return drops
     ? { kind: "steps", from: lr, ...drops, warmupEpochs }
     : { kind: "cosine", from: lr, to: lr * finalLr, warmupEpochs };

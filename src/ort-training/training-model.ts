@@ -66,6 +66,43 @@ export function trainingModel(step: Uint8Array, parameters: readonly Parameter[]
   return encodeModel(model);
 }
 
+/**
+ * The evaluation model of a step: what it puts out besides state, of a batch that changes nothing, and the `features` of
+ * the encoder in evaluation. The runtime exports it with the parameters inside: by that last output, an encoder.
+ *
+ * @param forward the step without its gradients
+ * @param encode images -> `features`
+ * @throws Error on bytes that are no model
+ */
+export function evaluationModel(
+  forward: Uint8Array,
+  encode: Uint8Array,
+  parameters: readonly Omit<Parameter, "output">[],
+): Uint8Array {
+  const model = decodeModel(forward);
+  const encoder = decodeModel(encode).graph!;
+  const own = new Set(encoder.input.map(({ name }) => name).concat(FEATURES));
+  const renamed = (name: string) => (name === "" || own.has(name) ? name : `encode/${name}`);
+  for (const node of encoder.node) {
+    node.name = `encode/${node.name}`;
+    node.input = node.input.map(renamed);
+    node.output = node.output.map(renamed);
+  }
+  for (const value of [...encoder.initializer, ...encoder.valueInfo]) value.name = renamed(value.name);
+  const graph = model.graph!;
+  const names = new Set(parameters.map(({ name }) => name));
+  graph.node.push(...encoder.node);
+  graph.initializer.push(...encoder.initializer);
+  graph.valueInfo.push(...encoder.valueInfo);
+  graph.input = [
+    ...graph.input.filter(({ name }) => !names.has(name)),
+    ...parameters.map(({ name, shape }) => valueInfo(name, "float32", shape)),
+  ];
+  graph.output.push(...encoder.output);
+  return encodeModel(model);
+}
+
+const FEATURES = "features";
 const [FIRST, FLAT, TRUE] = ["written.first", "written.flat", "written.true"];
 /** True once all outputs are computed. */
 const AFTER_ALL = "written.after";
