@@ -46,8 +46,7 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
   }
   const labelled = config.knn ? await imagesForKnn(config.knn.data, { seed, range }) : undefined;
   const form = { target: targetOf(provider, engine), batch: config.batch };
-  const same = provider === stored.provider && engine === before;
-  const artifact = same ? own : await lowered(own, form);
+  const artifact = await lowered(own, form); // the last to go on may have been on another provider
   return {
     config,
     artifact,

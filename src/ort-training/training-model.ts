@@ -35,7 +35,8 @@ const writtenOf = (state: string) => `${state}.written`;
  */
 export function trainingModel(step: Uint8Array, parameters: readonly Parameter[]): Uint8Array {
   const model = decodeModel(step);
-  const graph = model.graph!;
+  const { graph } = model;
+  if (!graph) throw new Error("a model without a graph");
   const { outputs, inputs } = split(graph, parameters);
   const changed = parameters.filter(({ trained, name, output }) => trained || !isKept(graph, name, output));
   const trained = changed.filter((p) => p.trained);

@@ -59,18 +59,16 @@ export async function openTrainingWeb(
 ): Promise<StatefulSession> {
   const web = await load(threads);
   const state = Object.entries(initial()).map(([name, tensor]) => [name, fromRuntime(tensor)] as const);
-  const models = {
-    checkpointState: encodeCheckpoint(new Map(), new Map(state)),
-    trainModel: trainingModel(
-      graph,
-      entries.map(({ name, shape, next }) => ({ name, shape, output: next })),
-    ),
-  };
-  const session = await web.TrainingSession.create(models, OPTIONS).catch((error) => {
-    throw new UserError(`${what}: expected a graph that engine training-web runs, found: ${saidBy(error)}`);
-  });
-  return stateful(web, session, entries);
+  const checkpointState = encodeCheckpoint(new Map(), new Map(state));
+  const parameters = entries.map(({ name, shape, next }) => ({ name, shape, output: next }));
+  const create = async () =>
+    web.TrainingSession.create({ checkpointState, trainModel: trainingModel(graph, parameters) }, OPTIONS);
+  return stateful(web, await create().catch(notRunnable(what)), entries);
 }
+
+const notRunnable = (what: string) => (error: unknown) => {
+  throw new UserError(`${what}: expected a graph that engine training-web runs, found: ${saidBy(error)}`);
+};
 
 const OPTIONS = { logSeverityLevel: 4 }; // errors are thrown as well
 
@@ -109,9 +107,7 @@ async function openReader(
   what: string,
   read: () => Promise<Feeds>,
 ): Promise<Reader> {
-  const session = await web.InferenceSession.create(graph, OPTIONS).catch((error) => {
-    throw new UserError(`${what}: expected a graph that engine training-web runs, found: ${saidBy(error)}`);
-  });
+  const session = await web.InferenceSession.create(graph, OPTIONS).catch(notRunnable(what));
   return {
     async run(feeds, outputs) {
       const given = { ...(await read()), ...feeds };
