@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { messageOf } from "../errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
+import { lockFolder } from "../files/lock.ts";
 import type { TestImage } from "../probe/result.ts";
 import { type Accuracy, askedBy, MOST, PROBES_FORMAT, type Probe, readProbes } from "../report/probes.ts";
 import { latestStep } from "../train/checkpoint.ts";
@@ -12,6 +13,9 @@ import { readEncoder } from "./encoder.ts";
 import type { ProbeResult, ProbesOptions } from "./probe.ts";
 import type { RankOptions, RankResult } from "./rank.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
+
+/** Milliseconds to wait for others, who hold the file for some of them. */
+const WAIT = 10_000;
 
 /** What probes were asked for. */
 type Asked = Pick<ProbesOptions, "encoder" | "train" | "test" | "limit" | "seed" | "range"> &
@@ -32,8 +36,14 @@ export async function recordProbes(
     const step = await stepProbed(run, results);
     const probes = results.map((result) => recordOf(result, asked, step));
     const known = new Set(probes.map(askedBy));
-    const older = (await readProbes(run)).filter((probe) => !known.has(askedBy(probe)));
-    await writeFileAtomic(runFiles(run).probes, textOf([...probes, ...older]));
+    // Another probe of the run may end at the same time.
+    const lock = await lockFolder(run, { name: "probes.lock", wait: WAIT, advice: "probe again" });
+    try {
+      const older = (await readProbes(run)).filter((probe) => !known.has(askedBy(probe)));
+      await writeFileAtomic(runFiles(run).probes, textOf([...probes, ...older]));
+    } finally {
+      lock.release();
+    }
   } catch (error) {
     openProgress(output).note(`warning: the result is not in the run's folder: ${messageOf(error)}`);
   }

@@ -1,5 +1,5 @@
 /**
- * One process at a time writes to a folder: `run.lock` in it says which. A process that was killed leaves its lock behind;
+ * One process at a time writes to a folder, or to a file of it: `run.lock` in it, or another lock, says which. A process that was killed leaves its lock behind;
  * the next one finds that it is gone, by its id and the time it started at, or, where that cannot be asked about (another
  * machine, another container), by its lock, which a process that runs writes to every few seconds.
  */
@@ -34,6 +34,12 @@ export interface Lock {
 }
 
 export interface LockOptions {
+  /** The lock's name in the folder. @default "run.lock" */
+  readonly name?: string;
+  /** Milliseconds to wait for a process that holds it and runs. @default 0 */
+  readonly wait?: number;
+  /** What to do where such a process keeps it. */
+  readonly advice?: string;
   /** Takes a line that says what is waited for. */
   readonly note?: (line: string) => void;
   /** Milliseconds between two signs of life. @default 10000 */
@@ -66,15 +72,19 @@ interface Found {
 /** Milliseconds in which any other process that found the same lock abandoned has written its own over it. */
 const SETTLED = 200;
 const WATCH = 500;
+/** Milliseconds between two looks at a lock that is held for a moment. */
+const SHORT = 20;
 
 /**
  * Makes the folder if need be, and takes it.
  * @throws UserError if it cannot be written to, or another process holds it.
  */
 export async function lockFolder(dir: string, options: LockOptions = {}): Promise<Lock> {
-  const { note, beat = 10_000, patience = 60_000 } = options;
+  const { note, beat = 10_000, patience = 60_000, name = LOCK, wait = 0 } = options;
+  const { advice = "let it end, stop it or give another --out" } = options;
   const made = await makeFolder(dir);
-  const path = join(dir, LOCK);
+  const path = join(dir, name);
+  const started = performance.now();
   const owner = self();
   let first: Found | undefined;
   let begun = 0;
@@ -84,12 +94,16 @@ export async function lockFolder(dir: string, options: LockOptions = {}): Promis
     const found = look(path);
     if (!found) continue; // released meanwhile
     const runs = found.owner && stillRuns(found.owner);
-    if (runs === true) throw heldBy(dir, found.owner);
     if (first?.owner?.id !== found.owner?.id || !first) {
       first = found;
       begun = performance.now();
     }
-    if (found.modified !== first.modified) throw heldBy(dir, found.owner);
+    if (runs === true || found.modified !== first.modified) {
+      if (performance.now() - started >= wait) throw heldBy(dir, found.owner, advice);
+      first = undefined;
+      await sleep(SHORT);
+      continue;
+    }
     const silent = Math.max(now - found.modified, performance.now() - begun);
     if (runs === false || silent >= patience) {
       if (await takeOver(path, found, owner)) break;
@@ -241,11 +255,5 @@ function startOf(pid: number): string | undefined {
 const named = (owner: Owner | undefined): string =>
   owner ? `process ${owner.pid} on ${owner.host} (since ${owner.since})` : "a process that it does not name";
 
-function heldBy(dir: string, owner: Owner | undefined): UserError {
-  return expected(
-    dir,
-    "a folder that no other run writes to",
-    named(owner),
-    "let it end, stop it or give another --out",
-  );
-}
+const heldBy = (dir: string, owner: Owner | undefined, advice: string): UserError =>
+  expected(dir, "a folder that no other run writes to", named(owner), advice);

@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { expect } from "chai";
@@ -77,6 +77,17 @@ describe("the record of probes", () => {
     const kept = await readProbes(at("bounded"));
     expect(kept).to.have.length.within(20, 49);
     expect(kept[0]).to.include({ k: 1 });
+  });
+
+  it("loses none of those that end at the same time", async () => {
+    await mkdir(at("together"));
+    for (const name of ["config.json", "encoder.onnx"])
+      await writeFile(at(`together/${name}`), await readFile(at(`run/${name}`)));
+    const ends = Array.from({ length: 8 }, (_, i) => [{ ...results[0]!, k: i + 1 }]);
+    await Promise.all(ends.map((one) => recordProbes(one, { ...sets(), encoder: at("together") })));
+    const found = await readProbes(at("together"));
+    expect(found.map((probe) => "k" in probe && probe.k).sort()).to.deep.equal([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(await readdir(at("together"))).to.have.members(["config.json", "encoder.onnx", "probes.json"]);
   });
 
   const recorded = async (run: string): Promise<string> => {
