@@ -35,6 +35,7 @@ export {
 } from "./api/rank-baseline.ts";
 export { holdRank, type MeasureRankOptions, measureRank, type RankLimits } from "./api/rank-gate.ts";
 export { type Recipe, recipes } from "./api/recipes.ts";
+export type { Repeats } from "./api/repeat.ts";
 export { type ReportOptions, type ReportResult, report } from "./api/report.ts";
 export type { Surroundings } from "./api/surroundings.ts";
 export { type TrainResult, train } from "./api/train.ts";
@@ -45,5 +46,5 @@ export { UserError } from "./errors.ts";
 export type { EncoderMetadata } from "./export/metadata.ts";
 export type { Features } from "./probe/features.ts";
 export type { AccuracyCheck, Check } from "./probe/gate.ts";
-export type { ClassScore, Scores, TestImage } from "./probe/result.ts";
+export type { ClassScore, Scores, Spread, TestImage } from "./probe/result.ts";
 export type { Chance, Init, Least, Manifest, Schedule, StageEntry, StateEntry, ViewRecipe } from "./spec.ts";

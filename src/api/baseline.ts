@@ -9,6 +9,7 @@ import { expected, type UserError } from "../errors.ts";
 import { readWhole, writeFileAtomic } from "../files/atomic.ts";
 import { parseJson } from "../files/safetensors.ts";
 import { packBits, unpackBits } from "../probe/gate.ts";
+import type { Spread } from "../probe/result.ts";
 import type { Cost } from "./cost.ts";
 import { type FoundSet, type FoundSets, type ProbeResult, type ProbesOptions, summaryOf } from "./probe.ts";
 
@@ -42,6 +43,8 @@ export interface BaselineProbe {
   readonly epochs?: number | undefined;
   readonly augment?: boolean | undefined;
   readonly seeds?: { readonly mean: number; readonly std: number } | undefined;
+  /** Over trainings with other seeds. */
+  readonly repeats?: { readonly top1: Spread } | undefined;
   /** Training images that were decoded. */
   readonly train?: number | undefined;
   /** Which test images were right, in order. */
@@ -84,12 +87,20 @@ export const setSchema = z.object({
 /** Shown in errors and on terminals. */
 const printable = z.string().regex(/^\P{Cc}{1,1000}$/u, "printable text");
 const oldSchema = z.object({ kind: printable, top1: z.number() });
+const spreadSchema = z.object({
+  values: z.array(z.number()).min(2),
+  mean: z.number(),
+  std: figure,
+  least: z.number(),
+  greatest: z.number(),
+});
 const probeSchema = oldSchema.extend({
   k: z.number().optional(),
   temperature: z.number().optional(),
   epochs: z.number().optional(),
   augment: z.boolean().optional(),
   seeds: z.object({ mean: z.number(), std: figure }).optional(),
+  repeats: z.object({ top1: spreadSchema }).optional(),
   train: count,
   test: count,
   right: z.base64(),

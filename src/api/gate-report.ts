@@ -1,22 +1,46 @@
 /** A gate's checks for people and for machines: lines, Markdown, JUnit's XML. Names of files and classes may hold anything. */
 import { type AccuracyCheck, type Check, EXAMPLES, type Power, powerOf } from "../probe/gate.ts";
 import { LEVEL } from "../probe/mcnemar.ts";
-import type { TestImage } from "../probe/result.ts";
+import type { Spread, TestImage } from "../probe/result.ts";
 import type { Measured } from "./baseline.ts";
 import type { Gate } from "./gate.ts";
 import { nameOf } from "./gate.ts";
+import { hasTop5, type ProbeResult } from "./probe.ts";
 
 /** A table, and what there is to say about it. */
 export function gateLines(gate: Gate): readonly string[] {
-  const rows = rowsOf(gate);
+  return [...aligned(rowsOf(gate)), ...notesOf(gate)];
+}
+
+/** Lines of a table, its first column to the left and the others to the right. */
+function aligned(rows: readonly (readonly string[])[]): readonly string[] {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  const table = rows.map((row) =>
+  return rows.map((row) =>
     row
       .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)))
       .join("  ")
       .trimEnd(),
   );
-  return [...table, ...notesOf(gate)];
+}
+
+/** A table of how far trainings with other seeds lie apart; nothing where there were none. */
+export function repeatLines(results: readonly ProbeResult[]): readonly string[] {
+  const [seeds] = results.flatMap(({ repeats }) => (repeats ? [repeats.seeds] : []));
+  if (!seeds) return [];
+  const rows = results.flatMap((result) => {
+    const { repeats, layers = [] } = result;
+    const name = nameOf(result, results);
+    const layered = layers.map((layer): [string, Spread] => [`  ${layer.name}`, layer.repeats!]);
+    const top5: [string, Spread][] = hasTop5(result) ? [[name.replace("top-1", "top-5"), repeats!.top5]] : [];
+    return [[name, repeats!.top1] as const, ...top5, ...layered];
+  });
+  const percent = (value: number) => `${value.toFixed(2)} %`;
+  return aligned([
+    [`${seeds.length} trainings, seeds ${seeds[0]} to ${seeds.at(-1)}`, "mean", "std", "least", "greatest"],
+    ...rows.map(([name, { mean, std, least, greatest }]) => [
+      ...[name, percent(mean), std.toFixed(2), percent(least), percent(greatest)],
+    ]),
+  ]);
 }
 
 const HEAD = ["", "baseline", "now", "limit", "lost", "won", "p", ""];
@@ -55,7 +79,10 @@ const shownP = (p: number): string => (p < 0.001 ? "< 0.001" : p.toPrecision(2))
 
 function notesOf({ accuracies, measures, costs, sameEncoder, sameProcessor }: Gate): readonly string[] {
   return [
-    ...accuracies.map((check) => `${check.name}: ${[...chanceOf(check), powerOfCheck(check)].join(" ")}`),
+    ...accuracies.map(
+      (check) =>
+        `${check.name}: ${[...chanceOf(check), powerOfCheck(check), ...pretrainingOf(check)].join(" ")}`,
+    ),
     ...measures.flatMap(({ name, note }) => (note ? [`${name}: ${note}.`] : [])),
     ...costs.flatMap(({ name, reason }) => (reason ? [`${name}: not compared: ${reason}.`] : [])),
     ...(sameEncoder ? ["The encoder is the baseline's, byte for byte."] : []),
@@ -82,6 +109,21 @@ function chanceOf({ paired }: AccuracyCheck): readonly string[] {
 function powerOfCheck({ baseline, limit, power }: AccuracyCheck): string {
   const isClose = power.leastDrop !== undefined && baseline - limit < power.leastDrop;
   return `${powerText(power)}${isClose ? " The limit is closer: a fall between the two may be chance." : ""}`;
+}
+
+/** How the difference compares with that between trainings. */
+function pretrainingOf({ pretraining = {} }: AccuracyCheck): readonly string[] {
+  const { before, now, fall } = pretraining;
+  const spread = ({ values, mean, std, least, greatest }: Spread, whose: string) =>
+    `${values.length} trainings of ${whose} lie from ${least.toFixed(2)} to ${greatest.toFixed(2)} %, mean ${mean.toFixed(2)} %, standard deviation ${std.toFixed(2)}`;
+  const away =
+    fall === undefined
+      ? ""
+      : `: the run at hand is ${Math.abs(fall).toFixed(1)} standard deviations ${fall < 0 ? "above" : "below"} the baseline`;
+  return [
+    ...(before ? [`${spread(before, "the baseline")}${away}.`] : []),
+    ...(now ? [`${spread(now, "this configuration")}.`] : []),
+  ];
 }
 
 /** What a baseline's test images will be able to show. */
@@ -141,7 +183,9 @@ function caseOf(check: Check | AccuracyCheck): string {
   const opening = `<testcase classname="ort-pretrain.probe" name="${xml(name)}" time="0">`;
   const message = `${name}: ${shown(now, check)}, baseline ${shown(baseline, check)}, limit ${shown(check.limit!, check)}`;
   const details =
-    "power" in check ? [...chanceOf(check), powerText(check.power), ...lostLines(check)] : [check.note ?? ""];
+    "power" in check
+      ? [...chanceOf(check), powerText(check.power), ...pretrainingOf(check), ...lostLines(check)]
+      : [check.note ?? ""];
   const text = details.map(xml).join("\n");
   if (verdict === "skipped") return `${opening}<skipped message="${xml(reason)}"/></testcase>`;
   if (verdict === "passed") return `${opening}<system-out>${xml(message)}\n${text}</system-out></testcase>`;

@@ -17,7 +17,7 @@ import {
 } from "./baseline.ts";
 import { COSTS, type Cost, type CostName, costOf } from "./cost.ts";
 import { readModelFile } from "./encoder.ts";
-import { findSets, type ProbeResult, type ProbesOptions, probesOf } from "./probe.ts";
+import { findSets, type ProbeResult, type ProbesOptions, probesOf, repeatsOf } from "./probe.ts";
 import type { Surroundings } from "./surroundings.ts";
 
 export interface MeasureOptions extends ProbesOptions {
@@ -41,13 +41,14 @@ export async function measure(options: MeasureOptions, surroundings: Surrounding
   }
   if (encoder === undefined && costs.length > 0)
     throw expected("probe", `an encoder, to measure its ${costs.join(" and ")}`, "features");
+  const withSpread = await repeatsOf(options, surroundings);
   const found = await findSets(options, surroundings);
   const data = await fingerprintsOf(found);
   if (baseline) refuseOtherData(baseline, data);
   const opened = encoder === undefined ? undefined : await readModelFile(encoder);
   const sets = await found.embed();
   return {
-    results: await probesOf(sets, options, surroundings),
+    results: await withSpread(await probesOf(sets, options, surroundings)),
     subject: { ...(opened && { encoder: hashOf([opened.bytes]) }), data, settings },
     tested: fingerprint(sets.test),
     ...(opened && { cost: await costsOf(opened, costs) }),
@@ -125,11 +126,15 @@ export function hold(
   refuseOtherData(baseline, subject.data);
   refuseOtherImages(baseline, tested);
   const accuracies = results.map((result) => {
-    const { top1, seeds, right } = matching(baseline, result);
+    const { top1, seeds, right, repeats } = matching(baseline, result);
     return checkAccuracy({
       name: nameOf(result, results),
-      before: { top1: seeds?.mean ?? top1, std: seeds?.std ?? 0, right },
-      now: { top1: result.seeds?.mean ?? result.top1, images: result.images },
+      before: { top1: seeds?.mean ?? top1, std: seeds?.std ?? 0, right, spread: repeats?.top1 },
+      now: {
+        top1: result.seeds?.mean ?? result.top1,
+        images: result.images,
+        spread: result.repeats?.top1,
+      },
       tolerance,
     });
   });

@@ -5,7 +5,7 @@ import { writeFileAtomic } from "../files/atomic.ts";
 import { checkClasses, checkProbe, rowsOfShare, takeRows } from "../probe/features.ts";
 import { knnVotes } from "../probe/knn.ts";
 import { type LinearResult, linearProbe } from "../probe/linear.ts";
-import { confusionCsv, type Ranking, type Scores, scoresOf, spreadOf } from "../probe/result.ts";
+import { confusionCsv, type Ranking, type Scores, type Spread, scoresOf, spreadOf } from "../probe/result.ts";
 import { readEmbedding } from "./embedding.ts";
 import {
   type Embedded,
@@ -17,6 +17,8 @@ import {
 import { checkRoom } from "./features.ts";
 import { firstGiven } from "./foreign.ts";
 import { columnsOf, type Layer, type LayeredEncoder, layerProbes, openLayers } from "./layers.ts";
+import { recordProbes } from "./probe-record.ts";
+import { findAgain, type Repeats, withRepeats } from "./repeat.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { openTrainingViews } from "./views.ts";
 
@@ -51,6 +53,11 @@ interface ProbeData extends EncoderOptions {
   readonly augment?: boolean | undefined;
   /** Resamples of the test images that the interval of top-1 is read from. @default 1000 */
   readonly resamples?: number | undefined;
+  /**
+   * Of a run's folder: trains its configuration with the next seeds too, so many runs in all, into `repeats/` of the folder,
+   * and gives the spread. @default 1
+   */
+  readonly repeat?: number | undefined;
 }
 
 export interface ProbeOptions extends ProbeData {
@@ -89,6 +96,8 @@ export interface ProbeResult extends Scores {
   readonly seeds?: { readonly top1: readonly number[]; readonly mean: number; readonly std: number };
   /** Layers alone: a linear classifier on each, from the first to the features, which the rest is of. */
   readonly layers?: readonly LayerScore[];
+  /** Of several trainings, with a seed each. The rest is of the first, the run that was given. */
+  readonly repeats?: Repeats;
 }
 
 export interface LayerScore extends Pick<Scores, "top1" | "low" | "high"> {
@@ -97,6 +106,8 @@ export interface LayerScore extends Pick<Scores, "top1" | "low" | "high"> {
   readonly features: number;
   /** The learning rate that won on held-out training images. */
   readonly lr: number;
+  /** Of several trainings: that of top-1. */
+  readonly repeats?: Spread;
 }
 
 /** @throws UserError on folders that are not labelled, a damaged encoder, classes that differ. */
@@ -115,8 +126,24 @@ export async function probes(
   options: ProbesOptions,
   surroundings: Surroundings = {},
 ): Promise<readonly ProbeResult[]> {
+  const withSpread = await repeatsOf(options, surroundings);
   const { embed } = await findSets(options, surroundings);
-  return probesOf(await embed(), options, surroundings);
+  return withSpread(await probesOf(await embed(), options, surroundings));
+}
+
+/** Finds the trainings with other seeds that are asked for; the function trains and probes them, and adds the spread. */
+export async function repeatsOf(
+  { repeat, ...options }: ProbesOptions,
+  surroundings: Surroundings,
+): Promise<(results: readonly ProbeResult[]) => Promise<readonly ProbeResult[]>> {
+  if (repeat === undefined) return async (results) => results;
+  const again = await findAgain(options.encoder, repeat);
+  const probesOfRun = async (encoder: string) => {
+    const results = await probes({ ...options, encoder }, surroundings);
+    await recordProbes(results, { ...options, encoder }, surroundings);
+    return results;
+  };
+  return (results) => withRepeats(results, again, probesOfRun, surroundings);
 }
 
 /** Results of features. */
@@ -154,7 +181,8 @@ export async function probesOf(
       const runs = await linearRuns(options, sets, surroundings);
       const { ranking, lr, epochs } = runs[0]!;
       const augmented = options.augment && { augment: true as const };
-      const spread = seeds > 1 && { seeds: spreadOf(runs.map(({ top1 }) => top1)) };
+      const { values, mean, std } = spreadOf(runs.map(({ top1 }) => top1));
+      const spread = seeds > 1 && { seeds: { top1: values, mean, std } };
       results.push({ kind, ...score(ranking), lr, epochs, ...augmented, ...spread, ...data });
     }
   }
@@ -280,6 +308,9 @@ async function embedSets(
     await encoder.close();
   }
 }
+
+/** Of five classes or fewer each is among the five, and fewer neighbours name no five. */
+export const hasTop5 = ({ classes, k }: ProbeResult): boolean => classes.length > 5 && (k ?? 5) >= 5;
 
 /** A result without its images: what is printed. */
 export function summaryOf({ images: _, ...summary }: ProbeResult): Omit<ProbeResult, "images"> {

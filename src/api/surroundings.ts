@@ -1,4 +1,5 @@
 /** What surrounds a call: where it may write, and what stops it. */
+import type { Series } from "../train/loop.ts";
 import type { Output } from "../train/progress.ts";
 
 export interface Surroundings {
@@ -8,6 +9,8 @@ export interface Surroundings {
   readonly signal?: AbortSignal;
   /** Asked after each training step: true has a checkpoint written, and training go on. */
   readonly checkpointAsked?: () => boolean;
+  /** Where a training is one of several, for its progress to tell of all. */
+  readonly series?: Series;
 }
 
 export const QUIET: Output = { stream: process.stderr, quiet: true };

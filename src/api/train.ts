@@ -69,7 +69,7 @@ async function trainAlone(
   options: TrainOptions,
   progress: Progress,
   lock: Lock,
-  { signal, checkpointAsked }: Surroundings,
+  { signal, checkpointAsked, series }: Surroundings,
 ): Promise<TrainResult> {
   const started = performance.now();
   const warn = (line: string) => progress.note(`warning: ${line}`);
@@ -165,6 +165,7 @@ async function trainAlone(
         run: knn.run,
       },
       progress,
+      series,
       signal,
       checkpointAsked,
     });

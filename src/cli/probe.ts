@@ -1,8 +1,9 @@
 import { Command } from "commander";
 import { type Baseline, type Measured, readBaseline, writeBaseline } from "../api/baseline.ts";
 import { hold, measure } from "../api/gate.ts";
-import { powerLines } from "../api/gate-report.ts";
+import { powerLines, repeatLines } from "../api/gate-report.ts";
 import {
+  hasTop5,
   type LayerScore,
   PROBE_KINDS,
   type ProbeKind,
@@ -12,7 +13,8 @@ import {
   writeConfusion,
 } from "../api/probe.ts";
 import { recordProbes } from "../api/probe-record.ts";
-import { expected, unknownName } from "../errors.ts";
+import type { Surroundings } from "../api/surroundings.ts";
+import { expected, UserError, unknownName } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
 import { splitForeign, withForeignOptions } from "./foreign.ts";
 import {
@@ -44,6 +46,7 @@ import {
   valueRange,
 } from "./options.ts";
 import { type RankFlags, runRank } from "./rank.ts";
+import { INTERRUPTED, listenToSignals } from "./signals.ts";
 
 interface Flags extends RankFlags, GateFlags {
   readonly kind: readonly Kind[];
@@ -56,6 +59,7 @@ interface Flags extends RankFlags, GateFlags {
   readonly epochs?: number;
   readonly augment?: boolean;
   readonly resamples?: number;
+  readonly repeat?: number;
   readonly confusion?: string;
 }
 
@@ -66,7 +70,7 @@ type Kind = (typeof KINDS)[number];
 /** The kinds that an option is for, where it is not for all. */
 const OWNERS: Readonly<Partial<Record<keyof Flags, readonly Kind[]>>> = {
   ...{ train: PROBE_KINDS, test: PROBE_KINDS, labels: PROBE_KINDS, resamples: PROBE_KINDS },
-  ...{ confusion: PROBE_KINDS },
+  ...{ confusion: PROBE_KINDS, repeat: PROBE_KINDS },
   ...{
     k: ["knn"],
     temperature: ["knn"],
@@ -115,6 +119,11 @@ export const probeCommand = () =>
     )
     .option("--views <n>", "of each image, of rank (default: 10)", positiveInteger)
     .option("--resamples <n>", "of the test images, for the interval (default: 1000)", positiveInteger)
+    .option(
+      "--repeat <n>",
+      "of a run: trains it with the next seeds too, n times in all, and gives the spread",
+      positiveInteger,
+    )
     .option("--range <low,high>", `${RANGE} (default: the encoder's)`, valueRange)
     .addOption(PROVIDER)
     .addOption(DEVICE)
@@ -153,7 +162,7 @@ async function runProbes(
   { kind: _, data: __, views: ___, features, quiet, ...given }: Flags,
 ): Promise<void> {
   const { model, others: flags } = splitForeign(given);
-  const { k, temperature, confusion } = flags;
+  const { k, temperature, confusion, repeat } = flags;
   if (features && features.length !== 2)
     throw expected("--features", "two files, to train and to test on", `${features.length}`);
   // Before the work, of which no fault of a file should be told last.
@@ -164,7 +173,10 @@ async function runProbes(
   if (confusion !== undefined) await checkWritable(confusion);
   const sets = features && ([features[0]!, features[1]!] as const);
   const options = { ...flags, encoder, model, kinds, features: sets };
-  const surroundings = { output: outputOf(quiet) };
+  const surroundings: Surroundings = {
+    output: outputOf(quiet),
+    ...(repeat !== undefined && listenToSignals()),
+  };
   const work: Gateable<readonly ProbeResult[], Measured, Baseline> = {
     plain: () => probes(options, surroundings),
     measure: (costs, baseline) => measure({ ...options, costs, baseline }, surroundings),
@@ -174,11 +186,19 @@ async function runProbes(
     read: readBaseline,
     write: writeBaseline,
   };
-  const { result: results, gate, lines, conclude } = await gated(work, encoder !== undefined, flags);
+  const found = await gated(work, encoder !== undefined, flags).catch((error) => {
+    if (!surroundings.signal?.aborted) throw error;
+    throw new UserError("interrupted: the same command goes on", INTERRUPTED);
+  });
+  const { result: results, gate, lines, conclude } = found;
   const summaries = results.map(summaryOf);
   const whole = summaries.length === 1 ? summaries[0]! : { probes: summaries };
   // First, so that no fault of a file loses it.
-  report(flags.json, { ...whole, ...(gate && { gate }) }, [...results.map(describe), ...lines]);
+  report(flags.json, { ...whole, ...(gate && { gate }) }, [
+    ...results.map(describe),
+    ...repeatLines(results),
+    ...lines,
+  ]);
   await recordProbes(results, options, surroundings);
   if (confusion !== undefined) await writeConfusion(confusion, results[0]!);
   await conclude();
@@ -202,8 +222,7 @@ function describe(result: ProbeResult): string {
   const [top1, low, high, top5] = [result.top1, result.low, result.high, result.top5].map((x) =>
     x.toFixed(2),
   );
-  // Of five classes or fewer each is among the five, and fewer neighbours name no five.
-  const five = result.classes.length > 5 && (result.k ?? 5) >= 5 ? `, top-5 ${top5} %` : "";
+  const five = hasTop5(result) ? `, top-5 ${top5} %` : "";
   const spread = seeds
     ? `; ${seeds.top1.length} seeds: mean ${seeds.mean.toFixed(2)} %, standard deviation ${seeds.std.toFixed(2)}`
     : "";

@@ -1,6 +1,9 @@
 /** How a run in progress is told to stop, or to write a checkpoint and go on. */
 import type { Surroundings } from "../api/surroundings.ts";
 
+/** The exit code of a run that was told to stop, as shells count Ctrl-C. */
+export const INTERRUPTED = 130;
+
 /**
  * INT and TERM stop the run after the step at hand, with a checkpoint; a second one ends it at once. USR1 and USR2, which
  * schedulers send ahead of a time limit, have a checkpoint written. So does HUP, which also stops a run that belongs to

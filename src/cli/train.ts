@@ -21,7 +21,7 @@ import {
   valueRange,
   wholeNumber,
 } from "./options.ts";
-import { listenToSignals } from "./signals.ts";
+import { INTERRUPTED, listenToSignals } from "./signals.ts";
 
 interface Flags extends Omit<TrainOptions, "config" | "knnData"> {
   readonly set?: TrainOptions["config"];
@@ -30,9 +30,6 @@ interface Flags extends Omit<TrainOptions, "config" | "knnData"> {
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
-
-/** Ended by Ctrl-C, as shells count it. */
-const INTERRUPTED = 130;
 
 export const trainCommand = () =>
   new Command("train")

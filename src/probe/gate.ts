@@ -1,6 +1,6 @@
 /** Figures of an encoder held to those of a baseline, each in the direction that is better. */
 import { leastDrop, type McNemar, mcnemar } from "./mcnemar.ts";
-import type { TestImage } from "./result.ts";
+import type { Spread, TestImage } from "./result.ts";
 
 /** A figure beside its baseline. */
 export interface Check {
@@ -29,6 +29,16 @@ export interface AccuracyCheck extends Check {
   /** Images that were right before and are wrong now, `EXAMPLES` at most, from all over the test set. */
   readonly lost: readonly TestImage[];
   readonly power: Power;
+  /** Where trainings with other seeds were probed too. */
+  readonly pretraining?: Pretraining;
+}
+
+/** How far trainings of the same configuration lie apart. */
+export interface Pretraining {
+  readonly before?: Spread;
+  readonly now?: Spread;
+  /** Standard deviations of those before by which it fell; less than 0 where it rose. */
+  readonly fall?: number;
 }
 
 /** What a test set can show. */
@@ -55,8 +65,14 @@ export interface AccuracyOptions {
     readonly std: number;
     /** Which test images were right, if that is known. */
     readonly right: readonly boolean[] | undefined;
+    /** Over trainings with other seeds, if there were any. */
+    readonly spread?: Spread | undefined;
   };
-  readonly now: { readonly top1: number; readonly images: readonly TestImage[] };
+  readonly now: {
+    readonly top1: number;
+    readonly images: readonly TestImage[];
+    readonly spread?: Spread | undefined;
+  };
   /** Points that it may fall. */
   readonly tolerance: number;
 }
@@ -89,6 +105,19 @@ export function checkAccuracy({ name, before, now, tolerance }: AccuracyOptions)
     ...(paired && { paired }),
     lost: spreadOver(lost, EXAMPLES),
     power: powerOf(images, paired),
+    ...((before.spread || now.spread) && { pretraining: pretrainingOf(before, now) }),
+  };
+}
+
+/** Told beside a fall: whether it fails is for the tolerance. */
+function pretrainingOf(
+  { top1, spread }: AccuracyOptions["before"],
+  now: AccuracyOptions["now"],
+): Pretraining {
+  return {
+    ...(spread && { before: spread }),
+    ...(now.spread && { now: now.spread }),
+    ...(spread && spread.std > 0 && { fall: (top1 - now.top1) / spread.std }),
   };
 }
 

@@ -114,11 +114,22 @@ function quantile(sorted: Float64Array, share: number): number {
   return sorted[below]! + (at - below) * (above - sorted[below]!);
 }
 
-/** Top-1 of several seeds, their mean and standard deviation (n - 1). */
-export function spreadOf(top1: readonly number[]): { top1: readonly number[]; mean: number; std: number } {
-  const mean = top1.reduce((sum, x) => sum + x, 0) / top1.length;
-  const squares = top1.reduce((sum, x) => sum + (x - mean) ** 2, 0);
-  return { top1, mean, std: Math.sqrt(squares / (top1.length - 1)) };
+/** How far figures of several seeds lie apart. */
+export interface Spread {
+  /** Two or more. */
+  readonly values: readonly number[];
+  readonly mean: number;
+  /** Standard deviation (n - 1). */
+  readonly std: number;
+  readonly least: number;
+  readonly greatest: number;
+}
+
+export function spreadOf(values: readonly number[]): Spread {
+  const mean = values.reduce((sum, x) => sum + x, 0) / values.length;
+  const squares = values.reduce((sum, x) => sum + (x - mean) ** 2, 0);
+  const std = Math.sqrt(squares / (values.length - 1));
+  return { values, mean, std, least: Math.min(...values), greatest: Math.max(...values) };
 }
 
 /** Counts of test images as CSV: rows are the classes that they are of, columns those that they were taken for. */

@@ -60,11 +60,17 @@ function settingsOf(probe: Probe): string {
   return [...own, ...sample].filter(Boolean).join(", ");
 }
 
-/** Of several seeds: their mean and standard deviation. */
-const spreadOf = (probe: Probe): string | undefined =>
-  probe.kind === "rank" || !probe.seeds
-    ? undefined
-    : `; ${probe.seeds.top1.length} seeds: ${probe.seeds.mean.toFixed(2)} ± ${probe.seeds.std.toFixed(2)} %`;
+/** Of several seeds, and of several trainings: their mean and standard deviation. */
+function spreadOf(probe: Probe): string {
+  if (probe.kind === "rank") return "";
+  const { seeds, repeats } = probe;
+  const shown = (n: number, what: string, { mean, std }: { readonly mean: number; readonly std: number }) =>
+    `; ${n} ${what}: ${mean.toFixed(2)} ± ${std.toFixed(2)} %`;
+  return [
+    seeds ? shown(seeds.top1.length, "seeds", seeds) : "",
+    repeats ? shown(repeats.seeds.length, "trainings", repeats.top1) : "",
+  ].join("");
+}
 
 const imagesOf = (probe: Probe): string =>
   probe.kind === "rank" ? `${probe.images} images` : `${probe.train} train, ${probe.test} test`;

@@ -26,6 +26,15 @@ const path = z.string().max(4096);
 /** Null where it is not finite, or the features are too few. */
 const figure = z.number().nullable();
 
+/** Over trainings with other seeds. */
+const spread = z.object({
+  values: z.array(percent).max(10_000).readonly(),
+  mean: percent,
+  std: z.number(),
+  least: percent,
+  greatest: percent,
+});
+
 const askedSchema = z.object({
   /** Steps that the encoder was trained for. */
   step: count,
@@ -56,8 +65,16 @@ const accuracySchema = askedSchema.extend({
   epochs: count.optional(),
   augment: z.boolean().optional(),
   seeds: z.object({ top1: z.array(percent).max(10_000), mean: percent, std: z.number() }).optional(),
+  repeats: z
+    .object({ seeds: z.array(z.int()).max(10_000).readonly(), top1: spread, top5: spread })
+    .optional(),
   layers: z
-    .array(z.object({ name, features: count, top1: percent, low: percent, high: percent }))
+    .array(
+      z.object({
+        ...{ name, features: count, top1: percent, low: percent, high: percent },
+        repeats: spread.optional(),
+      }),
+    )
     .max(MOST.layers)
     .optional(),
   classes: z

@@ -10,6 +10,14 @@ import type { MetricsLog } from "./run-folder.ts";
 import { scheduleValue } from "./schedules.ts";
 import { collapseGuard, type Guard, signsOf } from "./signs.ts";
 
+/** Where a run is one of several that are trained one after another. */
+export interface Series {
+  /** Stands before its progress. */
+  readonly title: string;
+  /** Of the runs after it, whose batches are as large. */
+  readonly stepsAfter: number;
+}
+
 export interface LoopOptions {
   readonly manifest: Manifest;
   readonly trainer: Trainer;
@@ -35,6 +43,8 @@ export interface LoopOptions {
   readonly log: Pick<MetricsLog, "write" | "amend">;
   readonly evaluation?: Evaluation | undefined;
   readonly progress: Progress;
+  /** Time left is that of all of them. */
+  readonly series?: Series | undefined;
   /** What to throw where a step failed after `step` others. @default the error itself */
   readonly failed?: (error: unknown, step: number) => Promise<unknown>;
   /** What to do once the loss is no number. */
@@ -84,6 +94,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   let saved = started;
   let loss = Number.NaN;
   let step = options.from;
+  const { title, stepsAfter } = options.series ?? { title: "", stepsAfter: 0 };
   const elapsed = () => (performance.now() - started) / 1000;
   let waited = 0;
   const waitShare = () => (step > options.from ? waited / elapsed() : 0);
@@ -153,13 +164,14 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
       seconds: elapsed(),
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
     });
+    const left = steps - step + stepsAfter;
     progress.show(
-      `epoch ${epoch}/${Math.ceil(steps / stepsPerEpoch)}  step ${step}/${steps}  loss ${loss.toFixed(4)}${beside}  ` +
-        `${rate.perSecond.toFixed(0)} images/s  ${duration(((steps - step) * batch) / rate.perSecond)} left  ` +
+      `${title && `${title}  `}epoch ${epoch}/${Math.ceil(steps / stepsPerEpoch)}  step ${step}/${steps}  loss ${loss.toFixed(4)}${beside}  ` +
+        `${rate.perSecond.toFixed(0)} images/s  ${duration((left * batch) / rate.perSecond)} left  ` +
         `waiting ${(100 * waitShare()).toFixed(1)} %`,
     );
     const measured = speed.after(step);
-    if (measured) progress.end(timeToGo(steps - step, batch, measured));
+    if (measured) progress.end(timeToGo(left, batch, measured));
     const evaluated = step % stepsPerEpoch === 0 && evaluation && epoch % evaluation.every === 0;
     const asked = options.checkpointAsked?.();
     const due = step % options.checkpointEvery === 0 || performance.now() - saved > CHECKPOINT_SECONDS * 1000;

@@ -1,7 +1,7 @@
 /**
  * A run's folder: the artifact it trains (manifest.json, step.onnx, encode.onnx), config.json with everything needed
- * to repeat it, metrics.jsonl, checkpoints/ and, at the end, encoder.onnx and report.html; probes.json once it is probed; while
- * it runs, run.lock, and while results of a probe are added, probes.lock.
+ * to repeat it, metrics.jsonl, checkpoints/ and, at the end, encoder.onnx and report.html; probes.json once it is probed, and
+ * repeats/ once it is trained with other seeds too; while it runs, run.lock, and while results of a probe are added, probes.lock.
  */
 import { closeSync, constants, existsSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join, relative } from "node:path";

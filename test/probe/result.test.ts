@@ -58,7 +58,9 @@ describe("probe/result", () => {
   });
 
   it("gives the spread over seeds as the standard deviation of a sample", () => {
-    expect(spreadOf([60, 62, 67])).to.deep.equal({ top1: [60, 62, 67], mean: 63, std: Math.sqrt(13) });
+    const values = [62, 60, 67];
+    const spread = { values, mean: 63, std: Math.sqrt(13), least: 60, greatest: 67 };
+    expect(spreadOf(values)).to.deep.equal(spread);
   });
 
   it("writes the confusion as CSV, with names that hold commas, quotes and line ends", () => {
