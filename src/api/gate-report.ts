@@ -116,10 +116,9 @@ function pretrainingOf({ pretraining = {} }: AccuracyCheck): readonly string[] {
   const { before, now, fall } = pretraining;
   const spread = ({ values, mean, std, least, greatest }: Spread, whose: string) =>
     `${values.length} trainings of ${whose} lie from ${least.toFixed(2)} to ${greatest.toFixed(2)} %, mean ${mean.toFixed(2)} %, standard deviation ${std.toFixed(2)}`;
-  const away =
-    fall === undefined
-      ? ""
-      : `: the run at hand is ${Math.abs(fall).toFixed(1)} standard deviations ${fall < 0 ? "above" : "below"} the baseline`;
+  const away = !fall // unknown, or none
+    ? ""
+    : `: the run at hand is ${Math.abs(fall).toFixed(1)} standard deviations ${fall < 0 ? "above" : "below"} the baseline`;
   return [
     ...(before ? [`${spread(before, "the baseline")}${away}.`] : []),
     ...(now ? [`${spread(now, "this configuration")}.`] : []),

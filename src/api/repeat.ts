@@ -53,7 +53,17 @@ export interface Again {
 
 /** What `train --resume` may change, and the programs' versions: two runs may differ in these and be the same. */
 const FREE: ReadonlySet<string> = new Set<keyof RunConfig>([
-  ...(["data", "provider", "device", "cudaLibraries", "threads", "cacheMb", "guard", "versions"] as const),
+  ...([
+    "data",
+    "provider",
+    "engine",
+    "device",
+    "cudaLibraries",
+    "threads",
+    "cacheMb",
+    "guard",
+    "versions",
+  ] as const),
 ]);
 
 /**
