@@ -97,7 +97,7 @@ export async function findAgain(run: string | undefined, repeat: number): Promis
 async function findTraining(
   origin: string,
   seed: number,
-  { versions: _, ...config }: RunConfig,
+  config: RunConfig,
   artifact: Artifact,
 ): Promise<Training> {
   const run = join(origin, "repeats", `seed-${seed}`);

@@ -1,7 +1,7 @@
 /** Sections of a report that show what probes found. */
 import type { Chart } from "./curves.ts";
 import { type Html, html, type Piece } from "./html.ts";
-import { type Accuracy, askedBy, type Probe } from "./probes.ts";
+import { type Accuracy, askedBy, type Probe, type Spread } from "./probes.ts";
 import type { Run } from "./run.ts";
 import { figureOf } from "./sections.ts";
 
@@ -19,6 +19,8 @@ interface Line {
   /** 95 %. */
   readonly interval?: string;
   readonly top5?: string;
+  /** Over trainings with other seeds. */
+  readonly trainings?: Spread | undefined;
 }
 
 function linesOf(probe: Probe): readonly Line[] {
@@ -30,9 +32,13 @@ function linesOf(probe: Probe): readonly Line[] {
     );
   }
   const { kind, layers, k = FIVE } = probe;
-  if (layers) return layers.map((layer) => ({ name: `linear on ${layer.name}`, ...scoresOf(layer) }));
+  if (layers)
+    return layers.map((layer) => ({
+      ...{ name: `linear on ${layer.name}`, ...scoresOf(layer), trainings: layer.repeats },
+    }));
   const top5 = k >= FIVE && { top5: `${probe.top5.toFixed(2)} %` };
-  return [{ name: kind === "knn" ? "kNN" : kind, ...scoresOf(probe), ...top5 }];
+  const name = kind === "knn" ? "kNN" : kind;
+  return [{ name, ...scoresOf(probe), ...top5, trainings: probe.repeats?.top1 }];
 }
 
 /** Fewer neighbours name no five classes. */
@@ -60,17 +66,16 @@ function settingsOf(probe: Probe): string {
   return [...own, ...sample].filter(Boolean).join(", ");
 }
 
-/** Of several seeds, and of several trainings: their mean and standard deviation. */
-function spreadOf(probe: Probe): string {
-  if (probe.kind === "rank") return "";
-  const { seeds, repeats } = probe;
-  const shown = (n: number, what: string, { mean, std }: { readonly mean: number; readonly std: number }) =>
-    `; ${n} ${what}: ${mean.toFixed(2)} ± ${std.toFixed(2)} %`;
-  return [
-    seeds ? shown(seeds.top1.length, "seeds", seeds) : "",
-    repeats ? shown(repeats.seeds.length, "trainings", repeats.top1) : "",
-  ].join("");
-}
+/** Of several seeds: their mean and standard deviation. */
+const spreadOf = (probe: Probe): string | undefined =>
+  probe.kind === "rank" || !probe.seeds
+    ? undefined
+    : `; ${probe.seeds.top1.length} seeds: ${probe.seeds.mean.toFixed(2)} ± ${probe.seeds.std.toFixed(2)} %`;
+
+/** The same of several trainings. */
+const trainingsOf = ({ trainings }: Pick<Line, "trainings">): string | undefined =>
+  trainings &&
+  `; ${trainings.values.length} trainings: ${trainings.mean.toFixed(2)} ± ${trainings.std.toFixed(2)} %`;
 
 const imagesOf = (probe: Probe): string =>
   probe.kind === "rank" ? `${probe.images} images` : `${probe.train} train, ${probe.test} test`;
@@ -121,8 +126,8 @@ export function probesSection(
     (name) => html`<th scope="col">${name}</th>`,
   )}</tr>${probes.map((probe) =>
     linesOf(probe).map(
-      ({ name, value, interval, top5 }) => html`
-<tr><th scope="row"><bdi>${name}</bdi></th><td><strong>${value}</strong></td><td>${interval}</td><td>${top5}</td><td>${settingsOf(probe)}${spreadOf(probe)}</td><td>${imagesOf(probe)}</td><td class="path"><bdi>${folderOf(probe)}</bdi></td><td>${probe.step} steps</td></tr>`,
+      ({ name, value, interval, top5, ...line }) => html`
+<tr><th scope="row"><bdi>${name}</bdi></th><td><strong>${value}</strong></td><td>${interval}</td><td>${top5}</td><td>${settingsOf(probe)}${spreadOf(probe)}${trainingsOf(line)}</td><td>${imagesOf(probe)}</td><td class="path"><bdi>${folderOf(probe)}</bdi></td><td>${probe.step} steps</td></tr>`,
     ),
   )}
 </table></div>

@@ -27,13 +27,15 @@ const path = z.string().max(4096);
 const figure = z.number().nullable();
 
 /** Over trainings with other seeds. */
-const spread = z.object({
+const spreadSchema = z.object({
   values: z.array(percent).max(10_000).readonly(),
   mean: percent,
   std: z.number(),
   least: percent,
   greatest: percent,
 });
+
+export type Spread = z.infer<typeof spreadSchema>;
 
 const askedSchema = z.object({
   /** Steps that the encoder was trained for. */
@@ -66,13 +68,13 @@ const accuracySchema = askedSchema.extend({
   augment: z.boolean().optional(),
   seeds: z.object({ top1: z.array(percent).max(10_000), mean: percent, std: z.number() }).optional(),
   repeats: z
-    .object({ seeds: z.array(z.int()).max(10_000).readonly(), top1: spread, top5: spread })
+    .object({ seeds: z.array(z.int()).max(10_000).readonly(), top1: spreadSchema, top5: spreadSchema })
     .optional(),
   layers: z
     .array(
       z.object({
         ...{ name, features: count, top1: percent, low: percent, high: percent },
-        repeats: spread.optional(),
+        repeats: spreadSchema.optional(),
       }),
     )
     .max(MOST.layers)

@@ -130,6 +130,8 @@ describe("api/repeat", () => {
     const toGo = [...second.stderr.matchAll(/to go: (\d+) steps/g)].map(([, steps]) => Number(steps));
     expect(toGo).to.deep.equal([80 - done - 4 + 80, 80 - 4]);
     expect(second.stdout).to.match(/^knn top-1 .*\n3 trainings, seeds 0 to 2 .*\nknn top-1 .*\n$/);
+    const [recorded] = await readProbes(at("long"));
+    expect(recorded).to.have.nested.property("repeats.seeds").deep.equal([0, 1, 2]);
     expect((await encoder("long/repeats/seed-1")).equals(await encoder("long-1"))).to.equal(true);
   });
 

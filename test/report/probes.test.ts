@@ -123,14 +123,20 @@ describe("probes of a run", () => {
       low: top1 - 2,
       high: top1 + 2,
     });
-    const layers = [layer("stem", 30), layer(HOSTILE, 40)];
-    const probe: Probe = { ...knn(), kind: "layers", layers };
+    const spread = (mean: number) => ({
+      ...{ values: [mean - 1, mean + 1], mean, std: Math.SQRT2, least: mean - 1, greatest: mean + 1 },
+    });
+    const layers = [{ ...layer("stem", 30), repeats: spread(29) }, layer(HOSTILE, 40)];
+    const repeats = { seeds: [0, 1], top1: spread(41), top5: spread(90) };
+    const probe: Probe = { ...knn(), kind: "layers", layers, repeats };
     const [chart, ...others] = layerCharts([rank, knn(), probe]);
     expect(others).to.deep.equal([]);
     expect(chart!.labels).to.deep.equal(["stem", HOSTILE]);
     expect(chart!.series[0]).to.deep.include({ x: [0, 1], y: [30, 40], low: [28, 38], high: [32, 42] });
     const { text } = probesSection([probe], [chart!], 3)!;
     expect(text).to.include('data-chart="3"').and.include("linear on stem").and.not.include("<img");
+    expect(text.match(/; 2 trainings: [^<]*/g)).to.deep.equal(["; 2 trainings: 29.00 ± 1.41 %"]);
+    expect(probesSection([knn({ repeats })], [], 0)!.text).to.include("; 2 trainings: 41.00 ± 1.41 %<");
   });
 
   it("of runs stand side by side where they were asked alike", () => {
