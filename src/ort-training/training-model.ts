@@ -2,8 +2,25 @@
  * A step in the form that ONNX Runtime's training API runs: state is parameters of a checkpoint, which the graph changes
  * where they lie. https://onnxruntime.ai/docs/api/python/on_device_training/training_artifacts.html
  */
-import type { GraphProto, NodeProto, ValueInfoProto } from "onnx-buf";
-import { decodeModel, encodeModel, nodeProto, opsetOf, tensorProto, valueInfo } from "../graph/model.ts";
+import { create } from "@bufbuild/protobuf";
+import {
+  type GraphProto,
+  GraphProtoSchema,
+  ModelProtoSchema,
+  type NodeProto,
+  type ValueInfoProto,
+} from "onnx-buf";
+import {
+  decodeModel,
+  encodeModel,
+  IR_VERSION,
+  nodeProto,
+  OPSET,
+  opsetOf,
+  tensorProto,
+  valueInfo,
+} from "../graph/model.ts";
+import type { Attributes } from "../graph/tensor.ts";
 
 /** A state tensor of a step. */
 export interface Parameter {
@@ -104,6 +121,32 @@ export function evaluationModel(
 }
 
 const FEATURES = "features";
+
+/**
+ * An evaluation model that gives all parameters, one after the other, as its one output [values]. In the build for the web
+ * (1.19.2), `getContiguousParameters`, which would do, frees memory of the stack: it may end in a fault, or in a hang.
+ */
+export function stateModel(parameters: readonly Omit<Parameter, "output">[]): Uint8Array {
+  const shape = parameters.map((p) => p.shape.reduce((a, b) => a * b, 1)).reduce((a, b) => a + b, 0);
+  const flat = ({ name }: { readonly name: string }) =>
+    nodeProto("Reshape", `${name}/Reshape`, [name, FLAT], [`${name}.flat`]);
+  const all = parameters.map(({ name }) => `${name}.flat`);
+  return encodeModel(
+    create(ModelProtoSchema, {
+      irVersion: BigInt(IR_VERSION),
+      producerName: "ort-pretrain",
+      opsetImport: [opsetOf("", OPSET)],
+      graph: create(GraphProtoSchema, {
+        name: "state",
+        node: [...parameters.map(flat), nodeProto("Concat", "state/Concat", all, ["state"], { axis: 0 })],
+        initializer: [tensorProto(FLAT, BigInt64Array.of(-1n), [1])],
+        input: parameters.map(({ name, shape }) => valueInfo(name, "float32", shape)),
+        output: [valueInfo("state", "float32", [shape])],
+      }),
+    }),
+  );
+}
+
 const [FIRST, FLAT, TRUE] = ["written.first", "written.flat", "written.true"];
 /** True once all outputs are computed. */
 const AFTER_ALL = "written.after";
@@ -139,15 +182,14 @@ function writing(input: string[], output: string): NodeProto {
  */
 function barrier(outputs: readonly string[]): NodeProto[] {
   const made: NodeProto[] = [];
-  const make = (type: string, input: string[], output: string) => {
-    made.push(nodeProto(type, `${output}/${type}`, input, [output]));
+  const make = (type: string, input: string[], output: string, attributes: Attributes = {}) => {
+    made.push(nodeProto(type, `${output}/${type}`, input, [output], attributes));
     return output;
   };
   const firsts = outputs.map((name) =>
     make("Gather", [make("Reshape", [name, FLAT], `${name}.flat`), FIRST], `${name}.first`),
   ); // [1] each
-  const all = make("Concat", firsts, "written.firsts"); // [outputs]
-  made.at(-1)!.attribute = nodeProto("", "", [], [], { axis: 0 }).attribute;
+  const all = make("Concat", firsts, "written.firsts", { axis: 0 }); // [outputs]
   const any = make("ReduceMax", [all], "written.last"); // [1]
   make("Or", [make("IsNaN", [any], "written.nan"), TRUE], AFTER_ALL); // [1]
   return made;

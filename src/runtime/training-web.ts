@@ -9,7 +9,7 @@ import * as ort from "onnxruntime-node";
 import { expected, messageOf, UserError } from "../errors.ts";
 import { cores } from "../machine.ts";
 import { encodeCheckpoint } from "../ort-training/checkpoint.ts";
-import { trainingModel } from "../ort-training/training-model.ts";
+import { stateModel, trainingModel } from "../ort-training/training-model.ts";
 import type { StateEntry } from "../spec.ts";
 import type { Feeds, SessionOptions } from "./session.ts";
 import { fromRuntime } from "./state.ts";
@@ -25,11 +25,14 @@ interface Web {
   readonly Tensor: new (type: string, data: unknown, dims: readonly number[]) => WebTensor;
   readonly InferenceSession: { create(graph: Uint8Array, options: object): Promise<WebSession> };
   readonly TrainingSession: {
-    create(
-      models: { checkpointState: Uint8Array; trainModel: Uint8Array },
-      options: object,
-    ): Promise<WebTraining>;
+    create(models: Models, options: object): Promise<WebTraining>;
   };
+}
+interface Models {
+  readonly checkpointState: Uint8Array;
+  readonly trainModel: Uint8Array;
+  readonly evalModel?: Uint8Array;
+  readonly optimizerModel?: Uint8Array;
 }
 type WebTensor = Pick<ort.Tensor, "type" | "data" | "dims">;
 type WebFeeds = Readonly<Record<string, WebTensor>>;
@@ -40,8 +43,12 @@ interface WebSession {
 }
 interface WebTraining {
   readonly trainingInputNames: readonly string[];
+  readonly evalInputNames: readonly string[];
   runTrainStep(feeds: WebFeeds): Promise<Record<string, WebTensor>>;
-  getContiguousParameters(trainableOnly: boolean): Promise<WebTensor>;
+  /** Results bear the names of the training model's outputs, in order. */
+  runEvalStep(feeds: WebFeeds): Promise<Record<string, WebTensor>>;
+  runOptimizerStep(): Promise<void>;
+  lazyResetGrad(): Promise<void>;
   release(): Promise<void>;
 }
 
@@ -62,7 +69,10 @@ export async function openTrainingWeb(
   const checkpointState = encodeCheckpoint(new Map(), new Map(state));
   const parameters = entries.map(({ name, shape, next }) => ({ name, shape, output: next }));
   const create = async () =>
-    web.TrainingSession.create({ checkpointState, trainModel: trainingModel(graph, parameters) }, OPTIONS);
+    web.TrainingSession.create(
+      { checkpointState, trainModel: trainingModel(graph, parameters), evalModel: stateModel(parameters) },
+      OPTIONS,
+    );
   return stateful(web, await create().catch(notRunnable(what)), entries);
 }
 
@@ -77,7 +87,7 @@ function stateful(web: Web, session: WebTraining, entries: readonly StateEntry[]
   let copy: Feeds | undefined; // of the state as it stands
   const read = async () => {
     if (failed) throw new Error("a run that failed may have left the state half written");
-    copy ??= byName(entries, (await session.getContiguousParameters(false)).data as Float32Array);
+    copy ??= byName(entries, Object.values(await session.runEvalStep({}))[0]!.data as Float32Array);
     return copy;
   };
   return {
@@ -118,7 +128,7 @@ async function openReader(
   };
 }
 
-/** The parameters, which the engine gives one after the other in the order of the model's inputs. */
+/** The parameters, which `stateModel` gives one after the other. */
 function byName(entries: readonly StateEntry[], values: Float32Array): Feeds {
   let at = 0;
   return Object.fromEntries(
