@@ -54,7 +54,10 @@ const LOOKS: Readonly<Record<string, Look>> = {
   peakRssBytes: { title: "Memory", unit: "GB", times: 1e-9, note: "greatest of the process so far" },
 };
 /** No curves of their own. */
-const LEFT_OUT = new Set(["step", "epoch", "chance", "seconds"]);
+const LEFT_OUT = new Set([
+  ...["step", "epoch", "chance", "seconds"],
+  ...["startSeconds", "checkpointSeconds", "evaluationSeconds", "exportSeconds"],
+]);
 
 /** Points of a curve, and of all curves of a chart: more would not be seen, and make the page large. */
 const MOST_POINTS = { curve: 600, chart: 3000 };

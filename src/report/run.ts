@@ -42,22 +42,45 @@ export const stepsPerEpoch = ({ config }: Run): number =>
 export const isDone = ({ config, records }: Run): boolean =>
   (records.at(-1)?.step ?? 0) >= plannedSteps(config);
 
+/** Seconds, of all parts of a run that was interrupted. */
 export interface Spent {
-  /** Of all parts of a run that was interrupted. */
   readonly seconds: number;
   /** That steps waited for images. */
   readonly waited: number;
+  /** Checkpoints and evaluations too, where the run's version did not log them. */
+  readonly steps: number;
+  readonly checkpoints: number;
+  /** kNN and rank. */
+  readonly evaluations: number;
+  /** Before the first step and after the last, without the report. */
+  readonly startAndExport: number;
+  /** Whether what is beside the steps was logged. */
+  readonly apart: boolean;
   readonly peakRssBytes: number;
 }
 
-/** Undefined where the run's version did not log it. */
+/** Undefined where the run's version logged no time. */
 export function spentBy({ records }: Run): Spent | undefined {
   if (records.length === 0 || records.some(({ seconds }) => seconds === undefined)) return undefined;
   // Seconds begin again where a run went on.
-  const last = records.filter(({ seconds }, i) => (records[i + 1]?.seconds ?? 0) <= seconds!);
+  const isLast = ({ seconds }: StepRecord, i: number) => {
+    const next = records[i + 1];
+    return next === undefined || next.startSeconds !== undefined || next.seconds! <= seconds!;
+  };
+  const ends = records.filter(isLast);
+  const within = records.filter((record, i) => !isLast(record, i));
+  const total = (key: string, of = records) => sum(of.map((record) => record[key] ?? 0));
+  const beside = (of?: typeof records) => total("checkpointSeconds", of) + total("evaluationSeconds", of);
+  const waited = sum(ends.map(({ seconds, waitShare }) => seconds! * (waitShare ?? 0)));
+  const startAndExport = total("startSeconds") + total("exportSeconds");
   return {
-    seconds: sum(last.map(({ seconds }) => seconds!)),
-    waited: sum(last.map(({ seconds, waitShare }) => seconds! * (waitShare ?? 0))),
+    seconds: startAndExport + total("seconds", ends) + beside(ends), // what follows a line is not in its seconds
+    waited,
+    steps: Math.max(0, total("seconds", ends) - beside(within) - waited),
+    checkpoints: total("checkpointSeconds"),
+    evaluations: total("evaluationSeconds"),
+    startAndExport,
+    apart: records[0]!.startSeconds !== undefined,
     peakRssBytes: records.reduce((most, { peakRssBytes }) => Math.max(most, peakRssBytes ?? 0), 0),
   };
 }

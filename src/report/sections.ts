@@ -13,6 +13,7 @@ export function figuresSection(run: Run): Html {
   const chance = records[0]?.chance;
   const spent = spentBy(run);
   const knn = records.flatMap((record) => (record.knn === undefined ? [] : [record.knn]));
+  const ranked = records.findLast(({ rankme }) => rankme !== undefined);
   const figures: readonly (readonly [name: string, value: string, beside?: string | undefined])[] = [
     [
       isDone(run) ? "trained" : "trained so far",
@@ -31,6 +32,15 @@ export function figuresSection(run: Run): Html {
     ...(knn.length === 0
       ? []
       : [["kNN top-1", `${knn.at(-1)!.toFixed(2)} %`, `best ${Math.max(...knn).toFixed(2)} %`] as const]),
+    ...(ranked
+      ? [
+          [
+            "RankMe",
+            ranked.rankme!.toFixed(1),
+            ranked.alpha === undefined ? undefined : `α ${ranked.alpha.toFixed(2)}`,
+          ] as const,
+        ]
+      : []),
     ...(spent ? [["trained for", duration(spent.seconds)] as const] : []),
     ...(last?.imagesPerSecond === undefined
       ? []
@@ -75,18 +85,18 @@ export function timeSection(run: Run): Html | undefined {
   if (!spent) return undefined;
   const share = (seconds: number) =>
     `${duration(seconds)} (${((100 * seconds) / spent.seconds).toFixed(1)} %)`;
-  const stepping = run.records.reduce(
-    (sum, record) => sum + run.config.batch / (record.imagesPerSecond || Infinity),
-    0,
-  );
-  const working = Math.min(Math.max(0, stepping - spent.waited), spent.seconds - spent.waited);
+  const beside: readonly (readonly [string, number])[] = [
+    ["checkpoints", spent.checkpoints],
+    ["kNN and rank", spent.evaluations],
+    ["start and export", spent.startAndExport],
+  ];
   return html`<section id="time">
 <h2>Time and memory</h2>
 ${pairsOf([
-  ["training", duration(spent.seconds)],
-  ["steps", share(working)],
+  ["in all", duration(spent.seconds)],
+  [spent.apart ? "steps" : "steps, checkpoints and the like", share(spent.steps)],
   ["waiting for images", share(spent.waited)],
-  ["checkpoints, kNN and the like", share(spent.seconds - spent.waited - working)],
+  ...beside.flatMap(([name, seconds]) => (seconds > 0 ? [[name, share(seconds)] as const] : [])),
   ["memory of the process, at most", gigabytes(spent.peakRssBytes)],
 ])}
 </section>`;
@@ -100,6 +110,10 @@ export function comparisonSection(runs: readonly Run[], differing: readonly Diff
     [
       "kNN top-1, last",
       ({ records }) => records.findLast(({ knn }) => knn !== undefined)?.knn?.toFixed(2) ?? "",
+    ],
+    [
+      "RankMe, last",
+      ({ records }) => records.findLast(({ rankme }) => rankme !== undefined)?.rankme?.toFixed(1) ?? "",
     ],
     ["images/s", (run) => (run.records.length > 0 ? meanRate(run).toFixed(0) : "")],
     ["trained for", (run) => duration(spentBy(run)?.seconds ?? Number.NaN)],

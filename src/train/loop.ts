@@ -53,15 +53,19 @@ export interface LoopOptions {
   readonly signal?: AbortSignal | undefined;
   /** Asked after each step; true has a checkpoint written. */
   readonly checkpointAsked?: (() => boolean) | undefined;
+  /** What came before the loop took so long; logged with its first step. */
+  readonly startSeconds?: number;
 }
 
-/** What is measured at the end of an epoch, after its checkpoint: it may take long, and be interrupted. */
+/** What is measured at the end of an epoch: it may be interrupted. */
 export interface Evaluation {
   /** Epochs between two. */
   readonly every: number;
   /** Whether that of the epoch that ends at `from` is missing, for the run was stopped during it. */
   readonly missing: boolean;
-  /** What it gives is added to the line of the epoch's last step. Rejects once the loop's signal is aborted. */
+  /** Whether it is over in seconds; before another a checkpoint is written. @default false */
+  readonly brief?: boolean;
+  /** What it gives is added to the line of the epoch's last step, if anything. Rejects once the loop's signal is aborted. */
   readonly run: () => Promise<Readonly<Record<string, number>>>;
 }
 
@@ -90,14 +94,9 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   const chance = chanceLoss(manifest, options);
   const beside = chance === undefined ? "" : ` (chance ${chance.toFixed(4)})`;
   const rate = recentRate();
-  const started = performance.now();
-  let saved = started;
   let loss = Number.NaN;
   let step = options.from;
   const { title, stepsAfter } = options.series ?? { title: "", stepsAfter: 0 };
-  const elapsed = () => (performance.now() - started) / 1000;
-  let waited = 0;
-  const waitShare = () => (step > options.from ? waited / elapsed() : 0);
   const askForBatch = () => {
     const drawn = loader
       .next()
@@ -112,9 +111,11 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   const evaluate = async (epoch: number) => {
     if (!evaluation || signal?.aborted) return;
     try {
+      const before = performance.now();
       const found = await evaluation.run();
-      options.log.amend(found);
       const shown = Object.entries(found).map(([name, value]) => `${name} ${value.toFixed(2)}`);
+      if (shown.length === 0) return;
+      options.log.amend({ ...found, evaluationSeconds: secondsSince(before) });
       progress.end(`epoch ${epoch}: ${shown.join(", ")}`);
     } catch (error) {
       if (!signal?.aborted) throw error; // measured when the run goes on
@@ -123,12 +124,24 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   const speed = speedOf(batch, options.from);
   let coming = step < steps ? askForBatch() : undefined;
   if (evaluation?.missing) await evaluate(step / stepsPerEpoch);
+  const started = performance.now();
+  const elapsed = () => secondsSince(started);
+  let waited = 0;
+  const waitShare = () => (step > options.from ? waited / elapsed() : 0);
+  let saved = { step, at: started };
+  const save = async () => {
+    if (saved.step === step) return;
+    const before = performance.now();
+    await options.checkpoint(step);
+    saved = { step, at: performance.now() };
+    options.log.amend({ checkpointSeconds: secondsSince(before) });
+  };
 
   while (coming && !signal?.aborted) {
     const before = performance.now();
     const { ready, batch: awaited } = coming;
     const images = await awaited;
-    if (!ready) waited += (performance.now() - before) / 1000;
+    if (!ready) waited += secondsSince(before);
     const scalars = Object.fromEntries(
       manifest.scalars.map(({ name }) => [
         name,
@@ -147,7 +160,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     });
     step++;
     loss = output.metrics.loss!;
-    rate.add(batch, (performance.now() - before) / 1000);
+    rate.add(batch, secondsSince(before));
     const epoch = images.epoch + 1;
     const record: Record<string, number> = {
       ...output.metrics,
@@ -163,6 +176,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
       waitShare: waitShare(),
       seconds: elapsed(),
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
+      ...(step === options.from + 1 && { startSeconds: options.startSeconds ?? 0 }),
     });
     const left = steps - step + stepsAfter;
     progress.show(
@@ -174,17 +188,17 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     if (measured) progress.end(timeToGo(left, batch, measured));
     const evaluated = step % stepsPerEpoch === 0 && evaluation && epoch % evaluation.every === 0;
     const asked = options.checkpointAsked?.();
-    const due = step % options.checkpointEvery === 0 || performance.now() - saved > CHECKPOINT_SECONDS * 1000;
-    if (due || asked || evaluated || step === steps || signal?.aborted) {
-      await options.checkpoint(step);
-      saved = performance.now();
-      if (asked) progress.end(`checkpoint written after step ${step}`);
-    }
+    const due = step % options.checkpointEvery === 0 || secondsSince(saved.at) > CHECKPOINT_SECONDS;
+    if (due || asked || (evaluated && !evaluation.brief) || step === steps) await save();
+    if (asked) progress.end(`checkpoint written after step ${step}`);
     if (evaluated) await evaluate(epoch);
+    if (signal?.aborted) await save();
   }
   const imagesPerSecond = ((step - options.from) * batch) / elapsed();
   return { step, loss, chance, imagesPerSecond, waitShare: waitShare(), interrupted: step < steps };
 }
+
+const secondsSince = (moment: number): number => (performance.now() - moment) / 1000;
 
 /** Stops on a loss that is no number and, now and then, on a collapsed embedding. */
 async function look(

@@ -62,6 +62,8 @@ export const runConfigSchema = z.strictObject({
   threads: count.nullable(),
   /** Whether a collapsed representation stops the run; true where it is left out. */
   guard: z.boolean().optional(),
+  /** Whether RankMe and alpha are measured; true where it is left out. */
+  rank: z.boolean().optional(),
   /** Labelled folder for kNN during training, and how many epochs lie between two looks. */
   knn: z.strictObject({ data: z.string().max(4096), every: count }).nullable(),
   /** Where its first weights came from, as asked for and the file, and how many tensors; its checkpoint of step 0 held them. */
@@ -119,8 +121,10 @@ export async function readConfig(run: string): Promise<RunConfig> {
 }
 
 /**
- * A line of metrics.jsonl; that of the first step holds `chance` as well, where there is one. `seconds` count from where
- * the run began or last went on.
+ * A line of metrics.jsonl; that of the first step holds `chance` as well, where there is one. `seconds` are those of the
+ * loop, since the run began or last went on. What came before them is in `startSeconds` of the loop's first line; what a
+ * checkpoint and an evaluation after the step took, in `checkpointSeconds` and `evaluationSeconds` of the step's line;
+ * the export, in `exportSeconds` of the last.
  */
 export interface StepRecord {
   /** Counted from 1. */

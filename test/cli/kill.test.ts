@@ -4,7 +4,7 @@ import { expect } from "chai";
 import { randomFor } from "../../src/random.ts";
 import { temporaryFolder } from "../data/folder.ts";
 import { pictures, tinyArtifact } from "../support/pictures.ts";
-import { metricsOf, reaches, run, start } from "../support/program.ts";
+import { computedOf, metricsOf, reaches, run, start } from "../support/program.ts";
 
 const STEPS = 32;
 const KILLS = 4;
@@ -14,9 +14,7 @@ async function outcome(out: string) {
   const checkpoints = (await readdir(join(out, "checkpoints"))).sort();
   const last = await readFile(join(out, "checkpoints", checkpoints.at(-1)!));
   const encoder = await readFile(join(out, "encoder.onnx"));
-  const metrics = (await metricsOf(out)).map(
-    ({ imagesPerSecond, waitShare, seconds, peakRssBytes, ...computed }) => computed,
-  );
+  const metrics = (await metricsOf(out)).map(computedOf);
   return { checkpoints, last, encoder, metrics };
 }
 

@@ -106,7 +106,22 @@ describe("what a report says of runs", () => {
       line(3, spent(2, 0)),
       line(4, spent(4, 0.25)),
     ];
-    expect(spentBy(withRecords(records))).to.deep.equal({ seconds: 14, waited: 6, peakRssBytes: 1e10 });
+    expect(spentBy(withRecords(records))).to.deep.equal({
+      ...{ seconds: 14, waited: 6, steps: 8, peakRssBytes: 1e10 },
+      ...{ checkpoints: 0, evaluations: 0, startAndExport: 0, apart: false }, // of an earlier version
+    });
+    // The checkpoint after step 2 and what follows step 4 are not in the seconds of their lines.
+    const logged = [
+      line(1, { ...spent(3, 0), startSeconds: 1, checkpointSeconds: 0.5 }),
+      line(2, { ...spent(8, 0.5), checkpointSeconds: 0.25 }),
+      line(3, { ...spent(9, 0), startSeconds: 2 }),
+      line(4, { ...spent(10, 0.1), checkpointSeconds: 0.25, evaluationSeconds: 3, exportSeconds: 4 }),
+    ];
+    expect(spentBy(withRecords(logged))).to.deep.equal({
+      ...{ seconds: 28.5, waited: 5, steps: 12.5, checkpoints: 1, evaluations: 3, startAndExport: 7 },
+      ...{ apart: true, peakRssBytes: 1e10 },
+    });
+    expect(chartsOf([withRecords(logged)]).map(({ key }) => key)).not.to.include("checkpointSeconds");
     expect(spentBy(withRecords([line(1), line(2)]))).to.equal(undefined); // of an earlier version
   });
 });

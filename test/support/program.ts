@@ -70,6 +70,15 @@ export async function metricsOf(runDir: string): Promise<Record<string, number>[
     .map((line) => JSON.parse(line));
 }
 
+/** What a line of metrics.jsonl says of what was computed, not of time and memory. */
+export const computedOf = ({
+  imagesPerSecond,
+  waitShare,
+  peakRssBytes,
+  ...rest
+}: Record<string, number>): Record<string, number> =>
+  Object.fromEntries(Object.entries(rest).filter(([name]) => !/seconds$/i.test(name)));
+
 /** Resolves once the run has logged `steps` steps, or has ended. */
 export async function reaches(runDir: string, steps: number, child: ChildProcess): Promise<void> {
   while (child.exitCode === null && child.signalCode === null) {

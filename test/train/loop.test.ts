@@ -220,6 +220,51 @@ describe("train/loop", () => {
     expect(order).to.deep.equal(["knn", "step"]);
   });
 
+  it("writes no checkpoint before an evaluation that is brief, but after one that was stopped", async () => {
+    const stop = new AbortController();
+    let epochs = 0;
+    const run = async () => {
+      if (++epochs === 2) stop.abort();
+      stop.signal.throwIfAborted();
+      return { rankme: 1 };
+    };
+    const evaluation = { every: 1, missing: false, brief: true, run };
+    const { result, saved, records } = await looped({ signal: stop.signal, evaluation });
+    expect(result).to.include({ step: 10, interrupted: true });
+    expect(saved).to.deep.equal([10]);
+    expect(records.filter(({ rankme }) => rankme).map(({ step }) => step)).to.deep.equal([5]);
+  });
+
+  it("notes what start, checkpoints and evaluations took, each with the step before it", async () => {
+    const evaluation = { every: 2, missing: false, run: async () => ({ knn: 1 }) };
+    const from = { from: 3, loader: fakeLoader(3) };
+    const { records } = await looped({ ...from, checkpointEvery: 8, evaluation, startSeconds: 1.5 });
+    const stepsWith = (name: string) => records.filter((record) => name in record).map(({ step }) => step);
+    expect(stepsWith("startSeconds")).to.deep.equal([4]);
+    expect(records[0]!.startSeconds).to.equal(1.5);
+    expect(stepsWith("checkpointSeconds")).to.deep.equal([8, 10, 16, 20]);
+    expect(stepsWith("evaluationSeconds")).to.deep.equal([10, 20]);
+    const nothing = { ...evaluation, run: async () => ({}) };
+    const { records: without } = await looped({ evaluation: nothing });
+    expect(without.filter((record) => "evaluationSeconds" in record)).to.deep.equal([]);
+  });
+
+  it("counts no evaluation that was missing among the seconds of its steps", async () => {
+    const run = async () => {
+      await sleep(100);
+      return { knn: 1 };
+    };
+    const order: StepRecord[] = [];
+    const log = {
+      write: (record: StepRecord) => void order.push(record),
+      amend: (more: object) => void order.push(more as StepRecord),
+    };
+    const evaluation = { every: 10, missing: true, run };
+    await looped({ log, evaluation, from: 5, steps: 6, loader: fakeLoader(5) });
+    expect(order[0]!.evaluationSeconds).to.be.above(0.09);
+    expect(order[1]!.seconds).to.be.below(order[0]!.evaluationSeconds!);
+  });
+
   it("passes on a fault of an evaluation that was not asked to stop", async () => {
     const run = () => Promise.reject(new UserError("no features"));
     const { result, saved } = await looped({ evaluation: { every: 1, missing: false, run } });
