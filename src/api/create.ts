@@ -14,8 +14,8 @@ import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
 import { artifactFor, loaded, lowered, targetOf } from "./artifacts.ts";
 import { batchOf, usualBatch } from "./batch.ts";
 import { flagOf, refuseOtherThan } from "./compare.ts";
+import { imagesForKnn } from "./evaluation.ts";
 import { type FirstWeights, firstWeights } from "./init.ts";
-import { imagesForKnn } from "./knn-during-training.ts";
 import { recipeNamed } from "./recipes.ts";
 import { versions } from "./versions.ts";
 import { shorterSideFor } from "./views.ts";
@@ -83,6 +83,11 @@ export interface TrainOptions {
   readonly knnData?: string | undefined;
   /** Epochs between two kNN. @default 1 */
   readonly knnEvery?: number | undefined;
+  /**
+   * Whether RankMe and alpha are measured: with each kNN, of its images; without `knnData` at the end of each epoch, of a
+   * sample of the training images, if they are more than 100. @default true
+   */
+  readonly rank?: boolean | undefined;
   /** The values of black and white, in files whose values are not of 8 bits. @default 0 and 65535 where they have 16 */
   readonly range?: readonly [black: number, white: number] | undefined;
   /** Whether a run stops once its representation has collapsed; the signs are logged in any case. @default true */
@@ -91,7 +96,7 @@ export interface TrainOptions {
   readonly init?: string | undefined;
   /** A folder for event files, which TensorBoard reads. @default none are written */
   readonly tensorboard?: string | undefined;
-  /** Goes on with the run in `out`; only data, provider, device, threads, cacheMb, guard and tensorboard may differ from what it began with. */
+  /** Goes on with the run in `out`; only data, provider, device, threads, cacheMb, guard, rank and tensorboard may differ from what it began with. */
   readonly resume?: boolean | undefined;
   /** With `resume`: trains so many steps longer than the run began with; schedules are planned over the whole. */
   readonly extendSteps?: number | undefined;
@@ -185,6 +190,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     ...engine.config,
     threads: options.threads ?? null,
     guard: options.guard ?? true,
+    rank: options.rank ?? true,
     knn:
       options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
     init: first?.origin ?? null,

@@ -16,6 +16,8 @@ export interface FeaturesOptions {
   ) => Promise<Float32Array>;
   readonly side: number;
   readonly d: number;
+  /** Images that are encoded at a time. @default 64 */
+  readonly block?: number;
   /** What is shown of it, such as "features of". */
   readonly title: string;
   readonly progress: Progress;
@@ -23,7 +25,8 @@ export interface FeaturesOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const BLOCK = 64;
+/** Images that are encoded at a time, unless told. */
+export const BLOCK = 64;
 
 /** @throws UserError if features [n, d] would take more than half of the memory, and probes as much again. */
 export function checkRoom(n: number, d: number): void {
@@ -51,13 +54,13 @@ export interface FeatureBlock {
  */
 export async function* featureBlocks(
   { files }: Pick<Sources, "files">,
-  { square, encode, side, title, progress, signal }: FeaturesOptions,
+  { square, encode, side, block: size = BLOCK, title, progress, signal }: FeaturesOptions,
   from = 0,
 ): AsyncGenerator<FeatureBlock> {
   const count = files.length;
   const rate = recentRate();
   const decoded = (from: number) => {
-    const places = Array.from({ length: Math.min(BLOCK, count - from) }, (_, i) => from + i);
+    const places = Array.from({ length: Math.min(size, count - from) }, (_, i) => from + i);
     const block = Promise.all(
       places.map(async (index) => {
         const image = await square(index);
@@ -68,10 +71,10 @@ export async function* featureBlocks(
     return block;
   };
   let ahead = decoded(from);
-  for (let at = from; at < count; at += BLOCK) {
+  for (let at = from; at < count; at += size) {
     const before = performance.now();
     const block = (await ahead).flat();
-    const done = Math.min(at + BLOCK, count);
+    const done = Math.min(at + size, count);
     if (done < count) ahead = decoded(done); // while this block is encoded
     signal?.throwIfAborted();
     const pixels = Buffer.concat(block.map((image) => image.pixels));

@@ -10,7 +10,7 @@ import { type RunConfig, readConfig } from "../train/run-folder.ts";
 import { lowered, targetOf } from "./artifacts.ts";
 import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
 import { deviceOf, engineFor, exactness, type Opened, type TrainOptions } from "./create.ts";
-import { imagesForKnn } from "./knn-during-training.ts";
+import { imagesForKnn } from "./evaluation.ts";
 
 /** The run in `out`, as it was left. @throws UserError if an option would change what it computes. */
 export async function reopen(options: TrainOptions): Promise<Opened> {
@@ -35,6 +35,7 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     ...deviceOf(options),
     threads: options.threads ?? stored.threads,
     guard: options.guard ?? stored.guard,
+    rank: options.rank ?? stored.rank,
   };
   const { seed, limit, images, range } = config;
   const sources = await findImages(config.data, { limit: limit ?? undefined, seed, range });
@@ -94,6 +95,7 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   tf32: stored("tf32", (run) => run.tf32),
   cacheMb: "free",
   guard: "free",
+  rank: "free",
   tensorboard: "free",
   recipe: stored("recipe", (run) => run.recipe),
   method: ofArtifact(ARTIFACT_RULES.method),

@@ -24,9 +24,9 @@ import {
 } from "../train/run-folder.ts";
 import { runSchedules } from "../train/schedules.ts";
 import { create, type TrainOptions } from "./create.ts";
+import { type EpochEvaluation, LEAST_RANK_IMAGES, openEvaluation, sampleForRank } from "./evaluation.ts";
 import { exportEncoder } from "./export.ts";
 import { extended } from "./extend.ts";
-import { type KnnDuringTraining, openKnn } from "./knn-during-training.ts";
 import { reopen } from "./resume.ts";
 import { afterDivergence, afterFailure, standing } from "./standing.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
@@ -82,7 +82,7 @@ async function trainAlone(
   const steps = plannedSteps(config);
   const { provider, device, cudaLibraries, deterministic, tf32, threads } = config;
   const session = { provider, device, cudaLibraries, deterministic, tf32, threads: threads ?? undefined };
-  const { images } = config;
+  const { images, rank = true } = config;
   // The runtime plans the step on a thread of its own, while weights are drawn, the first images decoded and files written.
   const opening = openTrainer(artifact, state, {
     ...session,
@@ -95,38 +95,47 @@ async function trainAlone(
   });
   opening.catch(() => {}); // thrown below, where it is awaited
   let loader: Loader | undefined;
-  let knn: KnnDuringTraining | undefined;
+  let evaluation: EpochEvaluation | undefined;
   let metrics: MetricsLog | undefined;
   let events: EventFile | undefined;
   try {
     await checkWritable(files.metrics, from < steps ? bytesOf(manifest, images) : undefined);
     const { seed } = config;
     const cacheBytes = config.cacheMb * 2 ** 20;
-    // Images of kNN are asked for as often as those to train on, once an epoch, so they get their share.
-    const knnImages = labelled?.files.length ?? 0;
-    const knnCache = (cacheBytes * knnImages) / (knnImages + images);
+    const evaluated = labelled ?? (rank ? sampleForRank(sources, seed) : undefined);
+    // Its images are asked for as often as those to train on, once an epoch, so they get their share.
+    const count = evaluated?.files.length ?? 0;
+    const evaluationCache = (cacheBytes * count) / (count + images);
     loader = openLoader(sources, {
       batch: config.batch,
       seed,
       shorterSide: config.shorterSide,
       canvas: await canvasOf(config, sources),
-      cacheBytes: cacheBytes - knnCache,
+      cacheBytes: cacheBytes - evaluationCache,
       startStep: from,
       steps,
       warn,
     });
     const { stepsPerEpoch } = loader;
     const trainer = await opening;
-    if (labelled) {
-      const { threads } = session;
-      knn = openKnn(labelled, manifest, trainer, { threads, cacheBytes: knnCache, warn, progress, signal });
+    if (evaluated) {
+      evaluation = openEvaluation(evaluated, manifest, trainer, {
+        rank,
+        batch: config.microBatch ?? config.batch,
+        threads: session.threads,
+        cacheBytes: evaluationCache,
+        warn,
+        progress,
+        signal,
+      });
     }
     // Only now: what cannot start leaves no run behind.
     await written;
     await writeConfig(options.out, config);
     if (first) await save(options.out, 0, trainer, lock); // whatever becomes of where they came from
     metrics = openMetrics(options.out, from);
-    const plan = `${images} images, ${stepsPerEpoch} steps of ${config.batch} an epoch`;
+    const tooFew = rank && !evaluated ? ` (RankMe and alpha need ${LEAST_RANK_IMAGES} images or more)` : "";
+    const plan = `${images} images, ${stepsPerEpoch} steps of ${config.batch} an epoch${tooFew}`;
     progress.end(from > 0 ? `going on at step ${from} of ${steps}: ${plan}` : `${manifest.name}: ${plan}`);
     for (const line of [...opened.chosen, ...report]) progress.end(line);
     if (options.tensorboard !== undefined) {
@@ -138,6 +147,8 @@ async function trainAlone(
         threads: session.threads,
       });
     }
+    const log = events ? repeated(metrics, events) : metrics;
+    const every = config.knn?.every ?? 1;
     const result = await runLoop({
       manifest,
       trainer,
@@ -157,29 +168,37 @@ async function trainAlone(
           if (step > from) await save(options.out, step, trainer, lock); // else nothing is new
         }),
       advice: () => afterDivergence(options.out),
-      log: events ? repeated(metrics, events) : metrics,
-      evaluation: knn && {
-        every: config.knn!.every,
+      log,
+      evaluation: evaluation && {
+        every,
         missing:
-          (from / stepsPerEpoch) % config.knn!.every === 0 && metrics.last?.knn === undefined && from > 0,
-        run: knn.run,
+          (from / stepsPerEpoch) % every === 0 &&
+          metrics.last?.[labelled ? "knn" : "rankme"] === undefined &&
+          from > 0,
+        brief: !labelled,
+        run: evaluation.run,
       },
       progress,
       series,
       signal,
       checkpointAsked,
+      startSeconds: secondsSince(started),
     });
+    const looped = performance.now();
     const exported = result.interrupted
       ? null
       : await exportEncoder(options.out, { threads: session.threads });
     if (exported?.drawn) warn(`encoder.onnx was compared on ${exported.compared}`);
+    if (result.step > from) {
+      log.amend({ ...(exported && { exportSeconds: secondsSince(looped) }), peakRssBytes: peakRssBytes() });
+    }
     return summary(options.out, result, stepsPerEpoch, started, exported?.encoder ?? null);
   } finally {
     progress.end();
     metrics?.close();
     events?.close();
     await loader?.close();
-    await knn?.close();
+    await evaluation?.close();
     await written.catch(() => {}); // thrown above, if the run came to it
     await opening.then(
       (trainer) => trainer.close(),
@@ -206,13 +225,17 @@ function summary(
     chance: result.chance ?? null,
     imagesPerSecond: result.imagesPerSecond,
     waitShare: result.waitShare,
-    peakRssBytes: process.resourceUsage().maxRSS * 1024,
-    seconds: (performance.now() - started) / 1000,
+    peakRssBytes: peakRssBytes(),
+    seconds: secondsSince(started),
     run: resolve(run),
     encoder: encoder && resolve(encoder),
     interrupted: result.interrupted,
   };
 }
+
+const secondsSince = (moment: number): number => (performance.now() - moment) / 1000;
+
+const peakRssBytes = (): number => process.resourceUsage().maxRSS * 1024;
 
 /** Of a checkpoint, its header aside. */
 const bytesOf = ({ state }: Manifest, images: number): number =>

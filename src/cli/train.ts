@@ -72,6 +72,8 @@ export const trainCommand = () =>
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--knn <dir>", "labelled folder for kNN while training")
     .option("--knn-every <n>", "epochs between two kNN (default: 1)", positiveInteger)
+    .option("--rank", "RankMe and alpha with kNN, or of training images after each epoch (default)")
+    .option("--no-rank", "leave them out")
     .option(
       "--init <path>",
       "start from the weights of a run's folder, an encoder.onnx or a .safetensors file",

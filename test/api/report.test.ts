@@ -92,6 +92,19 @@ describe("a report", () => {
     expect(text).to.include("arXiv 2002.05709");
   });
 
+  it("says where the time went, and the rank", () => {
+    const section = text.slice(text.indexOf('<section id="time"'));
+    const names = [...section.matchAll(/<dt>(.*?)<\/dt>/g)].map(([, name]) => name);
+    expect(names).to.deep.equal([
+      ...["in all", "steps", "waiting for images", "checkpoints", "kNN and rank", "start and export"],
+      "memory of the process, at most",
+    ]);
+    const shares = [...section.matchAll(/\((\d+\.\d) %\)/g)].map(([, share]) => Number(share));
+    expect(shares).to.have.length(5);
+    expect(shares.reduce((sum, share) => sum + share)).to.be.closeTo(100, 0.5);
+    expect(text).to.match(/<span>RankMe<\/span><strong>\d/);
+  });
+
   it("finds neighbours by the encoders as initialised and as trained", async () => {
     const settings = { data: at("images"), graph: at("graph"), batch: 8, threads: 1 };
     await train({ ...settings, out: at("initial"), steps: 0 });
