@@ -90,7 +90,7 @@ function trained(method: string, run: string, steps: number): Promise<{ code: nu
   const main = here("../../src/cli/main.ts");
   const program = spawn(
     process.execPath,
-    ["--import", "tsx", main, "train", "--no-report", "--out", run, ...args],
+    ["--import", "tsx", main, "train", "--no-report", "--no-rank", "--out", run, ...args],
     {
       stdio: ["ignore", "ignore", "pipe"],
     },

@@ -22,6 +22,7 @@ async function wholePrograms(s: Surroundings, steps: number) {
       join(ROOT, "dist/cli/main.js"),
       "train",
       "--no-report", // the script writes none
+      "--no-rank", // nor measures any
       ...flags({ data, out: run, encoder, batch, limit, steps, "image-size": 32 }),
     ],
   };
