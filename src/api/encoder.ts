@@ -19,8 +19,8 @@ import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
 import { openSession, type Session, type SessionOptions } from "../runtime/session.ts";
 import type { StageEntry } from "../spec.ts";
 import { openProgress } from "../train/progress.ts";
-import { collected, type FeatureBlock, featureBlocks } from "./features.ts";
-import { type ForeignMetadata, firstGiven, openForeign } from "./foreign.ts";
+import { collected, type FeatureBlock, featureBlocks, joined } from "./features.ts";
+import { type Foreign, type ForeignMetadata, firstGiven, openForeign } from "./foreign.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
 export interface EncoderOptions extends Omit<SessionOptions, "provider"> {
@@ -98,12 +98,21 @@ export async function openEncoder(
     return openFrozen(bytes, file, options);
   }
   const foreign = await openForeign(bytes, file, options, model);
+  return openedForeign(file, foreign, output);
+}
+
+/** A third-party model as an encoder; a line says how it was taken. */
+export function openedForeign(
+  file: string,
+  foreign: Foreign,
+  output: NonNullable<Surroundings["output"]>,
+): OpenedEncoder {
   openProgress(output).end(`${file}: ${foreign.shown}`);
   return opened(file, foreign);
 }
 
 /** @throws UserError if something is said of a model that says it itself. */
-export function checkOurs(file: string, model: ForeignOptions | undefined): void {
+export function checkOurs(file: string, model: object | undefined): void {
   const option = firstGiven(model);
   if (option === undefined) return;
   throw expected(`--${option}`, "it with a third-party model", `${file}, which says it itself`);
@@ -141,7 +150,7 @@ export async function openFrozen(
       const session = await sessionFor(shape[0]);
       const found = await session.run({ images: new ort.Tensor("uint8", images, [...shape]) }, outputs);
       return joined(
-        outputs.map((name) => found[name]!),
+        outputs.map((name) => found[name]!.data as Float32Array),
         shape[0],
       );
     },
@@ -150,22 +159,6 @@ export async function openFrozen(
       for (const session of new Set([few, other ?? few])) await session.close();
     },
   });
-}
-
-/** Float32 tensors [n, ...] side by side: [n, their values of an image]. */
-function joined(tensors: readonly ort.Tensor[], n: number): Float32Array {
-  const parts = tensors.map(({ data }) => data as Float32Array);
-  if (parts.length === 1 || n === 0) return parts[0]!;
-  const lengths = parts.map(({ length }) => length / n);
-  const d = lengths.reduce((sum, length) => sum + length, 0);
-  const rows = new Float32Array(n * d);
-  for (let i = 0, at = 0; i < n; i++) {
-    parts.forEach((part, p) => {
-      rows.set(part.subarray(i * lengths[p]!, (i + 1) * lengths[p]!), at);
-      at += lengths[p]!;
-    });
-  }
-  return rows;
 }
 
 const opened = (

@@ -6,6 +6,21 @@ import { memoryBytes } from "../machine.ts";
 import type { Features } from "../probe/features.ts";
 import { duration, type Progress, recentRate } from "../train/progress.ts";
 
+/** Rows of n images side by side: of parts float32 [n, ...] all values of an image, [n, d]. */
+export function joined(parts: readonly Float32Array[], n: number): Float32Array {
+  if (parts.length === 1 || n === 0) return parts[0]!;
+  const lengths = parts.map(({ length }) => length / n);
+  const d = lengths.reduce((sum, length) => sum + length, 0);
+  const rows = new Float32Array(n * d);
+  for (let i = 0, at = 0; i < n; i++) {
+    parts.forEach((part, p) => {
+      rows.set(part.subarray(i * lengths[p]!, (i + 1) * lengths[p]!), at);
+      at += lengths[p]!;
+    });
+  }
+  return rows;
+}
+
 export interface FeaturesOptions {
   /** The image of `sources.files[index]` as [side, side, 3]; undefined if it cannot be decoded. */
   readonly square: (index: number) => Source | undefined | Promise<Source | undefined>;

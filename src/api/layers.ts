@@ -1,14 +1,26 @@
 /** Accuracy layer by layer: an encoder opened with its stages, and a linear classifier on each. */
 import { existsSync } from "node:fs";
 import { expected } from "../errors.ts";
-import { readEncoderMetadata } from "../export/metadata.ts";
+import type { ForeignOptions } from "../export/foreign.ts";
+import { isOurs, readEncoderMetadata } from "../export/metadata.ts";
 import type { Features } from "../probe/features.ts";
 import { type LinearResult, linearProbe } from "../probe/linear.ts";
 import { providerFor } from "../runtime/providers.ts";
+import type { SessionOptions } from "../runtime/session.ts";
+import type { StageEntry } from "../spec.ts";
 import { openProgress } from "../train/progress.ts";
 import { runFiles } from "../train/run-folder.ts";
-import { checkOurs, type EncoderOptions, type OpenedEncoder, openFrozen, readModelFile } from "./encoder.ts";
+import {
+  checkOurs,
+  type EncoderOptions,
+  type OpenedEncoder,
+  openedForeign,
+  openFrozen,
+  readModelFile,
+} from "./encoder.ts";
 import { stagedEncoder } from "./export.ts";
+import { openForeign } from "./foreign.ts";
+import { stagesToName } from "./foreign-model.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
 /** The columns of a feature vector that are a layer: for each of `channels` a value at each of `places`. */
@@ -24,34 +36,68 @@ export interface LayeredEncoder extends OpenedEncoder {
   readonly layers: readonly Layer[];
 }
 
+export interface LayeredOptions extends EncoderOptions {
+  /** Of a third-party model: names of the values that are its stages, in their order. */
+  readonly stages?: readonly string[] | undefined;
+}
+
 /**
- * Opens an encoder of ours with its stages: that of a run's latest checkpoint, or a file that `export --stages` wrote.
- * @throws UserError if it is another file
+ * Opens an encoder with its stages: that of a run's latest checkpoint, a file that `export --stages` wrote, or a third-party
+ * model whose stages are named.
+ * @throws UserError if it is another file, or `model` and `stages` do not go with it
  */
 export async function openLayers(
   path: string,
-  { model, ...given }: EncoderOptions = {},
+  { model, stages: named, ...given }: LayeredOptions = {},
   { output = QUIET }: Pick<Surroundings, "output"> = {},
 ): Promise<LayeredEncoder> {
-  checkOurs(path, model);
-  const { file, bytes } = existsSync(runFiles(path).config)
+  const isRun = existsSync(runFiles(path).config);
+  if (isRun) checkOurs(path, { ...model, stages: named });
+  const { file, bytes } = isRun
     ? { file: path, bytes: await stagedEncoder(path, given.threads) }
     : await readModelFile(path);
-  const { stages, features } = readEncoderMetadata(bytes, file);
+  const { provider, chosen } = await providerFor(given);
+  for (const line of chosen) openProgress(output).end(line);
+  const options: SessionOptions = { ...given, provider };
+  if (!isOurs(bytes, file)) {
+    const foreign = await foreignLayers(bytes, file, options, model, named);
+    return {
+      ...openedForeign(file, foreign, output),
+      layers: layersOf(foreign.stages, foreign.metadata.features),
+    };
+  }
+  checkOurs(file, { ...model, stages: named });
+  const { stages } = readEncoderMetadata(bytes, file);
   if (!stages) {
     const advice = "export it with --stages, or give the run's folder";
     throw expected(file, "an encoder with its stages", "one without", advice);
   }
-  const { provider, chosen } = await providerFor(given);
-  for (const line of chosen) openProgress(output).end(line);
-  const encoder = await openFrozen(bytes, file, { ...given, provider }, stages);
+  const encoder = await openFrozen(bytes, file, options, stages);
+  return { ...encoder, layers: layersOf(stages, encoder.metadata.features) };
+}
+
+async function foreignLayers(
+  bytes: Uint8Array,
+  file: string,
+  options: SessionOptions,
+  model: ForeignOptions | undefined,
+  named: readonly string[] = [],
+) {
+  if (named.length > 0) return openForeign(bytes, file, options, model, named);
+  const some = await stagesToName(bytes, file, options, model);
+  const advice = some === "" ? undefined : `name some of ${some}`;
+  throw expected(file, "--stages NAME,NAME,..., its values that a classifier is to see", "none", advice);
+}
+
+/** The columns of feature vectors of length d: the stages, and then the features. */
+function layersOf(stages: readonly StageEntry[], d: number): readonly Layer[] {
   let from = 0;
-  const layers = [...stages, { name: "features", channels: features, places: 1 }].map((stage) => {
+  const layers = stages.map((stage) => {
     const layer = { ...stage, from };
     from += stage.channels * stage.places;
     return layer;
   });
-  return { ...encoder, layers };
+  return [...layers, { name: "features", channels: d - from, places: 1, from }];
 }
 
 /** The columns of a layer, with what else the features have. */

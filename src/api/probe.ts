@@ -7,13 +7,7 @@ import { knnVotes } from "../probe/knn.ts";
 import { type LinearResult, linearProbe } from "../probe/linear.ts";
 import { confusionCsv, type Ranking, type Scores, type Spread, scoresOf, spreadOf } from "../probe/result.ts";
 import { readEmbedding } from "./embedding.ts";
-import {
-  type Embedded,
-  type EncoderOptions,
-  type OpenedEncoder,
-  openEncoder,
-  readEncoder,
-} from "./encoder.ts";
+import { type Embedded, type EncoderOptions, type OpenedEncoder, openEncoder } from "./encoder.ts";
 import { checkRoom } from "./features.ts";
 import { firstGiven } from "./foreign.ts";
 import { columnsOf, type Layer, type LayeredEncoder, layerProbes, openLayers } from "./layers.ts";
@@ -51,6 +45,8 @@ interface ProbeData extends EncoderOptions {
    * Each epoch then encodes all of them. @default false
    */
   readonly augment?: boolean | undefined;
+  /** Layers of a third-party model alone: names of the values that are its stages, in their order. */
+  readonly stages?: readonly string[] | undefined;
   /** Resamples of the test images that the interval of top-1 is read from. @default 1000 */
   readonly resamples?: number | undefined;
   /**
@@ -195,8 +191,8 @@ async function linearRuns(
   { train, test, images }: LabelledSets,
   surroundings: Surroundings,
 ): Promise<readonly LinearResult[]> {
-  const { threads, provider, device, cudaLibraries } = where;
-  const given = { threads, provider, device, cudaLibraries };
+  const { threads, provider, device, cudaLibraries, model } = where;
+  const given = { threads, provider, device, cudaLibraries, model };
   const views = augment ? await openTrainingViews(encoder!, images!, train, given, surroundings) : undefined;
   try {
     const runs: LinearResult[] = [];
@@ -245,6 +241,8 @@ export async function findSets(options: ProbesOptions, surroundings: Surrounding
   const { kinds, encoder: path, model, features, limit, seed = 0, seeds = 1, range, labels } = options;
   if (!Number.isInteger(seeds) || seeds < 1)
     throw expected("probe, seeds", "a whole number of 1 or more", `${seeds}`);
+  if (options.stages && !kinds.includes("layers"))
+    throw expected("probe, stages", "them with kind layers", `kind ${kinds.join(", ")}`);
   if (features) {
     const given = [path, options.train, options.test, firstGiven(model)];
     if (given.some((value) => value !== undefined)) {
@@ -272,7 +270,6 @@ export async function findSets(options: ProbesOptions, surroundings: Surrounding
       path === undefined ? "no encoder" : `no folder to ${options.train ? "test on" : "train on"}`;
     throw expected("probe", "an encoder and labelled folders to train and test on, or features", missing);
   }
-  if (options.augment) await readEncoder(path); // which no model of another maker is: told before the work
   const sample = { limit, seed, range };
   const found = await findLabelledImages(options.train, sample);
   const train = labels === undefined ? found : takeFiles(found, rowsOfShare(found, labels, seed));
@@ -289,12 +286,12 @@ const takeEmbedded = ({ features, files }: Embedded, rows: readonly number[]): E
 async function embedSets(
   path: string,
   { train, test }: { readonly train: Sources; readonly test: Sources },
-  { kinds, model, threads, provider, device, cudaLibraries }: ProbesOptions,
+  { kinds, model, stages, threads, provider, device, cudaLibraries }: ProbesOptions,
   surroundings: Surroundings,
 ): Promise<LabelledSets> {
   const how = { threads, provider, device, cudaLibraries, model };
   const encoder: OpenedEncoder & Partial<LayeredEncoder> = kinds.includes("layers")
-    ? await openLayers(path, how, surroundings)
+    ? await openLayers(path, { ...how, stages }, surroundings)
     : await openEncoder(path, how, surroundings);
   try {
     checkRoom(train.files.length + test.files.length, encoder.metadata.features);

@@ -8,7 +8,7 @@ import { randomFor } from "../random.ts";
 import { openProgress } from "../train/progress.ts";
 import { type Embedded, type EncoderOptions, openEncoder } from "./encoder.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
-import { decodable, openViews, type RunViews, VIEW_CACHE, viewsOfRun } from "./views.ts";
+import { decodable, openViewEncoder, openViews, type RunViews, VIEW_CACHE, viewsOfRun } from "./views.ts";
 
 export interface RankOptions extends EncoderOptions {
   /** encoder.onnx, a third-party model, or a run's folder, which alone says how views are drawn. */
@@ -142,9 +142,9 @@ async function ofViews(
   const { seed = 0 } = options;
   const files = randomFor(seed, "rank, views").shuffled(all!.files).slice(0, MOST_VIEWED).sort();
   const opened = await openViews(
-    options.encoder!,
+    await openViewEncoder(options.encoder!, whereOf(options)),
     { ...all!, files },
-    { ...whereOf(options), ...found, cacheBytes: VIEW_CACHE, title: "views of" },
+    { ...found, cacheBytes: VIEW_CACHE, title: "views of" },
     surroundings,
   );
   try {

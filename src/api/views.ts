@@ -9,14 +9,22 @@ import { openDecoder } from "../data/decoder.ts";
 import { openImages } from "../data/images.ts";
 import type { Sources } from "../data/sources.ts";
 import { forMany } from "../export/for-many.ts";
+import { isOurs, readEncoderMetadata } from "../export/metadata.ts";
 import { cores } from "../machine.ts";
 import { providerFor } from "../runtime/providers.ts";
-import { openSession } from "../runtime/session.ts";
+import { openSession, type Session, type SessionOptions } from "../runtime/session.ts";
 import { VIEW_COLUMNS, type ViewRecipe } from "../spec.ts";
 import { drawViews } from "../train/draws.ts";
 import { openProgress, recentRate } from "../train/progress.ts";
 import { readConfig } from "../train/run-folder.ts";
-import { type Embedded, type EncoderOptions, readEncoder } from "./encoder.ts";
+import {
+  checkOurs,
+  type Embedded,
+  type EncoderOptions,
+  type OpenedEncoder,
+  readModelFile,
+} from "./encoder.ts";
+import { openForeign } from "./foreign.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
 /** How a run draws views, or why it has none. */
@@ -55,7 +63,60 @@ export const cropsAndFlips = (size: number): ViewRecipe => ({
 export const shorterSideFor = (imageSize: number): number =>
   imageSize <= 64 ? 2 * imageSize : Math.round((imageSize * 8) / 7);
 
-export interface ViewsOptions extends EncoderOptions {
+/** An encoder that sees views. */
+export interface ViewEncoder {
+  readonly metadata: OpenedEncoder["metadata"];
+  /** Features float32 [n, d] of views by a recipe as large as its images. */
+  by(recipe: ViewRecipe): Promise<EncodeViews>;
+  close(): Promise<void>;
+}
+
+/** Of images uint8 [n, height, width, 3], each in its top left corner, and parameters of views [n, columns]. */
+type EncodeViews = (
+  images: Uint8Array,
+  shape: readonly [n: number, height: number, width: number, channels: 3],
+  params: Float32Array,
+) => Promise<Float32Array>;
+
+/** Opens encoder.onnx, that of a run's folder, or a third-party model. @throws UserError as `openEncoder` */
+export async function openViewEncoder(
+  path: string,
+  { model, ...given }: EncoderOptions,
+): Promise<ViewEncoder> {
+  const { file, bytes } = await readModelFile(path);
+  const { provider } = await providerFor(given);
+  const options: SessionOptions = { ...given, provider };
+  if (!isOurs(bytes, file)) {
+    const { metadata, viewsBy, close } = await openForeign(bytes, file, options, model);
+    return { metadata, by: viewsBy, close };
+  }
+  checkOurs(file, model);
+  const sessions: Session[] = [];
+  return {
+    metadata: readEncoderMetadata(bytes, file),
+    async by(recipe) {
+      const graph = encoderOfViews(bytes, recipe, file);
+      const faster = provider === "cpu" ? forMany(graph) : undefined;
+      const session = await openSession(faster ?? graph, file, {
+        ...options,
+        ...(faster && { folded: false }),
+      });
+      sessions.push(session);
+      return async (images, shape, params) => {
+        const { features } = await session.run({
+          images: new ort.Tensor("uint8", images, [...shape]),
+          view: new ort.Tensor("float32", params, [shape[0], VIEW_COLUMNS.length]),
+        });
+        return features!.data as Float32Array;
+      };
+    },
+    async close() {
+      for (const session of sessions) await session.close();
+    },
+  };
+}
+
+export interface ViewsOptions {
   readonly recipes: readonly ViewRecipe[];
   /** Sources are scaled down to this, pixels; see `decodeSource`. */
   readonly shorterSide: number;
@@ -86,15 +147,15 @@ export async function openTrainingViews(
   given: EncoderOptions,
   surroundings: Surroundings,
 ) {
-  const { imageSize } = (await readEncoder(path)).metadata;
+  const encoder = await openViewEncoder(path, given);
+  const { imageSize } = encoder.metadata;
   const options: ViewsOptions = {
-    ...given,
     recipes: [cropsAndFlips(imageSize)],
     shorterSide: shorterSideFor(imageSize),
     cacheBytes: VIEW_CACHE,
     title: "views of",
   };
-  const views = await openViews(path, decodable(sources, embedded), options, surroundings);
+  const views = await openViews(encoder, decodable(sources, embedded), options, surroundings);
   return {
     /** Features float32 [n, d] of a view of each image. */
     async epoch(seed: number, epoch: number): Promise<Float32Array> {
@@ -119,23 +180,16 @@ export const decodable = (sources: Sources, { files }: Pick<Embedded, "files">):
 
 const BLOCK = 64;
 
-/** @param path encoder.onnx or a run's folder */
+/** Of `encoder`, which it closes. */
 export async function openViews(
-  path: string,
+  encoder: ViewEncoder,
   sources: Sources,
-  { recipes, shorterSide, cacheBytes, title, ...given }: ViewsOptions,
+  { recipes, shorterSide, cacheBytes, title }: ViewsOptions,
   { output = QUIET, signal }: Surroundings,
 ): Promise<ViewFeatures> {
   const progress = openProgress(output);
-  const { file, bytes, metadata } = await readEncoder(path);
-  const { provider } = await providerFor(given);
-  const sessions = await Promise.all(
-    recipes.map((recipe) => {
-      const graph = encoderOfViews(bytes, recipe, file);
-      const faster = provider === "cpu" ? forMany(graph) : undefined;
-      return openSession(faster ?? graph, file, { ...given, provider, ...(faster && { folded: false }) });
-    }),
-  );
+  const { metadata } = encoder;
+  const encoders = await Promise.all(recipes.map(encoder.by));
   const warn = (line: string) => progress.note(`warning: ${line}`);
   const decoder = openDecoder({ ...sources, range: sources.range ?? metadata.range }, { warn });
   const images = openImages(sources, {
@@ -153,11 +207,7 @@ export async function openViews(
     const indices = found.map(({ index }) => index);
     const batch = { indices, sizes: canvas.sizes, epoch: Math.floor(round / recipes.length) };
     const rows = drawViews({ views: recipes.map((recipe) => ({ recipe })) }, seed, batch)[which]!;
-    const { features } = await sessions[which]!.run({
-      images: new ort.Tensor("uint8", canvas.images, [found.length, canvas.height, canvas.width, 3]),
-      view: new ort.Tensor("float32", rows, [found.length, VIEW_COLUMNS.length]),
-    });
-    return features!.data as Float32Array;
+    return encoders[which]!(canvas.images, [found.length, canvas.height, canvas.width, 3], rows);
   }
 
   return {
@@ -182,7 +232,7 @@ export async function openViews(
     async close() {
       progress.end();
       await images.close();
-      for (const session of sessions) await session.close();
+      await encoder.close();
     },
   };
 }

@@ -58,6 +58,7 @@ interface Flags extends RankFlags, GateFlags {
   readonly seeds?: number;
   readonly epochs?: number;
   readonly augment?: boolean;
+  readonly stages?: readonly string[];
   readonly resamples?: number;
   readonly repeat?: number;
   readonly confusion?: string;
@@ -77,6 +78,7 @@ const OWNERS: Readonly<Partial<Record<keyof Flags, readonly Kind[]>>> = {
     seeds: ["linear"],
     epochs: ["linear"],
     augment: ["linear"],
+    stages: ["layers"],
     data: ["rank"],
     views: ["rank"],
     leastOverlap: ["rank"],
@@ -117,6 +119,7 @@ export const probeCommand = () =>
       "--augment",
       "trains a linear classifier on random resized crops and flips, encoded in each epoch",
     )
+    .option("--stages <names>", "layers of a third-party model: values of it, NAME,NAME,...", listOf(String))
     .option("--views <n>", "of each image, of rank (default: 10)", positiveInteger)
     .option("--resamples <n>", "of the test images, for the interval (default: 1000)", positiveInteger)
     .option(

@@ -17,19 +17,21 @@ export function gridFor(channels: number, size: number): number {
 }
 
 /**
- * A stage as [n, channels, places]: a feature map [n, c, h, w] over a grid of `gridFor`; tokens [n, 1 + t, width] with a
- * width for channels, first the class token and then the grid of the patches; features [n, d] in one place.
+ * A stage as [n, channels, places]: a feature map [n, c, h, w] over a grid of `gridFor`; tokens [n, t, width] with a width
+ * for channels, first the class token, if there is one, and then the grid of the patches, the last g^2 tokens of the largest g;
+ * features [n, d] in one place.
  */
 export function pooledStage(x: Tensor): Tensor {
   const n = x.shape[0]!;
   if (x.shape.length === 2) return reshape(x, [n, x.shape[1]!, 1]);
   if (x.shape.length === 4) return overGrid(x);
   const [, tokens, width] = x.shape as [never, number, number];
-  const side = Math.sqrt(tokens - 1);
-  const [token, patches] = [slice(x, { 1: [0, 1] }), slice(x, { 1: [1, tokens] })].map((t) =>
-    transpose(t, [0, 2, 1]),
-  ) as [Tensor, Tensor]; // [n, width, 1] and [n, width, t]
-  return concat([token, overGrid(reshape(patches, [n, width, side, side]))], 2); // [n, width, 1 + grid^2]
+  const side = Math.floor(Math.sqrt(tokens));
+  const first = tokens - side ** 2; // behind the class token and registers
+  const across = (from: number, to: number) => transpose(slice(x, { 1: [from, to] }), [0, 2, 1]); // [n, width, to - from]
+  const token = first > 0 ? [across(0, 1)] : [];
+  const grid = overGrid(reshape(across(first, tokens), [n, width, side, side])); // [n, width, grid^2]
+  return concat([...token, grid], 2); // [n, width, 1 + grid^2]
 }
 
 /** Adaptive average pooling of [n, c, s, s], as PyTorch defines it: [n, c, grid^2]. */

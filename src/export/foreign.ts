@@ -8,10 +8,12 @@ import { type GraphProto, TensorProto_DataType, type ValueInfoProto, ValueInfoPr
 import { expected, nearest, type UserError } from "../errors.ts";
 import { buildModel, decodeModel, encodeModel } from "../graph/model.ts";
 import { input, type Tensor } from "../graph/tensor.ts";
-import { add, floor } from "../ops/elementwise.ts";
+import { add, floor, mul } from "../ops/elementwise.ts";
 import { cast, transpose } from "../ops/movement.ts";
-import { CHANNEL_MEAN, CHANNEL_STD, normalise } from "../views/augment.ts";
+import { VIEW_COLUMNS, type ViewRecipe } from "../spec.ts";
+import { augment, CHANNEL_MEAN, CHANNEL_STD, normalise } from "../views/augment.ts";
 import { centreShare, centreSquare, sideFor } from "../views/centre.ts";
+import { cutPointsOf } from "./cut-points.ts";
 import { inlineExternalData } from "./external.ts";
 import type { Pool } from "./pooling.ts";
 import { countUses, dropUnused } from "./unused.ts";
@@ -65,10 +67,18 @@ export interface ForeignForm {
 
 export interface ForeignModel {
   readonly form: ForeignForm;
-  /** Input `form.input`, output `form.output` alone. */
+  /** Input `form.input`, outputs `stages` and `form.output`. */
   readonly model: Uint8Array;
-  /** Images uint8 [n, h, w, 3] -> `view`, what the model takes. */
-  readonly view: Uint8Array;
+  readonly stages: readonly string[];
+  readonly fronts: Fronts;
+}
+
+/** Graphs that make what the model takes of images uint8 [n, h, w, 3]: `view`. */
+export interface Fronts {
+  /** Of their centres. */
+  centre(): Uint8Array;
+  /** By a recipe as large as the model's images, of parameters `params` float32 [n, columns]. */
+  drawn(recipe: ViewRecipe): Uint8Array;
 }
 
 /** Pixels in height and width. */
@@ -78,6 +88,7 @@ const MOST_PIXELS = 2 ** 25;
 
 /**
  * @param bytes the model, `file` its path: weights that it keeps in other files are read from the same folder
+ * @param named values that are given as well, or the "cut points" before the output (see `cutPointsOf`)
  * @throws UserError if it is no model that takes images, if something that it leaves open is not given (the line lists its
  *   inputs and outputs), or if what is given does not fit.
  */
@@ -85,16 +96,22 @@ export async function readForeign(
   bytes: Uint8Array,
   file: string,
   options: ForeignOptions,
+  named: readonly string[] | "cut points" = [],
 ): Promise<ForeignModel> {
   const { model, graph } = decoded(bytes, file);
   const listing = listingOf(graph); // as the file has it, which what follows changes
   const refuse = (wanted: string, found: string) => expected(file, wanted, found, listing);
 
   const output = outputOf(graph, options.output, refuse);
-  graph.output = [output];
+  const given =
+    named === "cut points" ? [] : named.map((name) => valueNamed(graph, "--stages", name, refuse));
+  graph.output = [...given, output];
   dropUnused(graph);
   const taken = imageInput(graph, refuse);
   graph.input = [taken.info];
+  const cuts = named === "cut points" ? cutPointsOf(graph, taken.info.name) : [];
+  const stages = [...given, ...cuts.map(untyped)];
+  graph.output = [...new Map([...stages, output].map((info) => [info.name, info])).values()]; // each once
   const imageSize = sizeOf(taken, options.size, refuse);
   const normalisation = normalisationOf(taken.dtype, options, refuse);
   const pixels = (taken.batch ?? 1) * imageSize ** 2;
@@ -113,7 +130,8 @@ export async function readForeign(
       shown: `${shownValue(taken.info)} -> ${shownValue(output)}`,
     },
     model: part,
-    view: viewGraph(taken, imageSize, normalisation),
+    stages: stages.map(({ name }) => name),
+    fronts: frontsOf(taken, imageSize, normalisation),
   };
 }
 
@@ -129,20 +147,26 @@ function decoded(bytes: Uint8Array, file: string) {
   throw expected(file, "an encoder of ours or another ONNX model", "something else, or a damaged one");
 }
 
-/** The output named, or the only one. An inner value has no type: the runtime infers it. */
+/** The output named, or the only one. */
 function outputOf(graph: GraphProto, name: string | undefined, refuse: Refuse): ValueInfoProto {
+  if (name !== undefined) return valueNamed(graph, "--output", name, refuse);
+  const { output } = graph;
+  if (output.length === 1) return output[0]!;
+  throw refuse("--output, the name of the value to take as features", `none, and ${output.length} outputs`);
+}
+
+/** An inner value, whose type the runtime infers. */
+const untyped = (name: string): ValueInfoProto => create(ValueInfoProtoSchema, { name });
+
+function valueNamed(graph: GraphProto, option: string, name: string, refuse: Refuse): ValueInfoProto {
   const { output, valueInfo } = graph;
-  if (name === undefined) {
-    if (output.length === 1) return output[0]!;
-    throw refuse("--output, the name of the value to take as features", `none, and ${output.length} outputs`);
-  }
   const stated = [...output, ...valueInfo].find((info) => info.name === name);
   const values = graph.node.flatMap((node) => node.output).filter((value) => value !== "");
-  if (values.includes(name)) return stated ?? create(ValueInfoProtoSchema, { name });
+  if (values.includes(name)) return stated ?? untyped(name);
   const near = nearest(name, values.filter(({ length }) => length <= 2 * name.length).slice(-MOST_COMPARED));
   const last = `inner values, the last of ${values.length}: ${values.slice(-SHOWN).map(shown).join(", ")}`;
   const slip = near === undefined ? "" : `, did you mean ${shown(near)}?`;
-  throw refuse("--output with the name of a value of it", `${shown(name)}${slip} (${last})`);
+  throw refuse(`${option} with the name of a value of it`, `${shown(name)}${slip} (${last})`);
 }
 
 /** Names that are compared to find the nearest. */
@@ -213,18 +237,27 @@ function normalisationOf(
   return { mean, std };
 }
 
-function viewGraph(
+function frontsOf(
   { dtype, layout }: Taken,
   size: number,
-  normalisation: Normalisation | undefined,
-): Uint8Array {
+  { mean, std }: Partial<Normalisation> = {},
+): Fronts {
   const images = input("images", "uint8", ["n", "h", "w", 3]);
-  const square = centreSquare(images, size, centreShare(size)); // [n, 3, s, s]
-  const { mean, std } = normalisation ?? {};
-  const values =
-    dtype === "uint8" ? cast(floor(add(square, 0.5)), "uint8") : normalise(square, 255, mean, std); // [n, 3, s, s]
-  const view: Tensor = layout === "nchw" ? values : transpose(values, [0, 2, 3, 1]);
-  return encodeModel(buildModel({ view }, { name: "view" }));
+  /** What the model takes of images [n, 3, s, s] with values from 0 to `unit`. */
+  const taken = (x: Tensor, unit: number): Tensor => {
+    const bytes = unit === 255 ? x : mul(x, 255 / unit); // [n, 3, s, s]
+    const values = dtype === "uint8" ? cast(floor(add(bytes, 0.5)), "uint8") : normalise(x, unit, mean, std); // [n, 3, s, s]
+    return layout === "nchw" ? values : transpose(values, [0, 2, 3, 1]);
+  };
+  const graphOf = (view: Tensor) => encodeModel(buildModel({ view }, { name: "view" }));
+  return {
+    centre: () => graphOf(taken(centreSquare(images, size, centreShare(size)), 255)),
+    drawn(recipe) {
+      const params = input("params", "float32", ["n", VIEW_COLUMNS.length]);
+      const [view] = augment(images, [params], [recipe], 1, (x) => taken(x, 1)); // as the model takes it
+      return graphOf(view!);
+    },
+  };
 }
 
 /** Inputs or outputs that are listed. */
@@ -262,4 +295,4 @@ const printable = (name: string): string => {
   const short = name.length > 80 ? `${name.slice(0, 77)}...` : name;
   return short.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "?");
 };
-const shown = (name: string): string => `"${printable(name)}"`;
+export const shown = (name: string): string => `"${printable(name)}"`;

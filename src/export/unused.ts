@@ -24,7 +24,10 @@ export function dropUnused(graph: GraphProto): void {
 }
 
 /** How often each value is read: by nodes, those of nested graphs too, and as an output. */
-export function countUses(graph: GraphProto, uses = new Map<string, number>()): Map<string, number> {
+export function countUses(
+  graph: Pick<GraphProto, "node" | "output">,
+  uses = new Map<string, number>(),
+): Map<string, number> {
   const read = (name: string) => uses.set(name, (uses.get(name) ?? 0) + 1);
   for (const node of graph.node) {
     for (const name of node.input) if (name) read(name);

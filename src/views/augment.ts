@@ -44,13 +44,14 @@ export const CHANNEL_STD = [0.229, 0.224, 0.225] as const;
 /**
  * A view of each image for each of the recipes, [n, 3, size, size] each, normalised: images uint8 [n, h, w, 3], a
  * recipe's parameters float32 [n, columns]. Views that take the same operators are computed together, large ones in
- * chunks (`pieces`) of the batch.
+ * chunks (`pieces`) of the batch. `last` makes of views with values in [0, 1] what the encoder takes.
  */
 export function augment(
   images: Tensor,
   params: readonly Tensor[],
   recipes: readonly ViewRecipe[],
   pieces = 1,
+  last = (view: Tensor): Tensor => normalise(view),
 ): readonly Tensor[] {
   const all = recipes.map(stagesOf);
   const keys = all.map((stages) => JSON.stringify(stages));
@@ -62,7 +63,7 @@ export function augment(
     const own = places.map((i) => cut(params[i]!, count)); // [n, columns] each
     const made = piecesOf(cut(images, count)).map((piece, j) => {
       const rows = own.map((t) => piecesOf(t)[j]!); // [n / pieces, columns] each
-      const together = throughStages(piece, concat(rows, 0), stages, `${group}.${j}`); // [views n / pieces, 3, s, s]
+      const together = last(throughStages(piece, concat(rows, 0), stages, `${group}.${j}`)); // [views n / pieces, 3, s, s]
       return split(together, 0, rows);
     });
     places.forEach((place, i) => {
@@ -89,7 +90,7 @@ const stagesOf = ({ size, jitter, grayscale, blur, solarize, dropChannels, turn 
   turn: Boolean(turn),
 });
 
-/** Images [n, h, w, 3] and parameters [views n, columns], view by view -> [views n, 3, s, s]. */
+/** Images [n, h, w, 3] and parameters [views n, columns], view by view -> [views n, 3, s, s] with values in [0, 1]. */
 function throughStages(
   images: Tensor,
   params: Tensor,
@@ -103,7 +104,7 @@ function throughStages(
   const blurred = stages.blur ? blur(coloured, p.sigma, stages.size) : coloured;
   const solarized = stages.solarize ? solarize(blurred, p.solarize) : blurred;
   const dropped = stages.drop ? keepChannel(solarized, p.channel) : solarized;
-  return normalise(stages.turn ? turnBy(dropped, p.turn) : dropped);
+  return stages.turn ? turnBy(dropped, p.turn) : dropped;
 }
 
 type Columns = Readonly<Record<ViewColumn, Tensor>>;

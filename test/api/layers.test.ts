@@ -97,8 +97,12 @@ describe("api/layers", () => {
       /kind layers: expected an encoder with folders, found features; embed writes the last layer alone/,
     );
     expect(await refused({ ...images("run"), encoder: at("graph/encode.onnx") })).to.match(
-      /encode\.onnx: expected an encoder written by ort-pretrain, found an ONNX model without its metadata/,
+      /encode\.onnx: expected one input, for images, that --output depends on, found \d+/,
     );
+    for (const encoder of ["run", "staged"])
+      expect(await refused({ ...images(encoder), stages: ["conv1"] })).to.match(
+        /--stages: expected it with a third-party model, found .*, which says it itself/,
+      );
     const model = { mean: "half" } as const;
     for (const kind of ["layers", "knn"] as const) {
       expect(await failure(probe({ ...images("run"), kind, model }))).to.match(

@@ -63,7 +63,7 @@ describe("api/views", () => {
     expect(result).to.deep.include({ augment: true, epochs: 2, train: 67 });
     expect(await probe({ ...data, augment: true, epochs: 2 }, silent)).to.deep.equal(result);
     const other = probe({ ...data, encoder: at("graph/encode.onnx"), augment: true }, silent);
-    expect(await failure(other)).to.match(/encode\.onnx: expected an encoder written by ort-pretrain/);
+    expect(await failure(other)).to.match(/encode\.onnx: expected one input, for images/);
     const features = [at("f.npy"), at("f.npy")] as const;
     expect(await failure(probe({ kind: "linear", features, augment: true }))).to.match(
       /augment: expected it with an encoder and images, found features/,

@@ -47,6 +47,18 @@ describe("cli: third-party encoders, and layers of ours", () => {
     expect(rank).to.include({ images: 8, features: 8 });
   });
 
+  it("probe takes a model's stages by their names, and trains on views of the model's size", async () => {
+    const stages = ["/patch_embed/proj/Conv_output_0", "/blocks/blocks.0/Add_output_0"];
+    const kinds = ["--kind", "layers,linear", "--stages", stages.join(), "--augment", "--epochs", "1"];
+    const { probes } = await json([
+      ...["probe", fixture("encoder-tokens.onnx"), "--mean", "imagenet"],
+      ...[...kinds, ...sets()],
+    ]);
+    const [layers, linear] = probes as [{ layers: { name: string }[] }, object];
+    expect(layers.layers.map(({ name }) => name)).to.deep.equal([...stages, "features"]);
+    expect(linear).to.include({ kind: "linear", augment: true, features: 8 });
+  });
+
   it("export --stages writes what probe --kind layers shows as a table", async () => {
     const { encoder } = await json(["export", at("run"), "--stages", "--out", at("staged")]);
     const { stages } = readEncoderMetadata(await readFile(encoder as string), "encoder.onnx");

@@ -1,0 +1,29 @@
+/** The graph that pools values of a third-party model as the stages of our own encoders. */
+import { pooledStage } from "../encoders/pooled.ts";
+import { buildModel, encodeModel } from "../graph/model.ts";
+import { input } from "../graph/tensor.ts";
+import { transpose } from "../ops/movement.ts";
+import type { Dim, StageEntry } from "../spec.ts";
+
+export interface PoolGraph {
+  /** `stage0`, `stage1`, ... float32, in the sizes given -> `pooled0`, ... [n, channels, places]. */
+  readonly graph: Uint8Array;
+  readonly stages: readonly StageEntry[];
+}
+
+/** @param values [n, d], [n, t, d], or square maps [n, c, h, w] or [n, h, w, c]; whatever their n is, it is left free */
+export function poolGraph(
+  values: readonly { readonly name: string; readonly dims: readonly number[] }[],
+): PoolGraph {
+  const pooled = values.map(({ dims: [, ...sizes] }, i) => {
+    const x = input(`stage${i}`, "float32", ["n", ...sizes]);
+    const [a, b, c] = sizes;
+    return pooledStage(c !== undefined && b !== c && a === b ? transpose(x, [0, 3, 1, 2]) : x); // [n, channels, places]
+  });
+  const outputs = Object.fromEntries(pooled.map((x, i) => [`pooled${i}`, x]));
+  const stages = pooled.map(({ shape }, i) => {
+    const [, channels, places] = shape as [Dim, number, number];
+    return { name: values[i]!.name, channels, places };
+  });
+  return { graph: encodeModel(buildModel(outputs, { name: "pool-stages" })), stages };
+}
