@@ -94,7 +94,7 @@ export interface TrainOptions {
   readonly guard?: boolean | undefined;
   /** First weights: another run's folder (its latest checkpoint), an encoder.onnx or timm's .safetensors. @default drawn */
   readonly init?: string | undefined;
-  /** A folder for event files, which TensorBoard reads. @default none are written */
+  /** A folder for what TensorBoard reads: event files, and embeddings at the end. @default none are written */
   readonly tensorboard?: string | undefined;
   /** Goes on with the run in `out`; only data, provider, device, threads, cacheMb, guard, rank and tensorboard may differ from what it began with. */
   readonly resume?: boolean | undefined;

@@ -58,7 +58,7 @@ export async function embeddingShown(
   const encoders = await encodersOf(folder, run, where);
   try {
     const opened = [encoders.now, ...(encoders.start ? [encoders.start] : [])];
-    const [now, start] = await embedded(sources, decoder, opened, { progress, signal });
+    const [now, start] = await embeddedBy(opened, sources, decoder, { title: "report", progress, signal });
     const neighbours = await neighboursOf(decoder, folderShown, now!, start);
     const leftOut = encoders.gone ? [`neighbours at the start: ${encoders.gone}`] : [];
     const count = now!.files.length;
@@ -154,10 +154,10 @@ async function mapShown(
 }
 
 /** A fixed sample, with classes where the folder has them. */
-async function imagesShown({
+export async function imagesShown({
   config,
   manifest,
-}: Run): Promise<{ readonly folderShown: string; readonly sources: Sources }> {
+}: Pick<Run, "config" | "manifest">): Promise<{ readonly folderShown: string; readonly sources: Sources }> {
   const { data, knn, seed, range } = config;
   const most = manifest.encoder.imageSize <= 64 ? EMBEDDED.small : EMBEDDED.large;
   if (knn && existsSync(knn.data)) {
@@ -176,16 +176,18 @@ async function imagesShown({
 }
 
 interface Work {
+  /** What it is for, such as "report". */
+  readonly title: string;
   readonly progress: Progress;
   readonly signal: AbortSignal | undefined;
 }
 
 /** By each of the encoders, which are of one kind, each image decoded once. */
-async function embedded(
+export async function embeddedBy(
+  encoders: readonly OpenedEncoder[],
   sources: Sources,
   decoder: Decoder,
-  encoders: readonly OpenedEncoder[],
-  { progress, signal }: Work,
+  { title, progress, signal }: Work,
 ): Promise<readonly Embedded[]> {
   const { side, features: d } = encoders[0]!.metadata;
   const images = openImages(sources, {
@@ -208,7 +210,7 @@ async function embedded(
       encode,
       side,
       d: encoders.length * d,
-      title: "report: features of",
+      title: `${title}: features of`,
     };
     const { data, n, labels, classes, kept } = await featuresOf(sources, { ...options, progress, signal });
     if (n === 0) throw expected(sources.root, "images that can be decoded", "none");
@@ -228,7 +230,7 @@ async function embedded(
 }
 
 /** A few at a time. */
-async function thumbnails(
+export async function thumbnails(
   files: readonly string[],
   decoder: Decoder,
   side: number,

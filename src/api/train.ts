@@ -10,7 +10,6 @@ import { shapeIn } from "../runtime/state.ts";
 import { openTrainer, type Trainer } from "../runtime/trainer.ts";
 import type { Manifest } from "../spec.ts";
 import { saveCheckpoint } from "../train/checkpoint.ts";
-import type { EventFile } from "../train/events.ts";
 import { type LoopResult, runLoop } from "../train/loop.ts";
 import { openProgress, type Progress } from "../train/progress.ts";
 import {
@@ -30,7 +29,7 @@ import { extended } from "./extend.ts";
 import { reopen } from "./resume.ts";
 import { afterDivergence, afterFailure, standing } from "./standing.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
-import { openTensorBoard, repeated } from "./tensorboard.ts";
+import { openTensorBoard, repeated, type TensorBoard } from "./tensorboard.ts";
 
 export interface TrainResult {
   readonly steps: number;
@@ -97,7 +96,7 @@ async function trainAlone(
   let loader: Loader | undefined;
   let evaluation: EpochEvaluation | undefined;
   let metrics: MetricsLog | undefined;
-  let events: EventFile | undefined;
+  let events: TensorBoard | undefined;
   try {
     await checkWritable(files.metrics, from < steps ? bytesOf(manifest, images) : undefined);
     const { seed } = config;
@@ -188,6 +187,7 @@ async function trainAlone(
     const exported = result.interrupted
       ? null
       : await exportEncoder(options.out, { threads: session.threads });
+    if (exported) await events?.project(exported.encoder, { progress, signal });
     if (exported?.drawn) warn(`encoder.onnx was compared on ${exported.compared}`);
     if (result.step > from) {
       log.amend({ ...(exported && { exportSeconds: secondsSince(looped) }), peakRssBytes: peakRssBytes() });

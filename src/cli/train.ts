@@ -83,7 +83,7 @@ export const trainCommand = () =>
     .option("--resume", "go on with the run in --out")
     .option("--extend-epochs <n>", "with --resume: so many epochs longer than the run began with", positive)
     .option("--extend-steps <n>", "the same in steps", positiveInteger)
-    .option("--tensorboard <dir>", "write event files that TensorBoard reads")
+    .option("--tensorboard <dir>", "write what TensorBoard reads: event files, and embeddings at the end")
     .option("--no-report", "write no report.html")
     .addOption(QUIET)
     .option("--json", "end with one JSON object on standard output")

@@ -26,6 +26,8 @@ export interface Picture {
 }
 
 export interface EventFile {
+  /** False once something could not be written. */
+  readonly writable: boolean;
   /** Values after `step` steps, by their tags. */
   scalars(step: number, values: Readonly<Record<string, number>>): void;
   image(step: number, tag: string, picture: Picture): void;
@@ -76,6 +78,9 @@ export async function openEvents(
     within(event, EVENT.sessionLog, (log) => log.tag(SESSION_LOG.status, WireType.Varint).int32(START)),
   );
   return {
+    get writable() {
+      return file !== undefined;
+    },
     scalars: (step, values) =>
       write(step, (event) =>
         within(event, EVENT.summary, (summary) => {

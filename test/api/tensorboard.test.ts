@@ -1,10 +1,12 @@
-import { readFile, rm } from "node:fs/promises";
+import { mkdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { expect } from "chai";
 import sharp from "sharp";
 import type { TrainOptions } from "../../src/api/create.ts";
+import { openEncoder } from "../../src/api/encoder.ts";
 import { train } from "../../src/api/train.ts";
+import { findImages } from "../../src/data/sources.ts";
 import { temporaryFolder } from "../data/folder.ts";
 import { eventFiles, kept } from "../support/events.ts";
 import { labelled, pictures, tinyArtifact } from "../support/pictures.ts";
@@ -74,6 +76,78 @@ describe("api/tensorboard", () => {
     await sameAsMetrics();
     const shown = kept(files).filter(({ images }) => images);
     expect(shown.map(({ step }) => step)).to.deep.equal([1, 4]);
+  });
+
+  /** What TensorBoard's projector reads of a folder, byte by byte as it does. */
+  async function projection(dir: string) {
+    const config = await readFile(join(dir, "projector_config.pbtxt"), "utf8");
+    const [, name, rows, columns, sprite, cell] =
+      /^embeddings \{\n {2}tensor_name: "([ -~]+)"\n {2}tensor_path: "(\S+)"\n {2}metadata_path: "(\S+)"\n {2}sprite \{\n {4}image_path: "(\S+)"\n {4}single_image_dim: (\d+)\n {4}single_image_dim: \5\n {2}\}\n\}\n$/.exec(
+        config,
+      )!;
+    const table = async (path: string) => {
+      const text = await readFile(join(dir, path), "utf8");
+      expect(text.endsWith("\n")).to.equal(true);
+      return text
+        .slice(0, -1)
+        .split(/(?!\t)[\p{Cc}\p{Zl}\p{Zp}]/u) // all that ends a line in Python, and more
+        .map((line) => line.split("\t"));
+    };
+    return {
+      name,
+      rows: (await table(rows!)).map((line) => line.map(Number)),
+      columns: await table(columns!),
+      sprite: await readFile(join(dir, sprite!)),
+      cell: Number(cell),
+    };
+  }
+
+  it("is shown a sample of images by their features at the end, with classes and thumbnails", async () => {
+    const { name, rows, columns, sprite, cell } = await projection(tensorboard());
+    expect(name).to.equal("features after 4 steps");
+    const encoder = await openEncoder(at("run"), { threads: 1 });
+    const { features, files } = await encoder.embed(await findImages(at("labelled")));
+    await encoder.close();
+    expect(columns).to.deep.equal([["class", "image"], ...files.map((file) => [file.slice(0, 1), file])]);
+    expect(rows.map((row) => Float32Array.from(row))).to.deep.equal(
+      files.map((_, i) => features.data.slice(i * features.d, (i + 1) * features.d)),
+    );
+    const { data, info } = await sharp(sprite).raw().toBuffer({ resolveWithObject: true });
+    expect((await sharp(sprite).metadata()).format).to.equal("png");
+    expect(cell).to.equal(48);
+    expect([info.width, info.height]).to.deep.equal([3 * cell, 3 * cell]); // 8 images
+    // A class is a hue: red in the first four cells, green from the fifth on.
+    const hue = (place: number) => {
+      const [x, y] = [(place % 3) * cell + cell / 2, Math.floor(place / 3) * cell + cell / 2];
+      const pixel = data.subarray(
+        info.channels * (y * info.width + x),
+        info.channels * (y * info.width + x) + 3,
+      );
+      return pixel.indexOf(Math.max(...pixel));
+    };
+    expect(Array.from({ length: 8 }, (_, i) => hue(i))).to.deep.equal([0, 0, 0, 0, 1, 1, 1, 1]);
+  });
+
+  it("is shown images without classes by their paths alone, a line each whatever these hold", async () => {
+    const odd = "a\tb\n\u2028.png";
+    await mkdir(at("odd"));
+    await pictures(at("odd"), 4);
+    await rename(at("odd/02.png"), at(`odd/${odd}`));
+    await train({ ...options, data: at("odd"), out: at("odd-run"), steps: 0, tensorboard: at("board/odd") });
+    const { name, rows, columns } = await projection(at("board/odd"));
+    expect(name).to.equal("features after 0 steps");
+    expect(columns).to.deep.equal([["00.png"], ["01.png"], ["03.png"], ["a\\u{9}b\\u{a}\\u{2028}.png"]]);
+    expect(rows.map(({ length }) => length)).to.deep.equal([64, 64, 64, 64]);
+  });
+
+  it("that the projector's files cannot be told is a warning too", async () => {
+    const stream = new PassThrough().setEncoding("utf8");
+    await folder.write("board/blocked/projector", "in the way");
+    const told = { ...options, out: at("blocked"), steps: 0, tensorboard: at("board/blocked") };
+    expect(await train(told, { output: { stream, quiet: true } })).to.include({ steps: 0 });
+    expect(String(stream.read())).to.equal(
+      `warning: TensorBoard is shown no embeddings: ${at("board/blocked/projector")}: expected a folder, found a file; choose another folder\n`,
+    );
   });
 
   it("changes nothing of the run", async () => {

@@ -23,6 +23,7 @@ interface Image {
 /** The events of each file in the folder, in the order that TensorBoard reads them in. */
 export const eventFiles = (dir: string): Event[][] =>
   readdirSync(dir)
+    .filter((name) => !/^projector(_config\.pbtxt)?$/.test(name))
     .sort()
     .map((name) => {
       expect(name).to.match(/^events\.out\.tfevents\.\d{10}\../);
