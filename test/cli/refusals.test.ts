@@ -1,10 +1,9 @@
 import { cp, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
-import { mapInOrder } from "../../src/data/parallel.ts";
 import { temporaryFolder } from "../data/folder.ts";
 import { labelled, picture, pictures, tinyArtifact } from "../support/pictures.ts";
-import { type Ended, errorsIn, refusal, run } from "../support/program.ts";
+import { type Ended, errorsIn, refusal, run, runInTurn } from "../support/program.ts";
 
 describe("cli: what cannot be done is refused in one line", () => {
   const folder = temporaryFolder();
@@ -343,7 +342,7 @@ describe("cli: what cannot be done is refused in one line", () => {
       /no: expected a folder to write to, found none/,
     ],
   };
-  const ended = new Map<string, Ended>();
+  let ended: readonly Ended[];
 
   before(async () => {
     process.env.CUDA_VISIBLE_DEVICES = ""; // no GPU, whatever the machine has
@@ -377,17 +376,15 @@ describe("cli: what cannot be done is refused in one line", () => {
     await folder.write("encoder.onnx", encoder);
     await folder.write("cut.onnx", encoder.subarray(0, encoder.length - 5000));
 
-    // Two at a time: starting a process is most of the work.
-    const names = Object.keys(refused);
-    await mapInOrder(names, async (name, i) => ended.set(name, await run(own(refused[name]![0](), i))), 2);
+    ended = await runInTurn(Object.values(refused).map(([args], i) => own(args(), i)));
   });
   /** Each with an --out of its own. */
   const own = (args: string[], i: number) => args.map((arg) => (arg === at("out") ? at(`out${i}`) : arg));
 
   for (const [i, [name, [, says]]] of Object.entries(refused).entries()) {
     it(name, async () => {
-      expect(refusal(ended.get(name)!)).to.match(says);
-      expect(ended.get(name)!.stderr, "images were embedded first").not.to.contain("features of ");
+      expect(refusal(ended[i]!)).to.match(says);
+      expect(ended[i]!.stderr, "images were embedded first").not.to.contain("features of ");
       const left = await readdir(at(`out${i}`)).catch(() => []);
       // Images are decoded as they are needed, after the run has begun.
       if (name !== "nothing but text named .jpg")

@@ -12,12 +12,24 @@ import { type EncoderLoss, encoderLoss } from "./contrast.ts";
 
 type Tensors = ReadonlyMap<string, Float32Array>;
 
-const dot = (a: Tensors, b: Tensors): number =>
-  [...a].reduce((sum, [name, values]) => sum + values.reduce((s, v, i) => s + v * b.get(name)![i]!, 0), 0);
+// Loops: a callback for each of millions of elements takes seconds.
+function dot(a: Tensors, b: Tensors): number {
+  let sum = 0;
+  for (const [name, values] of a) {
+    const others = b.get(name)!;
+    for (let i = 0; i < values.length; i++) sum += values[i]! * others[i]!;
+  }
+  return sum;
+}
 
 function unit(direction: Tensors): Tensors {
   const length = Math.sqrt(dot(direction, direction));
-  return new Map([...direction].map(([name, values]) => [name, values.map((v) => v / length)]));
+  const scaled = ([name, values]: [string, Float32Array]) => {
+    const result = new Float32Array(values.length);
+    for (let i = 0; i < values.length; i++) result[i] = values[i]! / length;
+    return [name, result] as const;
+  };
+  return new Map([...direction].map(scaled));
 }
 
 /** The slope along v from two values of the loss, which `change` apart should be, over the slope from the gradient. */
@@ -61,7 +73,9 @@ function direction(
   const factor = draw ?? ((r: Random) => r.uniform(0, 2));
   const along = (name: string) => {
     const g = gradient.get(name)!;
-    return unit(new Map([[name, g.map((v, i) => (moves(i, g.length) ? v * factor(random) : 0))]])).get(name)!;
+    const moved = new Float32Array(g.length);
+    for (let i = 0; i < g.length; i++) if (moves(i, g.length)) moved[i] = g[i]! * factor(random);
+    return unit(new Map([[name, moved]])).get(name)!;
   };
   return unit(new Map(names.map((name) => [name, along(name)])));
 }

@@ -44,7 +44,8 @@ export function randomTensor(name: string, shape: readonly number[]) {
         : () => 0.3 * random.normal();
   // Large tensors repeat what is drawn, for millions of draws take seconds; by a prime, so that no two filters are alike.
   const drawn = Float32Array.from({ length: Math.min(65_521, size(shape)) }, draw);
-  const data = Float32Array.from({ length: size(shape) }, (_, i) => drawn[i % drawn.length]!);
+  const data = new Float32Array(size(shape));
+  for (let at = 0; at < data.length; at += drawn.length) data.set(drawn.subarray(0, data.length - at), at);
   return { dtype: "float32", shape, data } as const;
 }
 

@@ -1,7 +1,8 @@
-/** Runs the command line as users do: as a process of its own. */
-import { type ChildProcess, spawn } from "node:child_process";
+/** Runs the command line as users do, as a process of its own, or many command lines in one. */
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import { MAIN } from "./built.ts";
 
@@ -16,7 +17,10 @@ export function start(
   args: readonly string[],
   options: { cwd?: string; uid?: number } = {},
 ): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(process.execPath, [MAIN, ...args], options);
+  return ending(spawn(process.execPath, [MAIN, ...args], options));
+}
+
+function ending(child: ChildProcessWithoutNullStreams): { child: ChildProcess; ended: Promise<Ended> } {
   const [out, err]: [string[], string[]] = [[], []];
   child.stdout.setEncoding("utf8").on("data", (text: string) => out.push(text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => err.push(text));
@@ -29,6 +33,19 @@ export function start(
 
 export const run = (args: readonly string[], cwd?: string): Promise<Ended> =>
   start(args, cwd === undefined ? {} : { cwd }).ended;
+
+const IN_TURN = fileURLToPath(new URL("in-turn.js", import.meta.url));
+
+/** One command line after the other in a process that ends by itself: to start one for each is most of the work. */
+export async function runInTurn(commands: readonly (readonly string[])[]): Promise<Ended[]> {
+  const child = spawn(process.execPath, [IN_TURN, MAIN]);
+  child.stdin.end(JSON.stringify(commands));
+  const { ended } = ending(child);
+  const { code, stdout, stderr } = await ended;
+  expect(code, stderr).to.equal(0);
+  expect(stderr).to.equal("");
+  return JSON.parse(stdout);
+}
 
 /** Runs to the end with exit code 0 and gives the one JSON object on standard output. */
 export async function json(args: readonly string[], cwd?: string): Promise<Record<string, unknown>> {
