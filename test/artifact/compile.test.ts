@@ -161,7 +161,7 @@ describe("compile", () => {
       { method: "simclr", encoder: "resnet20", imageSize: 16 },
       { method: "moco", encoder: "resnet20", imageSize: 16, config: { splits: 2, queue: 64 } },
       { method: "swav", encoder: "resnet18", imageSize: 16, config: { smallCrops: 2, prototypes: 16 } },
-      { method: "jigsaw", encoder: "resnet20", imageSize: 32 },
+      { method: "jigsaw", encoder: "resnet20", imageSize: 32, config: { permutations: 4 } },
       { method: "swav", encoder: "vit-tiny", imageSize: 16, config: { smallCrops: 2, smallSize: 8 } },
       // Large enough for views in pieces, with blur.
       { method: "simclr", encoder: "resnet20", imageSize: 96 },

@@ -45,7 +45,7 @@ describe("runtime/webgpu", () => {
 
   it("trains an encoder, which the CPU goes on to train", async function () {
     this.timeout(PATIENCE);
-    await labelled(join(folder.path, "images"), ["a", "b"], 5);
+    await labelled(join(folder.path, "images"), ["a", "b"], 2);
     const found = (await onWebgpu("trained", [folder.path])) as Trained[] | undefined;
     if (!found) return this.skip();
     expect(found.map(({ steps }) => steps)).to.deep.equal([2, 3]);
