@@ -23,8 +23,8 @@ describe("api/rank", () => {
     return { result, said: String(stream.read() ?? "") };
   }
 
-  async function initialised(method: string, run: string) {
-    await tinyArtifact(at(`${method}-graph`), { method });
+  async function initialised(method: string, run: string, config = {}) {
+    await tinyArtifact(at(`${method}-graph`), { method, config });
     const options = { data: at("photos"), out: at(run), graph: at(`${method}-graph`), batch: 4, steps: 0 };
     await train({ ...options, threads: 1 });
   }
@@ -32,7 +32,7 @@ describe("api/rank", () => {
   before(async () => {
     await labelled(at("photos"), ["blue", "green", "red"], 8);
     await folder.write("photos/blue/broken.png", "no image");
-    await initialised("byol", "run");
+    await initialised("byol", "run", { hidden: 32, projection: 16 });
   });
 
   it("tells of a run all that there is to tell, of views drawn by the seed", async () => {
@@ -64,7 +64,7 @@ describe("api/rank", () => {
     const of = await heard({ features: at("f.npy"), threads: 1 });
     expect(of.result).to.deep.equal(alone.result);
     expect(of.said).to.match(/^alignment and LiDAR need views: features do not say how views are drawn.*\n$/);
-    await initialised("jigsaw", "tiles");
+    await initialised("jigsaw", "tiles", { permutations: 4, hidden: 8 });
     expect((await heard({ ...data(), encoder: at("tiles") })).said).to.match(
       /need views: jigsaw draws no views of whole images\n$/,
     );

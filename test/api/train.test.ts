@@ -8,7 +8,8 @@ import { openEncoder } from "../../src/api/encoder.ts";
 import { exportEncoder } from "../../src/api/export.ts";
 import { probe } from "../../src/api/probe.ts";
 import { train } from "../../src/api/train.ts";
-import { readArtifact } from "../../src/artifact/files.ts";
+import { compile } from "../../src/artifact/compile.ts";
+import { readArtifact, writeArtifact } from "../../src/artifact/files.ts";
 import { UserError } from "../../src/errors.ts";
 import { latestCheckpoint, loadCheckpoint } from "../../src/train/checkpoint.ts";
 import { readConfig } from "../../src/train/run-folder.ts";
@@ -87,6 +88,15 @@ describe("api/train", () => {
     expect(await failure(resumed)).to.match(
       /^--graph: expected the artifact that the run began with, found another/,
     );
+  });
+
+  it("builds an artifact in the portable form anew for the CPU", async () => {
+    const { manifest, graphs } = compile({ method: "simclr", encoder: "resnet20", imageSize: 16 });
+    await writeArtifact(at("portable"), manifest, graphs);
+    await train({ ...begun, out: at("lowered"), graph: at("portable"), steps: 0 });
+    const found = await readArtifact(at("lowered"));
+    expect(found.manifest).to.deep.equal((await readArtifact(at("run"))).manifest);
+    expect(found.manifest.target).to.equal("cpu");
   });
 
   it("goes on with the same options, and with none", async () => {

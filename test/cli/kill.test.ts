@@ -8,6 +8,8 @@ import { computedOf, metricsOf, reaches, run, start } from "../support/program.t
 
 const STEPS = 32;
 const KILLS = 4;
+/** Steps from one checkpoint to the next. */
+const CHECKPOINT = 4;
 
 /** The bytes that a run must end with, and what it computed on the way (not how fast). */
 async function outcome(out: string) {
@@ -23,7 +25,7 @@ describe("cli: a run that is cut off", () => {
   const at = (name: string) => join(folder.path, name);
   const begin = (data: string, out: string, graph = "graph") => [
     ...["train", "--data", at(data), "--out", at(out), "--graph", at(graph), "--steps", `${STEPS}`],
-    ...["--batch", "4", "--threads", "1", "--checkpoint-every", "4", "--no-report"],
+    ...["--batch", "4", "--threads", "1", "--checkpoint-every", `${CHECKPOINT}`, "--no-report"],
   ];
   const resume = (out: string) => ["train", "--resume", "--out", at(out), "--no-report"];
 
@@ -38,8 +40,8 @@ describe("cli: a run that is cut off", () => {
     expect(found.encoder.equals(wanted.encoder), "encoder.onnx").to.equal(true);
   }
 
-  /** The first kill comes before the first checkpoint, the others at random moments after it. */
-  async function killedOver(first: readonly string[], out: string, times = KILLS) {
+  /** The first kill comes before the first checkpoint unless `after` a later step, the others at random moments. */
+  async function killedOver(first: readonly string[], out: string, times = KILLS, after = 1) {
     const random = randomFor("kill", out);
     let args = first;
     let kills = 0;
@@ -47,7 +49,11 @@ describe("cli: a run that is cut off", () => {
       const { child, ended } = start(args);
       const from = (await metricsOf(at(out))).at(-1)?.step ?? 0;
       if (kills < times) {
-        await reaches(at(out), kills === 0 ? from + 1 : Math.max(0, from - 4) + 1 + random.integer(8), child);
+        await reaches(
+          at(out),
+          kills === 0 ? from + after : Math.max(0, from - CHECKPOINT) + 1 + random.integer(8),
+          child,
+        );
         await new Promise((resolve) => setTimeout(resolve, random.uniform(0, 25)));
         if (child.kill("SIGKILL")) kills++;
       }
@@ -77,7 +83,7 @@ describe("cli: a run that is cut off", () => {
     const { code, stderr } = await run(begin("some", "reference-some"));
     expect(code).to.equal(0);
     expect(stderr.match(/^warning: .*some\/07\.png/gm)).to.have.length(1);
-    await killedOver([...begin("some", "killed-some"), "--cache-mb", "0"], "killed-some");
+    await killedOver([...begin("some", "killed-some"), "--cache-mb", "0"], "killed-some", 2);
     await sameAs("reference-some", "killed-some");
   });
 
@@ -98,7 +104,7 @@ describe("cli: a run that is cut off", () => {
       await tinyArtifact(at(`graph-${method}`), spec);
       const first = (out: string) => begin("good", out, `graph-${method}`);
       expect((await run(first(`reference-${method}`))).code).to.equal(0);
-      await killedOver(first(`killed-${method}`), `killed-${method}`, 2);
+      await killedOver(first(`killed-${method}`), `killed-${method}`, 1, CHECKPOINT + 1);
       await sameAs(`reference-${method}`, `killed-${method}`);
     });
   }
@@ -108,7 +114,7 @@ describe("cli: a run that is cut off", () => {
     for (const out of ["extended", "killed-extended"])
       await cp(at("reference"), at(out), { recursive: true });
     expect((await run(longer("extended"))).code).to.equal(0);
-    await killedOver(longer("killed-extended"), "killed-extended", 2);
+    await killedOver(longer("killed-extended"), "killed-extended", 1, CHECKPOINT + 1);
     await sameAs("extended", "killed-extended", 2 * STEPS);
   });
 

@@ -2,7 +2,7 @@
 import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import sharp from "sharp";
-import { type ArtifactSpec, compile } from "../../src/artifact/compile.ts";
+import { type ArtifactSpec, compile, targetNamed } from "../../src/artifact/compile.ts";
 import { writeArtifact } from "../../src/artifact/files.ts";
 import { randomFor } from "../../src/random.ts";
 
@@ -28,12 +28,18 @@ export async function labelled(dir: string, classes: readonly string[], each: nu
   return dir;
 }
 
-/** A method (SimCLR) on resnet20 at 16 px, a step of which takes some milliseconds; its path. */
+/**
+ * A method (SimCLR) on resnet20 at 16 px, a step of which takes some milliseconds, in the CPU's form: a run on the CPU takes
+ * it as it is. Its path.
+ */
 export async function tinyArtifact(
   dir: string,
   spec: Pick<ArtifactSpec, "method" | "config"> = { method: "simclr" },
 ): Promise<string> {
-  const { manifest, graphs } = compile({ encoder: "resnet20", imageSize: 16, ...spec });
+  const { manifest, graphs } = compile(
+    { encoder: "resnet20", imageSize: 16, ...spec },
+    targetNamed("cpu", 1),
+  );
   await writeArtifact(dir, manifest, graphs);
   return dir;
 }
