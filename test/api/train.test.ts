@@ -226,7 +226,7 @@ describe("api/train", () => {
 
   it("stops once it has collapsed, and goes on without its guard", async () => {
     const config = { hidden: 8, projection: 8 };
-    const graph = await tinyArtifact(at("collapses"), { method: "similarity", config });
+    const graph = await tinyArtifact(at("collapses"), { method: "similarity", config, imageSize: 8 });
     const out = at("collapsed");
     const run = train({ ...begun, limit: undefined, out, graph, steps: 150, lr: 1, checkpointEvery: 130 });
     expect(await run.catch((error: unknown) => error))

@@ -130,13 +130,14 @@ describe("SimSiam", () => {
   });
 
   it("collapses without its stop-gradient, and not with it", async () => {
+    const batches = Array.from({ length: 50 }, (_, i) => batchOf(artifact, 32, 8, i + 1));
     const signsAfter = async (own: Stepper) => {
       let at = state;
       const signs: Signs[] = [];
-      for (let step = 1; step <= 50; step++) {
-        const { outputs, next } = await own.step(at, batchOf(artifact, 32, 8, step), SCALARS);
+      for (const [i, drawn] of batches.entries()) {
+        const { outputs, next } = await own.step(at, drawn, SCALARS);
         const data = outputs.embedding!.data as Float32Array;
-        if (step > 35) signs.push(await signsOf({ data, rows: 64, d: WIDTH }));
+        if (i >= 35) signs.push(await signsOf({ data, rows: 64, d: WIDTH }));
         at = next;
       }
       return signs;
