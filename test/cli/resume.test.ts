@@ -4,7 +4,7 @@ import { expect } from "chai";
 import { latestCheckpoint, loadCheckpoint } from "../../src/train/checkpoint.ts";
 import { temporaryFolder } from "../data/folder.ts";
 import { pictures, tinyArtifact } from "../support/pictures.ts";
-import { json, metricsOf, refusal, run } from "../support/program.ts";
+import { json, metricsOf, refusal, run, runInTurn } from "../support/program.ts";
 
 describe("cli: --resume", () => {
   const folder = temporaryFolder();
@@ -41,10 +41,10 @@ describe("cli: --resume", () => {
   });
 
   it("refuses options that would change the run", async () => {
-    expect(refusal(await run(resume("run", "--lr", "0.2")))).to.contain(
-      "--lr: expected 0.1, as the run began",
-    );
-    expect(refusal(await run(resume("run", "--epochs", "3")))).to.contain("--epochs: expected 2, as the run");
+    const changed = [resume("run", "--lr", "0.2"), resume("run", "--epochs", "3")];
+    const [lr, epochs] = (await runInTurn(changed)).map((ended) => refusal(ended));
+    expect(lr).to.contain("--lr: expected 0.1, as the run began");
+    expect(epochs).to.contain("--epochs: expected 2, as the run");
   });
 
   it("takes the same command line again, and photos that moved, for good", async () => {
@@ -62,19 +62,16 @@ describe("cli: --resume", () => {
     expect(again.equals(before)).to.equal(true);
   });
 
-  it("refuses a folder whose images bear other names", async () => {
+  it("refuses a folder whose images bear other names, or that has lost some", async () => {
     await cp(at("photos"), at("renamed"), { recursive: true });
     await rename(at("renamed/03.png"), at("renamed/33.png"));
-    const found = await run(resume("run", "--data", at("renamed")));
-    expect(refusal(found)).to.match(
+    await pictures(at("fewer"), 7);
+    const folders = ["renamed", "fewer"].map((data) => resume("run", "--data", at(data)));
+    const [renamed, fewer] = (await runInTurn(folders)).map((ended) => refusal(ended));
+    expect(renamed).to.match(
       /renamed: expected the images that the run began with, found others; their names have changed/,
     );
-  });
-
-  it("refuses a folder that has lost images", async () => {
-    await pictures(at("fewer"), 7);
-    const found = await run(resume("run", "--data", at("fewer")));
-    expect(refusal(found)).to.match(/expected the 8 images that the run began with, found 7/);
+    expect(fewer).to.match(/expected the 8 images that the run began with, found 7/);
   });
 
   it("refuses a damaged checkpoint, and goes on from the one before once it is removed", async () => {
