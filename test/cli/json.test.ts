@@ -167,19 +167,22 @@ describe("cli: --json", () => {
 
   it("of several probes, on features of embed too, with a confusion", async () => {
     const both = [...probe("linear,knn"), "--k", "1,3"];
-    const { probes } = (await json(both)) as { probes: { kind: string; k?: number; top1: number }[] };
-    expect(probes.map(({ kind, k }) => [kind, k])).to.deep.equal([
+    const embed = ["train", "test"].map((set) => [
+      ...["embed", at("run"), "--data", at(set), "--out", at(`of-${set}.npy`)],
+    ]);
+    const features = `${at("of-train.npy")},${at("of-test.npy")}`;
+    const knn = ["probe", "--features", features, "--kind", "knn", "--k", "3", "--confusion", at("c.csv")];
+    const ended = await runInTurn([both, ...embed, knn].map((args) => [...args, "--json"]));
+    for (const { code, stderr } of ended) expect(code, stderr).to.equal(0);
+    const [{ probes }, , , again] = ended.map(({ stdout }) => JSON.parse(stdout));
+    expect(probes.map(({ kind, k }: { kind: string; k?: number }) => [kind, k])).to.deep.equal([
       ["linear", undefined],
       ...[
         ["knn", 1],
         ["knn", 3],
       ],
     ]);
-    for (const set of ["train", "test"])
-      await json(["embed", at("run"), "--data", at(set), "--out", at(`of-${set}.npy`)]);
-    const features = `${at("of-train.npy")},${at("of-test.npy")}`;
-    const knn = ["probe", "--features", features, "--kind", "knn", "--k", "3", "--confusion", at("c.csv")];
-    expect(await json(knn)).to.deep.equal(probes[2]);
+    expect(again).to.deep.equal(probes[2]);
     const rows = (await readFile(at("c.csv"), "utf8"))
       .trim()
       .split("\n")

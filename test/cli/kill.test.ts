@@ -4,7 +4,7 @@ import { expect } from "chai";
 import { randomFor } from "../../src/random.ts";
 import { temporaryFolder } from "../data/folder.ts";
 import { pictures, tinyArtifact } from "../support/pictures.ts";
-import { computedOf, metricsOf, reaches, run, start } from "../support/program.ts";
+import { computedOf, type Ended, metricsOf, reaches, run, runInTurn, start } from "../support/program.ts";
 
 const STEPS = 32;
 const KILLS = 4;
@@ -65,28 +65,7 @@ describe("cli: a run that is cut off", () => {
     expect(kills).to.equal(times);
   }
 
-  before(async () => {
-    await tinyArtifact(at("graph"));
-    await pictures(at("good"), 25);
-    await pictures(at("some"), 22);
-    const png = await readFile(at("some/07.png"));
-    await folder.write("some/07.png", png.subarray(0, png.length / 2));
-    expect((await run(begin("good", "reference"))).code).to.equal(0);
-  });
-
-  it("ends with the same bytes when it was killed at any moment", async () => {
-    await killedOver(begin("good", "killed"), "killed");
-    await sameAs("reference", "killed");
-  });
-
-  it("and with a broken image, with nothing kept in memory", async () => {
-    const { code, stderr } = await run(begin("some", "reference-some"));
-    expect(code).to.equal(0);
-    expect(stderr.match(/^warning: .*some\/07\.png/gm)).to.have.length(1);
-    await killedOver([...begin("some", "killed-some"), "--cache-mb", "0"], "killed-some", 2);
-    await sameAs("reference-some", "killed-some");
-  });
-
+  /** State besides weights. */
   const kept = {
     "a queue and averages": { method: "moco", config: { queue: 12, dim: 8, splits: 2 } },
     "prototypes, frozen at first, and queues": {
@@ -98,13 +77,38 @@ describe("cli: a run that is cut off", () => {
       config: { loss: "nce", negatives: 8, dim: 8, permutations: 4, patchCropScale: 0.9 },
     },
   };
-  for (const [what, spec] of Object.entries(kept)) {
+  /** Runs that nothing cut off: of good images, with a broken one, of each method. */
+  let references: readonly Ended[];
+
+  before(async () => {
+    await tinyArtifact(at("graph"));
+    await pictures(at("good"), 25);
+    await pictures(at("some"), 22);
+    const png = await readFile(at("some/07.png"));
+    await folder.write("some/07.png", png.subarray(0, png.length / 2));
+    for (const spec of Object.values(kept)) await tinyArtifact(at(`graph-${spec.method}`), spec);
+    const others = Object.values(kept).map(({ method }) =>
+      begin("good", `reference-${method}`, `graph-${method}`),
+    );
+    references = await runInTurn([begin("good", "reference"), begin("some", "reference-some"), ...others]);
+    for (const { code, stderr } of references) expect(code, stderr).to.equal(0);
+  });
+
+  it("ends with the same bytes when it was killed at any moment", async () => {
+    await killedOver(begin("good", "killed"), "killed");
+    await sameAs("reference", "killed");
+  });
+
+  it("and with a broken image, with nothing kept in memory", async () => {
+    expect(references[1]!.stderr.match(/^warning: .*some\/07\.png/gm)).to.have.length(1);
+    await killedOver([...begin("some", "killed-some"), "--cache-mb", "0"], "killed-some", 2);
+    await sameAs("reference-some", "killed-some");
+  });
+
+  for (const [what, { method }] of Object.entries(kept)) {
     it(`and with ${what}`, async () => {
-      const { method } = spec;
-      await tinyArtifact(at(`graph-${method}`), spec);
-      const first = (out: string) => begin("good", out, `graph-${method}`);
-      expect((await run(first(`reference-${method}`))).code).to.equal(0);
-      await killedOver(first(`killed-${method}`), `killed-${method}`, 1, CHECKPOINT + 1);
+      const out = `killed-${method}`;
+      await killedOver(begin("good", out, `graph-${method}`), out, 1, CHECKPOINT + 1);
       await sameAs(`reference-${method}`, `killed-${method}`);
     });
   }
