@@ -8,7 +8,7 @@ const CODES = TILES ** PART;
 
 type Orders = readonly (readonly number[])[];
 
-/** By count and seed: a method asks for the same ones several times, which takes a second at the start of a run. */
+/** By count and seed: to choose them takes half a second as a run starts, and a method asks for the same ones several times. */
 const chosenBefore = new Map<string, Orders>();
 
 /**
