@@ -101,7 +101,7 @@ describe("cli: a run that is cut off", () => {
 
   it("and with a broken image, with nothing kept in memory", async () => {
     expect(references[1]!.stderr.match(/^warning: .*some\/07\.png/gm)).to.have.length(1);
-    await killedOver([...begin("some", "killed-some"), "--cache-mb", "0"], "killed-some", 2);
+    await killedOver([...begin("some", "killed-some"), "--cache-mb", "0"], "killed-some", 2, CHECKPOINT + 1);
     await sameAs("reference-some", "killed-some");
   });
 
