@@ -4,7 +4,8 @@ import type { Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { memoryBytes } from "../machine.ts";
 import type { Features } from "../probe/features.ts";
-import { duration, type Progress, recentRate } from "../train/progress.ts";
+import { duration } from "../train/duration.ts";
+import { type Progress, recentRate } from "../train/progress.ts";
 
 /** Rows of n images side by side: of parts float32 [n, ...] all values of an image, [n, d]. */
 export function joined(parts: readonly Float32Array[], n: number): Float32Array {

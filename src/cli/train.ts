@@ -2,7 +2,7 @@ import { Command } from "commander";
 import type { TrainOptions } from "../api/create.ts";
 import { reportAfterTraining } from "../api/report.ts";
 import { train } from "../api/train.ts";
-import { duration } from "../train/progress.ts";
+import { duration } from "../train/duration.ts";
 import {
   CUDA_LIBRARIES,
   DEVICE,

@@ -27,8 +27,9 @@ const OWN = fileURLToPath(new URL("../../src/report/page", import.meta.url));
 
 export async function pageOf({ title, about, sections, charts, map, foot }: Page): Promise<string> {
   const uplot = dirname(createRequire(import.meta.url).resolve("uplot/package.json"));
-  const [style, chartStyle, program, chartProgram, licence] = await Promise.all(
+  const [look, style, chartStyle, program, chartProgram, licence] = await Promise.all(
     [
+      join(OWN, "look.css"),
       join(OWN, "report.css"),
       join(uplot, "dist/uPlot.min.css"),
       join(OWN, "report.js"),
@@ -58,6 +59,7 @@ ${new Html(GENERATOR)}
 <link rel="icon" href="data:,">
 <title>${title}</title>
 <style>${new Html(chartStyle!)}
+${new Html(look!)}
 ${new Html(style!)}</style>
 </head>
 <body>

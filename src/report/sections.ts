@@ -1,5 +1,5 @@
 /** Sections of a report that hold figures: what came of a run, its curves, settings, time and memory. */
-import { duration } from "../train/progress.ts";
+import { duration } from "../train/duration.ts";
 import { plannedSteps } from "../train/run-folder.ts";
 import type { Chart } from "./curves.ts";
 import { type Html, html } from "./html.ts";

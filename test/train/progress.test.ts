@@ -1,6 +1,7 @@
 import { PassThrough } from "node:stream";
 import { expect } from "chai";
-import { duration, openProgress, speedOf, timeToGo } from "../../src/train/progress.ts";
+import { duration } from "../../src/train/duration.ts";
+import { openProgress, speedOf, timeToGo } from "../../src/train/progress.ts";
 
 describe("train/progress", () => {
   it("keeps the line that is rewritten within the terminal", () => {
