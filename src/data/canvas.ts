@@ -18,6 +18,12 @@ export interface Canvas {
   readonly sizes: readonly { readonly height: number; readonly width: number }[];
 }
 
+/**
+ * What shows behind transparent parts: the mean color of photos. Normalised it is about zero, like the padding of
+ * convolutions, so that what is not there says nothing; black or white would.
+ */
+export const BEHIND = { r: 124, g: 116, b: 104 };
+
 /** Copies the images onto a canvas that is large enough for each of them, and has at least `least` pixels a side. */
 export function assemble(sources: readonly Source[], least = 0): Canvas {
   const height = Math.max(least, ...sources.map((source) => source.height));

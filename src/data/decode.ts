@@ -2,7 +2,7 @@
 import { closeSync, openSync, readSync, statSync } from "node:fs";
 import type { Sharp } from "sharp";
 import { expected, faultOf, messageOf, UserError } from "../errors.ts";
-import type { Source } from "./canvas.ts";
+import { BEHIND, type Source } from "./canvas.ts";
 import { type Header, headerOf } from "./header.ts";
 import { decodeSmallJpeg } from "./small-jpeg.ts";
 import { decodeRaster, type Reading } from "./values.ts";
@@ -28,12 +28,6 @@ export const MAX_PIXELS = 2 ** 28;
 
 /** Of a pixel; more than hyperspectral cameras have. */
 const MAX_BANDS = 512;
-
-/**
- * What shows behind transparent parts: the mean color of photos. Normalised it is about zero, like the padding of
- * convolutions, so that what is not there says nothing; black or white would.
- */
-const BEHIND = { r: 124, g: 116, b: 104 };
 
 /**
  * An image for training views: the whole of it, with its aspect, scaled down (never up) so that the shorter side
