@@ -1,0 +1,2 @@
+/** Style sheets that are bundled into page.css. */
+declare module "*.css";
