@@ -51,6 +51,7 @@ export async function sampleSheet(): Promise<Buffer> {
   const size = { width: columns * side, height: (count / columns) * side };
   return sharp({ create: { ...size, channels: 3, background: BEHIND } })
     .composite(grid)
+    .removeAlpha()
     .png({ compressionLevel: 9 })
     .toBuffer();
 }

@@ -20,10 +20,10 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-/** With a profile of its own; undefined, and a line that says so, where no Chromium is found. */
-export async function openBrowser(): Promise<Browser | undefined> {
+/** With a profile of its own, and more flags; undefined, and a line that says so, where no Chromium is found. */
+export async function openBrowser(flags: readonly string[] = []): Promise<Browser | undefined> {
   const executablePath = PLACES.find((path) => path !== undefined && existsSync(path));
-  if (executablePath !== undefined) return chromium.launch({ executablePath, args: FLAGS });
+  if (executablePath !== undefined) return chromium.launch({ executablePath, args: [...FLAGS, ...flags] });
   console.warn("\n*** TESTS IN A BROWSER ARE SKIPPED: no Chromium is found; CHROMIUM=path names one ***\n");
   return undefined;
 }

@@ -31,14 +31,15 @@ export function onDrop(element: HTMLElement, take: (files: NamedFile[]) => void)
 /** A file, or all files in a folder and in those below it; none where it is neither, or cannot be read. */
 async function filesIn(dropped: FileSystemEntry | File | null): Promise<NamedFile[]> {
   if (dropped instanceof File) return [{ name: dropped.name, file: dropped }];
-  if (dropped instanceof FileSystemFileEntry) {
+  if (dropped?.isFile) {
+    const entry = dropped as FileSystemFileEntry;
     const file = await new Promise<File | undefined>((resolve) =>
-      dropped.file(resolve, () => resolve(undefined)),
+      entry.file(resolve, () => resolve(undefined)),
     );
-    return file ? [{ name: dropped.fullPath.slice(1), file }] : [];
+    return file ? [{ name: entry.fullPath.slice(1), file }] : [];
   }
-  if (!(dropped instanceof FileSystemDirectoryEntry)) return [];
-  const reader = dropped.createReader();
+  if (!dropped?.isDirectory) return [];
+  const reader = (dropped as FileSystemDirectoryEntry).createReader();
   const found: NamedFile[] = [];
   for (;;) {
     // Some at a time; none is the end.

@@ -1,6 +1,4 @@
 /** The page: shows what its worker does, and tells it what to do. */
-import "uplot/dist/uPlot.min.css";
-import "./style.css";
 import { duration } from "../../train/duration.ts";
 import type { About, Answer, Backend, Neighbours, Request } from "../messages.ts";
 import { openLossChart } from "./chart.ts";
@@ -33,7 +31,14 @@ const [batch, steps, seed] = ["batch", "steps", "seed"].map((id) => part(id, HTM
 /** The page asks for all that it needs when it loads, and for nothing later. */
 const sheet = fetch("sample.png").then((response) => response.blob());
 sheet.catch(() => {}); // told when it is asked for
-const worker = new Worker("worker.js", { type: "module" });
+const worker = new Worker(held(new URL("worker.js", location.href)), { type: "module" });
+
+/** A worker of a blob is held to the policy of this page; one of a file to that of its server, which may have none. */
+function held(script: URL): string {
+  return URL.createObjectURL(
+    new Blob([`import ${JSON.stringify(script.href)};`], { type: "text/javascript" }),
+  );
+}
 
 function send(request: Request, transfer: Transferable[] = []): void {
   say("failure", "");
@@ -167,7 +172,7 @@ const takers: { [K in Answer["kind"]]: (answer: Extract<Answer, { kind: K }>) =>
   },
   paused({ step, done }) {
     say("to-go", "–");
-    change({ phase: done ? "done" : "paused", step, checkpoint: step });
+    change({ phase: done ? "done" : "paused", step });
   },
   encoder: (answer) => opened?.inUse.take(answer),
   found: (answer) => opened?.inUse.take(answer),
@@ -205,10 +210,9 @@ batch.addEventListener("input", () => {
 part("chosen").addEventListener("submit", (event) => event.preventDefault());
 const dialog = part("ask", HTMLDialogElement);
 part("anew").addEventListener("click", () => {
-  const { checkpoint, images } = state;
   say(
     "question",
-    `Start anew? The checkpoint of step ${checkpoint} and its ${count(images)} images are deleted.`,
+    `Start anew? The training up to step ${count(state.step)} is forgotten, with its checkpoint.`,
   );
   dialog.showModal();
 });

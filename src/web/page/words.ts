@@ -78,16 +78,16 @@ export function statusLine(
       return "Pausing after this step…";
     case "paused":
       return onlyStored
-        ? `A training on ${them} is kept in this browser: step ${checkpoint} of ${steps}.`
-        : `Paused after step ${step}. Its checkpoint outlasts a reload of this page.`;
+        ? `A training on ${them} is kept in this browser: step ${count(step)} of ${count(steps)}.`
+        : `Paused after step ${count(step)}.${checkpoint === step ? " Its checkpoint outlasts a reload of this page." : ""}`;
     case "done":
       return `Trained for ${count(steps)} steps: the encoder is ready.`;
   }
 }
 
 /** On the button that does what comes next. */
-export function actLabel({ phase, step, steps, checkpoint, onlyStored }: State): string {
+export function actLabel({ phase, step, steps, onlyStored }: State): string {
   if (phase === "training" || phase === "pausing") return "Pause";
   if (phase !== "paused") return "Start";
-  return onlyStored && checkpoint === steps ? "Open it again" : `Go on from step ${checkpoint ?? step}`;
+  return onlyStored && step === steps ? "Open it again" : `Go on from step ${count(step)}`;
 }

@@ -1,2 +1,0 @@
-/** Style sheets that are bundled into page.css. */
-declare module "*.css";
