@@ -3,6 +3,7 @@ import type { Browser, Download, Locator, Page } from "playwright-core";
 import sharp from "sharp";
 import { sampleSheet } from "../../scripts/web-sample.ts";
 import { decodeSquare } from "../../src/data/decode.ts";
+import { mostImages } from "../../src/web/bounds.ts";
 import { fileName, leftOutLine, missing, usualBatch } from "../../src/web/page/words.ts";
 import { SAMPLE } from "../../src/web/sample.ts";
 import { plain, temporaryFolder } from "../data/folder.ts";
@@ -22,12 +23,13 @@ describe("words of the web page", () => {
     expect([8, 100, 128, 20_000].map(usualBatch)).to.deep.equal([8, 32, 64, 64]);
   });
 
-  it("tell what is left out, and name the file", () => {
+  it("tell what is left out, how much is taken, and name the file", () => {
     expect(leftOutLine([], 0, 20_000)).to.equal("");
     expect(leftOutLine(["a", "b", "c", "d"], 2, 20_000)).to.equal(
       "4 files could not be read: a, b, c, …. 2 files left out: at most 20,000 images are taken.",
     );
     const about = { method: "simclr", encoder: "resnet20", imageSize: 32, paper: "", side: 36, least: 2 };
+    expect([32, 256].map(mostImages)).to.deep.equal([20_000, 2604]);
     expect(fileName(about)).to.equal("simclr-resnet20-32.onnx");
   });
 });
@@ -183,6 +185,9 @@ describe("the web page", () => {
     await says(page, "status", "the encoder is ready");
     expect(await page.locator("#trained-on canvas").count()).to.equal(24);
     expect(await text(page, "of-steps")).to.equal("of 300");
+    // The curve has the steps before the reload, too.
+    await page.locator("#curve .u-over").hover({ position: { x: 1, y: 60 } });
+    await page.locator("#curve .u-series:first-child .u-value", { hasText: /^1$/ }).waitFor();
 
     await page.click("#anew");
     await page.keyboard.press("Enter"); // what is focused keeps it
@@ -279,6 +284,18 @@ describe("the web page", () => {
     expect(await own).to.equal("Failed to fetch");
     expect(opened!.requests).to.have.members(["/", "/page.css", "/page.js", "/worker.js", "/sample.png"]);
     expect(opened!.said.splice(0).join()).to.include("connect-src 'self'");
+  });
+
+  it("goes on from its checkpoint after a step that failed", async () => {
+    const page = await open({ breaksAt: 70 });
+    await startWithSample(page);
+    await says(page, "failure", "a step failed: no memory");
+    await says(page, "status", "A training on 512 images is kept in this browser: step 50 of 300.");
+    expect(await visible(page, "encoder")).to.deep.equal([false]); // the worker may not have it any more
+    await page.click("#act");
+    expect(await text(page, "failure")).to.equal("");
+    await says(page, "status", "the encoder is ready");
+    expect(await text(page, "step")).to.equal("300");
   });
 
   it("says the slower path, and failures, in one line", async () => {

@@ -1,7 +1,11 @@
 /** The curve of the loss, which grows while it is watched. */
 import uPlot from "uplot";
+import type { Curve } from "./curve.ts";
 
 export interface LossChart {
+  /** The points so far. */
+  readonly curve: Curve;
+  /** In place of what there is of that step and later ones: a training may have gone back to its checkpoint. */
   add(step: number, loss: number): void;
   /** Takes all points away; steps go up to `steps`. */
   begin(steps: number): void;
@@ -14,8 +18,9 @@ const HEIGHT = 240;
 export function openLossChart(place: HTMLElement): LossChart {
   const steps: number[] = [];
   const losses: number[] = [];
+  const averages: number[] = []; // from 0 on
   const smooth: number[] = [];
-  let average = 0;
+  const all = [steps, losses, averages, smooth];
   let last = 2;
   let plot = drawn();
   let awaited = false;
@@ -79,16 +84,20 @@ export function openLossChart(place: HTMLElement): LossChart {
     plot = drawn();
   });
   return {
+    get curve() {
+      return { from: steps[0] ?? 1, losses };
+    },
     add(step, loss) {
+      while (steps.length > 0 && steps.at(-1)! >= step) for (const values of all) values.pop();
+      const average = KEPT * (averages.at(-1) ?? 0) + (1 - KEPT) * loss;
       steps.push(step);
       losses.push(loss);
-      average = KEPT * average + (1 - KEPT) * loss;
-      smooth.push(average / (1 - KEPT ** steps.length)); // as if there had been steps before, like those that there are
+      averages.push(average);
+      smooth.push(average / (1 - KEPT ** steps.length)); // of these steps alone, without the 0
       redraw();
     },
     begin(count) {
-      for (const values of [steps, losses, smooth]) values.length = 0;
-      average = 0;
+      for (const values of all) values.length = 0;
       last = count;
       redraw();
     },

@@ -1,10 +1,11 @@
 /** The images that someone brings: from files, a camera, or the sample. */
+import { mostImages } from "../bounds.ts";
 import { SAMPLE } from "../sample.ts";
 import { openCamera } from "./camera.ts";
 import { part, say, show } from "./dom.ts";
 import { chosenIn, imagesAmong, type NamedFile, onDrop, readFiles } from "./files.ts";
 import { pictureOf } from "./pictures.ts";
-import { apart, mostImages, type Square, sampled } from "./squares.ts";
+import { apart, type Square, sampled } from "./squares.ts";
 import { count, leftOutLine } from "./words.ts";
 
 export interface Gathered {

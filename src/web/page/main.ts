@@ -2,6 +2,7 @@
 import { duration } from "../../train/duration.ts";
 import type { About, Answer, Backend, Neighbours, Request } from "../messages.ts";
 import { openLossChart } from "./chart.ts";
+import { keepCurve, keptCurve } from "./curve.ts";
 import { part, say, show } from "./dom.ts";
 import { type Gathered, gather } from "./gather.ts";
 import { neighboursShown, viewsShown } from "./pictures.ts";
@@ -103,13 +104,22 @@ function begin({ about, gathered, inUse }: Opened): void {
   send({ kind: "begin", images, settings }, [images.pixels.buffer]);
 }
 
+/** As far as the checkpoint that is gone on from. */
+function restoreCurve(): void {
+  chart.begin(state.steps);
+  const { from, losses } = keptCurve() ?? { from: 1, losses: [] };
+  losses.slice(0, Math.max(0, state.step + 1 - from)).forEach((loss, i) => {
+    chart.add(from + i, loss);
+  });
+}
+
 function act(): void {
   if (state.phase === "training") {
     change({ phase: "pausing" });
     send({ kind: "pause" });
   } else if (state.phase === "paused") {
     opened?.inUse.forget();
-    if (state.onlyStored) chart.begin(state.steps);
+    if (state.onlyStored) restoreCurve();
     change({ phase: "training" });
     send({ kind: "resume" });
   } else if (opened) begin(opened);
@@ -152,7 +162,7 @@ const takers: { [K in Answer["kind"]]: (answer: Extract<Answer, { kind: K }>) =>
     say("loss", loss?.toFixed(4) ?? "–");
     say("speed", speed.toFixed(speed < 10 ? 1 : 0));
     say("to-go", duration(((steps - step) * state.batch) / speed));
-    change({ step, steps, phase: state.phase === "pausing" ? "pausing" : "training" });
+    change({ step, steps, phase: state.phase === "pausing" ? "pausing" : "training", onlyStored: false });
   },
   views(answer) {
     part("views-shown").replaceChildren(...viewsShown(answer));
@@ -168,11 +178,12 @@ const takers: { [K in Answer["kind"]]: (answer: Extract<Answer, { kind: K }>) =>
     show("neighbours", true);
   },
   checkpoint({ step }) {
+    keepCurve(chart.curve);
     change({ checkpoint: step });
   },
   paused({ step, done }) {
     say("to-go", "–");
-    change({ phase: done ? "done" : "paused", step });
+    change({ phase: done ? "done" : "paused", step, onlyStored: false });
   },
   encoder: (answer) => opened?.inUse.take(answer),
   found: (answer) => opened?.inUse.take(answer),
@@ -190,8 +201,9 @@ function fail(message: string): void {
   opened?.inUse.forget();
   const { phase, checkpoint } = state;
   if (phase === "opening") change({ phase: "broken" });
-  if (phase === "training" || phase === "pausing")
-    change({ phase: checkpoint === undefined ? "gathering" : "paused", step: checkpoint ?? 0 });
+  if (phase !== "training" && phase !== "pausing") return;
+  const onlyStored = checkpoint !== undefined;
+  change({ phase: onlyStored ? "paused" : "gathering", step: checkpoint ?? 0, onlyStored });
 }
 
 worker.addEventListener("message", ({ data }: MessageEvent<Answer>) => {

@@ -10,15 +10,6 @@ export interface Square {
   readonly pixels: Uint8Array;
 }
 
-/** The most that are taken, whatever their side. */
-const MOST_IMAGES = 20_000;
-/** The most that their pixels may take, bytes. */
-const MOST_BYTES = 2 ** 29;
-
-/** The most images of that side that are taken. */
-export const mostImages = (side: number): number =>
-  Math.min(MOST_IMAGES, Math.floor(MOST_BYTES / (3 * side * side)));
-
 /** A part of a picture: size x size pixels from its left top corner on. */
 export interface Part {
   readonly left: number;

@@ -12,6 +12,8 @@ declare const FAKE: {
   readonly fails?: { readonly kind: Request["kind"]; readonly message: string };
   /** A place to ask for something, before it opens. */
   readonly asks?: string;
+  /** A step that fails the first time. */
+  readonly breaksAt?: number;
   /** Of a step, milliseconds. */
   readonly pace?: number;
 };
@@ -27,6 +29,7 @@ interface Training {
 }
 let training: Training | undefined;
 let going = false;
+let broken = false;
 
 /** Means of an image's colors, [3]. */
 function meanOf({ pixels, side }: Squares, image: number): number[] {
@@ -101,6 +104,11 @@ async function train(now: Training): Promise<void> {
   const { steps, batch, seed } = now.settings;
   while (going && now.step < steps) {
     await new Promise((resolve) => setTimeout(resolve, FAKE.pace ?? 1));
+    if (now.step + 1 === FAKE.breaksAt && !broken) {
+      going = false;
+      broken = true;
+      return say({ kind: "failed", message: "a step failed: no memory" });
+    }
     const step = ++now.step;
     const loss = 1.2 + 3 / (1 + step / 40) + 0.3 * Math.sin(12.9898 * (step + seed));
     say({ kind: "step", step, steps, metrics: { loss }, imagesPerSecond: 40 * batch });
