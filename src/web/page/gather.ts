@@ -79,7 +79,7 @@ export function gather(
     stopCamera?.();
     stopCamera = undefined;
     video.hidden = true;
-    camera.ariaPressed = "false";
+    camera.setAttribute("aria-pressed", "false");
     say("camera", "Camera");
   }
 
@@ -94,7 +94,7 @@ export function gather(
       };
       try {
         stopCamera = await openCamera(video, side, take);
-        camera.ariaPressed = "true";
+        camera.setAttribute("aria-pressed", "true");
         say("camera", "Stop");
       } catch (error) {
         stop();

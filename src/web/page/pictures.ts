@@ -8,8 +8,8 @@ export function picture(pixels: Uint8Array, side: number, label: string): HTMLCa
   const canvas = made("canvas", side <= PIXELATED ? "picture pixelated" : "picture");
   canvas.width = side;
   canvas.height = side;
-  canvas.role = "img";
-  canvas.ariaLabel = label;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", label);
   canvas.title = label;
   const image = new ImageData(side, side);
   for (let i = 0; i < side * side; i++) {

@@ -64,7 +64,7 @@ export function useEncoder(
     const square = squares[place]!;
     const element = made("button", "pick", pictureOf(square, side));
     element.type = "button";
-    element.ariaLabel = `what looks like ${square.name}`;
+    element.setAttribute("aria-label", `what looks like ${square.name}`);
     element.addEventListener("click", () => find({ square, own: place }));
     return element;
   }
