@@ -20,7 +20,8 @@ describe("words of the web page", () => {
     expect(missing(about, 5, 5)).to.equal("simclr needs 8 images or more: 3 more.");
     expect(missing(about, 40, 64)).to.equal("A step of 64 images needs as many: 24 more, or fewer a step.");
     expect(missing(about, 8, 8)).to.equal(undefined);
-    expect([8, 100, 128, 20_000].map(usualBatch)).to.deep.equal([8, 32, 64, 64]);
+    const usual = [0, 8, 10, 40, 100, 128, 20_000].map((images) => usualBatch(8, images));
+    expect(usual).to.deep.equal([64, 8, 8, 20, 32, 64, 64]);
   });
 
   it("tell what is left out, how much is taken, and name the file", () => {
@@ -320,5 +321,10 @@ describe("the web page", () => {
     });
     await says(broken, "failure", "manifest.json: expected a file, found none");
     expect(await visible(broken, "images", "training", "encoder")).to.deep.equal([false, false, false]);
+    await broken.context().close();
+
+    const without = new Map([...files].filter(([path]) => path !== "/worker.js"));
+    opened = await openPage(browser!, without);
+    await says(opened.page, "failure", "the worker has stopped: it could not be loaded; reload the page");
   });
 });

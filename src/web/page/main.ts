@@ -54,7 +54,7 @@ function change(changes: Partial<State>): void {
 function render(): void {
   const { phase } = state;
   const images = opened?.gathered.squares.length ?? 0;
-  if (!batchChosen) batch.value = String(usualBatch(images));
+  if (!batchChosen) batch.value = String(usualBatch(opened?.about.least ?? 2, images));
   const wanting = opened && missing(opened.about, images, batch.valueAsNumber || 0);
   const gathering = phase === "gathering";
   const stopped = phase === "paused" || phase === "done";
@@ -98,9 +98,8 @@ function begin({ about, gathered, inUse }: Opened): void {
   inUse.forget();
   inUse.offer(gathered.squares);
   const images = packed(gathered.squares, about.side);
-  const { batch: each, steps: all } = settings;
-  change({ phase: "training", images: images.names.length, step: 0, steps: all, batch: each });
-  change({ checkpoint: undefined, onlyStored: false });
+  const fresh = { step: 0, checkpoint: undefined, onlyStored: false };
+  change({ ...settings, ...fresh, phase: "training", images: images.names.length });
   send({ kind: "begin", images, settings }, [images.pixels.buffer]);
 }
 

@@ -32,8 +32,13 @@ export function missing(
   return undefined;
 }
 
-/** Images a step where nothing else is asked for: steps enough, of images enough. */
-export const usualBatch = (images: number): number => Math.max(2, Math.min(images, images < 128 ? 32 : 64));
+/** Images a step where nothing else is asked for: an epoch has two steps or more, where the artifact allows it. */
+export function usualBatch(least: number, images: number): number {
+  if (images === 0) return USUAL;
+  return Math.max(least, Math.min(Math.floor(images / 2), images < FEW ? USUAL / 2 : USUAL));
+}
+const USUAL = 64;
+const FEW = 128;
 
 /** Files that were not taken, in one line; empty where there are none. */
 export function leftOutLine(unread: readonly string[], beyond: number, most: number): string {
