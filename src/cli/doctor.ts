@@ -2,6 +2,7 @@ import { Command } from "commander";
 import { versions as programVersions } from "../api/versions.ts";
 import { cores, memoryBytes } from "../machine.ts";
 import { nativeRuntime } from "../runtime/c-api.ts";
+import { ortApiFault } from "../runtime/ort-api.ts";
 import { type Check, checkProvider } from "../runtime/providers.ts";
 import { PROVIDERS } from "../runtime/session.ts";
 import { CUDA_LIBRARIES, report } from "./options.ts";
@@ -42,7 +43,7 @@ export const doctorCommand = () =>
       report(json, { versions, machine, providers }, [
         ...Object.entries(versions).map(([name, v]) => `${name.padEnd(14)} ${v}`),
         `${"machine".padEnd(14)} ${machine.platform}, ${machine.threads} threads, ${machine.memoryGb.toFixed(0)} GB`,
-        `${"cpu state".padEnd(14)} ${machine.stateInPlace ? "written in place" : "copied at each step (package koffi, on Linux, would spare it)"}`,
+        `${"cpu state".padEnd(14)} ${machine.stateInPlace ? "written in place" : `copied at each step (to write it in place: ${ortApiFault()})`}`,
         ...providers.flatMap(linesOf),
       ]);
     });

@@ -4,6 +4,7 @@
  */
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { messageOf } from "../errors.ts";
 import { once } from "../graph/once.ts";
 import type { DType } from "../spec.ts";
 import { thisHost } from "./cuda/host.ts";
@@ -89,22 +90,32 @@ export interface OrtApi {
   drop(name: Name & `Release${string}`, pointer: Pointer): void;
 }
 
-const loaded = new Map<string, { readonly api: OrtApi | undefined }>();
+/** The library, or why it cannot be called. */
+type Loaded =
+  | { readonly api: OrtApi; readonly fault?: never }
+  | { readonly api?: never; readonly fault: string };
+const loaded = new Map<string, Loaded>();
 
 /**
  * Undefined where the library cannot be called: koffi is not installed, or the platform is not Linux.
  *
  * @param folder that of libonnxruntime.so.1, onnxruntime-node's by default.
  */
-export function ortApi(folder = thisHost().runtime): OrtApi | undefined {
-  return once(loaded, folder, () => {
+export const ortApi = (folder?: string): OrtApi | undefined => loadedFrom(folder).api;
+
+/** Why the library cannot be called. */
+export const ortApiFault = (folder?: string): string | undefined => loadedFrom(folder).fault;
+
+const loadedFrom = (folder = thisHost().runtime): Loaded =>
+  once(loaded, folder, () => {
+    if (process.platform !== "linux") return { fault: "that takes Linux" };
     try {
-      return { api: process.platform === "linux" ? load(folder) : undefined };
-    } catch {
-      return { api: undefined };
+      return { api: load(folder) };
+    } catch (error) {
+      const missing = (error as { code?: unknown }).code === "MODULE_NOT_FOUND";
+      return { fault: missing ? "that takes package koffi" : messageOf(error) };
     }
-  }).api;
-}
+  });
 
 /** What a function returns through its last argument. */
 export function made(call: (out: [Pointer | null]) => void): Pointer {

@@ -8,6 +8,7 @@ import { fedMemory, openFed } from "./fed.ts";
 import { free } from "./free.ts";
 import { type KeptState, keptState } from "./kept-state.ts";
 import type { KeepingSession, Memory } from "./memory.ts";
+import { ortApiFault } from "./ort-api.ts";
 import { type Feeds, notRunnable, openSession, type Session, type SessionOptions } from "./session.ts";
 import { gpuBuffers, type Place } from "./webgpu/buffers.ts";
 
@@ -66,7 +67,7 @@ export async function openStateful(
     return session;
   };
   const runtime = nativeRuntime();
-  if (!runtime) return fed(initial(), NO_KOFFI);
+  if (!runtime) return fed(initial(), ortApiFault());
   if (provider === "cuda") {
     const state = initial();
     try {
@@ -96,7 +97,6 @@ export async function openStateful(
   }
 }
 
-const NO_KOFFI = "that takes package koffi, and Linux";
 const copiedFor = (reason: unknown) =>
   `warning: state is copied to the GPU and back at each step, for it could not stay there: ${messageOf(reason)}`;
 
@@ -115,7 +115,7 @@ export function keeperFor({ note = () => {}, ...options }: StatefulOptions): Kee
     return { memory: fedMemory, open: openFed };
   };
   const runtime = provider === "webgpu" ? undefined : nativeRuntime();
-  if (!runtime) return fed(NO_KOFFI);
+  if (!runtime) return fed(ortApiFault());
   try {
     return { memory: runtime.memory(options), open: openNative };
   } catch (error) {
