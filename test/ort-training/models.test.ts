@@ -8,6 +8,7 @@ import { loadFrom } from "../../src/runtime/training-web.ts";
 import { runSchedules, scheduleValue } from "../../src/train/schedules.ts";
 import { failure, temporaryFolder } from "../data/folder.ts";
 import { batchOf, stepperOf } from "../methods/stepping.ts";
+import { openBrowser } from "../support/browser.ts";
 import { run } from "../support/program.ts";
 
 const RUNTIME = [join(import.meta.dirname, "../../node_modules/onnxruntime-training-web/dist")];
@@ -123,5 +124,37 @@ describe("ort-training", () => {
     );
     const wrong = await run(["graphs", "build", "--update", "runtime", ...flags]);
     expect(wrong.stderr).to.match(/^ort-pretrain: --update: expected it with --format ort-training/);
+  });
+
+  it("trains by the lines of docs/on-device.md, in a page", async function () {
+    const browser = await openBrowser();
+    if (!browser) return this.skip();
+    try {
+      const dir = join(folder.path, "docs");
+      await writeOrtTraining(dir, { ...SPEC, imageSize: 32 });
+      const text = await readFile(join(import.meta.dirname, "../../docs/on-device.md"), "utf8");
+      const [, code] = /^```js\n(.*?)^```$/ms.exec(text)!;
+      const page = await browser.newPage();
+      await page.route("**/*", async (route) => {
+        const { pathname } = new URL(route.request().url());
+        if (pathname === "/")
+          return route.fulfill({ contentType: "text/html", body: "<title>training</title>" });
+        const [from] = /^\/ort.training/.test(pathname) ? RUNTIME : [dir];
+        const contentType = pathname.endsWith(".mjs") ? "text/javascript" : "application/octet-stream";
+        return route.fulfill({ contentType, body: await readFile(join(from!, pathname)) });
+      });
+      const losses: number[] = [];
+      page.on("console", (message) => {
+        if (message.type() === "log") losses.push(Number(message.text()));
+      });
+      await page.goto("http://localhost/");
+      const ended = page.waitForEvent("console", { predicate: (message) => message.text() === "-1" });
+      await page.addScriptTag({ type: "module", content: `${code}\nconsole.log(-1);` });
+      await ended;
+      expect(losses.slice(0, -1)).to.have.length(10);
+      for (const loss of losses.slice(0, -1)) expect(loss).to.be.within(0.1, 5);
+    } finally {
+      await browser.close();
+    }
   });
 });
