@@ -1,5 +1,3 @@
-import { getSystemErrorMap } from "node:util";
-
 /**
  * A fault in what the user gave (a path, a value, a file), as one line for people. The command line prints
  * its message alone and ends with `exitCode`; anything else that is thrown is a bug of ours.
@@ -64,11 +62,4 @@ function editDistance(a: string, b: string): number {
 /** The message of anything thrown, on one line. */
 export function messageOf(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).replace(/\s+/g, " ").trim();
-}
-
-/** What the system says is wrong with a path, such as "permission denied (EACCES)"; else the error's message. */
-export function faultOf(error: unknown): string {
-  const { errno, code } = error as NodeJS.ErrnoException;
-  const known = errno === undefined ? undefined : getSystemErrorMap().get(errno);
-  return known ? `${known[1]} (${code})` : messageOf(error);
 }

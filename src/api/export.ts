@@ -9,10 +9,9 @@ import { findImages, type SourceOptions } from "../data/sources.ts";
 import { expected, messageOf } from "../errors.ts";
 import { drawnImages } from "../export/drawn.ts";
 import { type EncoderParts, frozenEncoder, writeEncoder } from "../export/encoder.ts";
-import type { EncoderMetadata } from "../export/metadata.ts";
+import { encoderMetadata } from "../export/metadata.ts";
 import type { Images } from "../export/verify.ts";
 import { checkWritable, makeFolder } from "../files/atomic.ts";
-import type { Manifest } from "../spec.ts";
 import { type RunConfig, readConfig, runFiles } from "../train/run-folder.ts";
 import { standing } from "./standing.ts";
 
@@ -82,30 +81,11 @@ async function partsOf(
     encode: await artifact.graph("encode"),
     staged: staged?.graph,
     state: state(),
-    metadata: { ...metadataOf(config, manifest, step), ...(staged && { stages: staged.stages }) },
+    metadata: { ...encoderMetadata(config, manifest, step), ...(staged && { stages: staged.stages }) },
     images,
     threads,
   };
   return { parts, ...compared };
-}
-
-/** What the encoder of a run says of itself after `step` steps. */
-export function metadataOf(
-  { images, seed, range }: RunConfig,
-  { method, encoder }: Pick<Manifest, "method" | "encoder">,
-  step: number,
-): EncoderMetadata {
-  const { name, imageSize, side, features } = encoder;
-  const trained = { steps: step, images, seed };
-  return {
-    method: method.name,
-    encoder: name,
-    imageSize,
-    side,
-    features,
-    ...trained,
-    ...(range && { range }),
-  };
 }
 
 /** Squares of the folder given, else of the run's own, else, rather than lose an export for want of them, drawn ones. */

@@ -8,7 +8,7 @@ import { openImages } from "../data/images.ts";
 import { findImages, findLabelledImages, fingerprint, type Sources } from "../data/sources.ts";
 import { expected, UserError } from "../errors.ts";
 import { freezeEncoder } from "../export/freeze.ts";
-import { metadataTexts } from "../export/metadata.ts";
+import { encoderMetadata, metadataTexts } from "../export/metadata.ts";
 import { cores } from "../machine.ts";
 import { LEAST_MAPPED, mapOf } from "../report/map.ts";
 import { type Embedded, rowsOf } from "../report/neighbours.ts";
@@ -23,7 +23,6 @@ import { duration } from "../train/duration.ts";
 import { openProgress, type Progress } from "../train/progress.ts";
 import { type RunConfig, runFiles } from "../train/run-folder.ts";
 import { type EncoderOptions, type OpenedEncoder, openFrozen } from "./encoder.ts";
-import { metadataOf } from "./export.ts";
 import { featuresOf } from "./features.ts";
 import { standing } from "./standing.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
@@ -92,7 +91,7 @@ async function encodersOf(
   const encode = await artifact.graph("encode");
   const { provider } = await providerFor(where);
   const frozen = (state: StateMap, step: number) => {
-    const bytes = freezeEncoder(encode, state, metadataTexts(metadataOf(config, manifest, step)));
+    const bytes = freezeEncoder(encode, state, metadataTexts(encoderMetadata(config, manifest, step)));
     return openFrozen(bytes, join(folder, "encoder.onnx"), { ...where, provider });
   };
   const { step, state } = await standing(folder, manifest, config);

@@ -3,7 +3,7 @@ import * as ort from "onnxruntime-node";
 import { pictureOf, picturesGraph } from "../artifact/pictures.ts";
 import { assemble, type Source } from "../data/canvas.ts";
 import { openDecoder } from "../data/decoder.ts";
-import { epochOrders } from "../data/loader.ts";
+import { epochOrders } from "../data/order.ts";
 import { findImages, fingerprint } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import type { ViewsShown } from "../report/pictures.ts";

@@ -1,7 +1,8 @@
 /** Image files to sRGB pixels: with sharp, small JPEGs at once. */
 import { closeSync, openSync, readSync, statSync } from "node:fs";
 import type { Sharp } from "sharp";
-import { expected, faultOf, messageOf, UserError } from "../errors.ts";
+import { expected, messageOf, UserError } from "../errors.ts";
+import { faultOf } from "../fault.ts";
 import { BEHIND, type Source } from "./canvas.ts";
 import { type Header, headerOf } from "./header.ts";
 import { decodeSmallJpeg } from "./small-jpeg.ts";

@@ -2,7 +2,8 @@
 import type { Dirent } from "node:fs";
 import { readdir, realpath, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
-import { expected, faultOf, type UserError } from "../errors.ts";
+import { expected, type UserError } from "../errors.ts";
+import { faultOf } from "../fault.ts";
 
 /** Extensions that are read, in any case; what a file holds is found out when it is decoded. */
 export const IMAGE_EXTENSIONS = [

@@ -1,9 +1,9 @@
 /** Batches of decoded images, prepared while the step before them runs. */
 import { expected } from "../errors.ts";
-import { randomFor } from "../random.ts";
 import { assemble, type Canvas } from "./canvas.ts";
 import { openDecoder } from "./decoder.ts";
 import { openImages } from "./images.ts";
+import { epochOrders } from "./order.ts";
 import type { Sources } from "./sources.ts";
 
 export interface Batch extends Canvas {
@@ -145,16 +145,6 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
     get broken() {
       return [...images.broken.values()];
     },
-  };
-}
-
-/** The order of an epoch's images; remembers the last one, as the steps of an epoch follow each other. */
-export function epochOrders(count: number, seed: number): (epoch: number) => readonly number[] {
-  const indices = Array.from({ length: count }, (_, i) => i);
-  let last = { epoch: -1, order: indices };
-  return (epoch) => {
-    if (epoch !== last.epoch) last = { epoch, order: randomFor(seed, "epoch", epoch).shuffled(indices) };
-    return last.order;
   };
 }
 

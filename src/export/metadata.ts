@@ -5,7 +5,7 @@ import { StringStringEntryProtoSchema } from "onnx-buf";
 import * as z from "zod";
 import { expected } from "../errors.ts";
 import { parseJson } from "../files/safetensors.ts";
-import type { JsonObject, StageEntry } from "../spec.ts";
+import type { JsonObject, Manifest, StageEntry } from "../spec.ts";
 
 export interface EncoderMetadata {
   readonly method: string;
@@ -86,6 +86,25 @@ const stagesSchema = z
   .min(1)
   .max(MAX_STAGES)
   .refine((all) => all.every(({ channels, places }) => channels * places <= MAX_STAGE));
+
+/** What the encoder of a run says of itself after `step` steps. */
+export function encoderMetadata(
+  { images, seed, range }: Pick<EncoderMetadata, "images" | "seed" | "range">,
+  { method, encoder }: Pick<Manifest, "method" | "encoder">,
+  step: number,
+): EncoderMetadata {
+  const { name, imageSize, side, features } = encoder;
+  const trained = { steps: step, images, seed };
+  return {
+    method: method.name,
+    encoder: name,
+    imageSize,
+    side,
+    features,
+    ...trained,
+    ...(range && { range }),
+  };
+}
 
 /** The entries of metadata_props. @throws Error if they could not be read back. */
 export function metadataTexts({ probes, stages, ...fields }: EncoderMetadata): Record<string, string> {

@@ -3,12 +3,7 @@ import * as ort from "onnxruntime-node";
 import { expected, messageOf, UserError } from "../errors.ts";
 import type { TensorData } from "../files/safetensors.ts";
 import { coreLimit } from "../machine.ts";
-
-/** Greatest distance of a feature vector, as a share of its length. */
-const TOLERANCE = 1e-3;
-/** Rows shorter than this share of the longest are measured against the longest: their own values are mostly rounding. */
-const SHORTEST = 1e-3;
-const NOT_WRITTEN = "the file was not written";
+import { type Comparison, checkFeatures, NOT_WRITTEN } from "./compare.ts";
 
 export interface Images {
   /** uint8 [n, h, w, 3]. */
@@ -25,31 +20,6 @@ export interface VerifyOptions {
   readonly where: string;
   /** Of the CPU provider. @default one for each core */
   readonly threads?: number | undefined;
-}
-
-export interface Comparison {
-  /** Greatest Euclidean distance of two rows, over the length of the reference's. */
-  readonly maxRelative: number;
-}
-
-/** Compares features [n, d] row by row; NaN where some are not finite. */
-export function compareFeatures(reference: Float32Array, frozen: Float32Array, d: number): Comparison {
-  if (reference.length !== frozen.length || reference.length % d !== 0) {
-    throw new Error(`features: expected rows of ${d}, found ${reference.length} and ${frozen.length} values`);
-  }
-  const rows = Array.from({ length: reference.length / d }, (_, row) => {
-    let [length, distance] = [0, 0];
-    for (let i = row * d; i < (row + 1) * d; i++) {
-      length += reference[i]! ** 2;
-      distance += (frozen[i]! - reference[i]!) ** 2;
-    }
-    return { length: Math.sqrt(length), distance: Math.sqrt(distance) };
-  });
-  const longest = rows.reduce((most, { length }) => Math.max(most, length), 0);
-  const maxRelative = rows.reduce((most, { length, distance }) => {
-    return distance === 0 ? most : Math.max(most, distance / Math.max(length, SHORTEST * longest));
-  }, 0);
-  return { maxRelative };
 }
 
 /**
@@ -69,11 +39,7 @@ export async function verifyFrozen(options: VerifyOptions): Promise<Comparison &
   const reference = await featuresOf("encode.onnx", encode, feeds, n, threads); // [n, d]
   const found = await featuresOf(where, frozen, shown, n, threads); // [n, d]
   if (found.d !== reference.d) throw expected(where, `${reference.d} features`, `${found.d}`, NOT_WRITTEN);
-  const { maxRelative } = compareFeatures(reference.data, found.data, reference.d);
-  if (!(maxRelative <= TOLERANCE)) {
-    const off = `${(100 * maxRelative).toPrecision(2)} % off`;
-    throw expected(where, "the features of the training-time encoder within 0.1 %", off, NOT_WRITTEN);
-  }
+  const { maxRelative } = checkFeatures(where, reference.data, found.data, reference.d);
   return { maxRelative, d: reference.d };
 }
 

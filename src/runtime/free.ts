@@ -1,5 +1,4 @@
 /** Frees memory before JavaScript's garbage collector does, which for arrays of many megabytes may be a step later. */
-import { MessageChannel } from "node:worker_threads";
 
 const { port1: nowhere, port2: closed } = new MessageChannel();
 closed.close();

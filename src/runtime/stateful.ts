@@ -1,39 +1,18 @@
 /** A graph whose state stays between its runs: each run replaces it by its next values. */
-import type * as ort from "onnxruntime-node";
 import { messageOf } from "../errors.ts";
 import type { StateEntry } from "../spec.ts";
 import { nativeRuntime } from "./c-api.ts";
 import { capturing, type Step } from "./cuda/captured.ts";
 import { fedMemory, openFed } from "./fed.ts";
-import { free } from "./free.ts";
+import { feeding, type StatefulSession } from "./feeding.ts";
 import { type KeptState, keptState } from "./kept-state.ts";
 import type { KeepingSession, Memory } from "./memory.ts";
 import { ortApiFault } from "./ort-api.ts";
-import { type Feeds, notRunnable, openSession, type Session, type SessionOptions } from "./session.ts";
-import { gpuBuffers, type Place } from "./webgpu/buffers.ts";
-
-export interface StatefulSession {
-  /** Takes the inputs that are not state; gives the outputs named, none of which is state. */
-  run(feeds: Feeds, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
-  /**
-   * The state by name: copied from a GPU; on the host the next run may write over these arrays. After a run that failed it
-   * is what it was before.
-   *
-   * @throws Error if the run may have written over it, or the GPU can be read no more
-   */
-  read(): Promise<Feeds>;
-  /** Opens a graph that reads the state of the moment where it lies; to be run between two runs of the session. */
-  openReader(graph: Uint8Array, what: string, options?: SessionOptions): Promise<Reader>;
-  close(): Promise<void>;
-}
-
-export interface Reader {
-  /** Takes the inputs that are not state; gives the outputs named. */
-  run(feeds: Feeds, outputs: readonly string[]): Promise<Record<string, ort.Tensor>>;
-  close(): Promise<void>;
-}
+import { type Feeds, notRunnable, openSession, type SessionOptions } from "./session.ts";
+import { gpuBuffers } from "./webgpu/buffers.ts";
 
 export type { Step } from "./cuda/captured.ts";
+export type { Reader, StatefulSession } from "./feeding.ts";
 
 export interface StatefulOptions extends SessionOptions {
   /** Told, as a line, why state is copied to a GPU and back at each run, if it has to be. @default nobody */
@@ -59,10 +38,11 @@ export async function openStateful(
   if (provider === "webgpu") {
     const state = initial();
     const onGpu = entries.map(({ next }) => next);
-    return feeding(await openSession(graph, what, { ...options, onGpu }), entries, state, gpuBuffers());
+    const session = await openSession(graph, what, { ...options, onGpu });
+    return feeding(session, entries, state, { open: openSession, place: gpuBuffers() });
   }
   const fed = async (state: Feeds, reason: unknown) => {
-    const session = feeding(await openSession(graph, what, options), entries, state);
+    const session = feeding(await openSession(graph, what, options), entries, state, { open: openSession });
     if (provider === "cuda") note(copiedFor(reason));
     return session;
   };
@@ -129,50 +109,6 @@ const openNative: Keeper["open"] = (graph, what, options) =>
     .catch((error) => {
       throw notRunnable(what, options.provider ?? "cpu", error);
     });
-
-const HOST: Place = {
-  read: async (state) => state,
-  release: (values) => free(values.map(({ data }) => data as Float32Array)),
-  close: async () => {},
-};
-
-/** State that is fed to a session and replaced by its outputs, which the session leaves in `place`. */
-export function feeding(
-  session: Pick<Session, "run" | "close">,
-  entries: readonly StateEntry[],
-  initial: Feeds,
-  place = HOST,
-): StatefulSession {
-  let state = initial;
-  let own = false; // the initial arrays may share their memory with others
-  return {
-    async run(feeds, outputs) {
-      const results = await session.run({ ...feeds, ...state }, [
-        ...entries.map(({ next }) => next),
-        ...outputs,
-      ]);
-      if (own) place.release(Object.values(state));
-      state = Object.fromEntries(entries.map(({ name, next }) => [name, results[next]!]));
-      own = true;
-      return results;
-    },
-    read: () => place.read(state),
-    async openReader(graph, what, options) {
-      const reader = await openSession(graph, what, options);
-      return {
-        run(feeds, outputs) {
-          const read = Object.entries(state).filter(([name]) => reader.inputs.includes(name));
-          return reader.run({ ...feeds, ...Object.fromEntries(read) }, outputs);
-        },
-        close: reader.close,
-      };
-    },
-    async close() {
-      await place.close(state);
-      await session.close();
-    },
-  };
-}
 
 /**
  * State that the runtime updates in place, see `keptState`; state that is fed is in memory three times when a run ends.

@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { type OpenedEncoder, openEncoder } from "../../src/api/encoder.ts";
+import { compareFeatures } from "../../src/export/compare.ts";
 import { writeEncoder } from "../../src/export/encoder.ts";
 import { MANY } from "../../src/export/for-many.ts";
-import { compareFeatures } from "../../src/export/verify.ts";
 import { encodeModelOf, noise } from "../export/models.ts";
 
 const SIZE = 32;

@@ -1,8 +1,8 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
+import { compareFeatures } from "../../src/export/compare.ts";
 import { forMany } from "../../src/export/for-many.ts";
 import { freezeEncoder } from "../../src/export/freeze.ts";
-import { compareFeatures } from "../../src/export/verify.ts";
 import { buildModel, decodeModel, encodeModel, valueInfo } from "../../src/graph/model.ts";
 import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
 import { type ConvOptions, conv } from "../../src/ops/conv.ts";

@@ -1,8 +1,9 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { UserError } from "../../src/errors.ts";
+import { compareFeatures } from "../../src/export/compare.ts";
 import { freezeEncoder } from "../../src/export/freeze.ts";
-import { compareFeatures, verifyFrozen } from "../../src/export/verify.ts";
+import { verifyFrozen } from "../../src/export/verify.ts";
 import type { TensorData } from "../../src/files/safetensors.ts";
 import { buildModel, decodeModel, encodeModel, nodeProto, valueInfo } from "../../src/graph/model.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";
@@ -276,7 +277,7 @@ describe("export/freeze", () => {
   });
 });
 
-describe("export/verify: compareFeatures", () => {
+describe("export/compare: compareFeatures", () => {
   const compare = (reference: number[], frozen: number[]) =>
     compareFeatures(Float32Array.from(reference), Float32Array.from(frozen), 2).maxRelative;
 

@@ -9,10 +9,11 @@ import { cast, concat } from "../../src/ops/movement.ts";
 import { type NativeSession, nativeRuntime } from "../../src/runtime/c-api.ts";
 import { fitted } from "../../src/runtime/cpu/fitted.ts";
 import { deviceMemory } from "../../src/runtime/cuda/memory.ts";
+import { feeding } from "../../src/runtime/feeding.ts";
 import { ortApi } from "../../src/runtime/ort-api.ts";
 import { openSession } from "../../src/runtime/session.ts";
 import { initialState, toRuntime } from "../../src/runtime/state.ts";
-import { feeding, inPlace, type StatefulSession } from "../../src/runtime/stateful.ts";
+import { inPlace, type StatefulSession } from "../../src/runtime/stateful.ts";
 import type { StateEntry } from "../../src/spec.ts";
 import { failure } from "../data/folder.ts";
 import { batchOf } from "../methods/stepping.ts";
@@ -62,7 +63,7 @@ describe("runtime/stateful", () => {
     const step = await fitted(graphs.step);
     const device = openTestDevice();
     const open: Record<typeof way, () => Promise<StatefulSession>> = {
-      fed: async () => feeding(await openSession(step, "step", OPTIONS), whole, state),
+      fed: async () => feeding(await openSession(step, "step", OPTIONS), whole, state, { open: openSession }),
       "in place": async () => inPlace(await native(step), whole, state),
       "on a device": async () => inPlace(onDevice(await native(step), device), whole, state),
     };
@@ -174,9 +175,12 @@ describe("runtime/stateful", () => {
       [entry],
       { x: floats([0]) },
       {
-        read: async ({ x }) => ({ x: floats([10 * Number(x!.data[0])]) }),
-        release: (tensors) => void done.push(`free ${valuesOf(tensors)}`),
-        close: async (state) => void done.push(`free ${valuesOf(Object.values(state))} at last`),
+        open: openSession,
+        place: {
+          read: async ({ x }) => ({ x: floats([10 * Number(x!.data[0])]) }),
+          release: (tensors) => void done.push(`free ${valuesOf(tensors)}`),
+          close: async (state) => void done.push(`free ${valuesOf(Object.values(state))} at last`),
+        },
       },
     );
     for (let i = 0; i < 2; i++) await session.run({}, []);

@@ -2,17 +2,8 @@
 import * as ort from "onnxruntime-node";
 import { buildModel, encodeModel } from "../../graph/model.ts";
 import { input } from "../../graph/tensor.ts";
-import { type Feeds, openSession, type Session } from "../session.ts";
-
-/** Where state that is fed to a session lies between two runs. */
-export interface Place {
-  /** The state on the host. */
-  read(state: Feeds): Promise<Feeds>;
-  /** Frees what a run has put out, at once. */
-  release(values: readonly ort.Tensor[]): void;
-  /** To be called before the session that put out the state is closed. */
-  close(state: Feeds): Promise<void>;
-}
+import type { Place } from "../feeding.ts";
+import { openSession, type Session } from "../session.ts";
 
 /** The buffers of the GPU; values that are still on the host, as initial ones are, stay as they are. */
 export function gpuBuffers(): Place {

@@ -1,6 +1,6 @@
 /** How many images a step takes: what is usual, and what an artifact can work with. */
 import { expected } from "../errors.ts";
-import { MICRO_BATCH } from "../runtime/trainer.ts";
+import { MICRO_BATCH } from "../runtime/training.ts";
 import type { Least, Manifest } from "../spec.ts";
 
 /** Images of up to 64 px fit by the hundred into memory, photographs by the dozen. */

@@ -1,5 +1,4 @@
 import { expect } from "chai";
-import { batchOf } from "../../src/api/batch.ts";
 import {
   type ArtifactSpec,
   compile,
@@ -8,13 +7,14 @@ import {
   targetNamed,
 } from "../../src/artifact/compile.ts";
 import type { Manifest } from "../../src/spec.ts";
+import { batchOf } from "../../src/train/batch.ts";
 
 const built = (spec: Pick<ArtifactSpec, "method" | "config">, pieces = 1): Manifest => {
   const { manifest } = compile({ encoder: "resnet20", imageSize: 8, ...spec }, targetNamed("cpu", pieces));
   return manifest as Manifest;
 };
 
-describe("api/batch", () => {
+describe("train/batch", () => {
   const narrow = { hidden: 8, projection: 8 };
   const simclr = built({ method: "simclr", config: narrow });
   const byol = built({ method: "byol", config: narrow });
