@@ -44,7 +44,7 @@ export async function buildCli(folder: string): Promise<void> {
   writeFileSync(join(folder, "LICENSES.txt"), licencesOf(Object.keys(metafile.inputs)));
 }
 
-function licencesOf(files: readonly string[]): string {
+export function licencesOf(files: readonly string[]): string {
   const folders = files.flatMap((path) => path.match(/^.*node_modules\/(@[^/]+\/)?[^/]+/)?.[0] ?? []);
   const licences = [...new Set(folders)].sort().map((folder) => {
     const { name, version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));

@@ -37,8 +37,10 @@ export { holdRank, type MeasureRankOptions, measureRank, type RankLimits } from 
 export { type Recipe, recipes } from "./api/recipes.ts";
 export type { Repeats } from "./api/repeat.ts";
 export { type ReportOptions, type ReportResult, report } from "./api/report.ts";
+export { type Serving, serve } from "./api/serve.ts";
 export type { Surroundings } from "./api/surroundings.ts";
 export { type TrainResult, train } from "./api/train.ts";
+export { type WebOptions, type WebResult, web } from "./api/web.ts";
 export { type ArtifactSpec, type CompiledArtifact, compile } from "./artifact/compile.ts";
 export { type Artifact, readArtifact, writeArtifact } from "./artifact/files.ts";
 export { findImages, findLabelledImages, type Sources } from "./data/sources.ts";

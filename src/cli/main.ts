@@ -12,6 +12,7 @@ import { graphsCommand } from "./graphs.ts";
 import { probeCommand } from "./probe.ts";
 import { reportCommand } from "./report.ts";
 import { trainCommand } from "./train.ts";
+import { webCommand } from "./web.ts";
 
 const WRONG_USAGE = 2;
 const BUG = 70;
@@ -26,6 +27,7 @@ const program = new Command("ort-pretrain")
   .addCommand(embedCommand())
   .addCommand(reportCommand())
   .addCommand(graphsCommand())
+  .addCommand(webCommand())
   .addCommand(doctorCommand());
 endQuietly(program);
 

@@ -17,6 +17,7 @@ export const positiveInteger = number((x) => Number.isSafeInteger(x) && x > 0, "
 /** Far beyond any machine: each thread asked for is made at once. */
 export const threadCount = number((x) => Number.isInteger(x) && x > 0 && x <= 1024, "1 to 1024");
 export const wholeNumber = number((x) => Number.isSafeInteger(x) && x >= 0, "a whole number of 0 or more");
+export const port = number((x) => Number.isInteger(x) && x > 0 && x < 2 ** 16, "a port: 1 to 65535");
 export const integer = number(Number.isSafeInteger, "a whole number");
 export const positive = number((x) => x > 0, "a number above 0");
 export const nonNegative = number((x) => x >= 0, "a number of 0 or more");

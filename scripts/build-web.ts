@@ -1,0 +1,49 @@
+/** Writes dist/web/: what a page that trains needs besides its artifact, as `ort-pretrain web` copies it. */
+import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type BuildOptions, build } from "esbuild";
+import { licencesOf } from "./build-cli.ts";
+
+const SOURCES = fileURLToPath(new URL("../src/web", import.meta.url));
+/** ONNX Runtime for WebGPU and WebAssembly; the second file starts its threads. */
+const RUNTIME = ["ort-wasm-simd-threaded.asyncify.wasm", "ort-wasm-simd-threaded.asyncify.mjs"];
+
+const BUNDLED = {
+  bundle: true,
+  platform: "browser",
+  format: "esm",
+  target: "es2022",
+  minify: true,
+  legalComments: "none", // LICENSES.txt has them
+  // Its own files are found beside the page, where a policy allows scripts from.
+  conditions: ["onnxruntime-web-use-extern-wasm"],
+  alias: { "onnxruntime-node": "onnxruntime-web/webgpu" },
+  // By this `ort-pretrain web` knows a folder that it may write over.
+  banner: { js: "/* ort-pretrain web */" },
+  logLevel: "warning",
+  metafile: true,
+} satisfies BuildOptions;
+
+/** Makes `folder` anew. */
+export async function buildWeb(folder: string): Promise<void> {
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  const bundle = async (source: string, name: string) => {
+    const entry = { in: join(SOURCES, source), out: name };
+    const { metafile } = await build({ entryPoints: [entry], outdir: folder, ...BUNDLED });
+    return Object.keys(metafile.inputs);
+  };
+  const page = existsSync(join(SOURCES, "page/main.ts"));
+  const inputs = [
+    await bundle("worker/main.ts", "worker"),
+    ...(page ? [await bundle("page/main.ts", "page"), await bundle("page/page.css", "page")] : []),
+  ].flat();
+  if (page) copyFileSync(join(SOURCES, "page/index.html"), join(folder, "index.html"));
+  const runtime = dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
+  for (const file of RUNTIME) copyFileSync(join(runtime, file), join(folder, file));
+  writeFileSync(join(folder, "LICENSES.txt"), licencesOf(inputs));
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await buildWeb("dist/web");
