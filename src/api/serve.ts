@@ -53,8 +53,8 @@ export async function serve(
   const server = createServer((request, response) => {
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     if (request.method !== "GET" && request.method !== "HEAD") return void refuse(response, 405);
-    const { pathname } = new URL(request.url ?? "/", "http://page");
-    const name = pathname === "/" ? "index.html" : pathname.slice(1);
+    const [path = "/"] = (request.url ?? "/").split("?"); // as it stands: a name is looked up, never followed
+    const name = path === "/" ? "index.html" : path.slice(1);
     if (!known.has(name)) return void refuse(response, 404);
     send(response, join(folder, name), request.method === "HEAD").catch(() => refuse(response, 404));
   });

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type ArtifactSpec, specOf } from "../artifact/compile.ts";
+import { type ArtifactSpec, compile, specOf, targetNamed } from "../artifact/compile.ts";
 import { isForeign, ownFolder, readArtifact, writeArtifact } from "../artifact/files.ts";
 import { picturesGraph } from "../artifact/pictures.ts";
 import { expected } from "../errors.ts";
@@ -59,7 +59,10 @@ export async function web({ of, out, built = BUILT, ...options }: WebOptions): P
   const { manifest, graphs } = await artifactFor(spec, { target: "portable", batch: BATCH });
   const first = run === undefined ? undefined : await firstWeights(run, manifest);
   const metadata = run === undefined ? {} : { run: basename(resolve(run)) };
+  // WebAssembly computes the CPU's forms in half the time; its caches are unknown, so that a batch is one piece.
+  const { graphs: onWasm } = compile(spec, targetNamed("cpu", 1));
   const own = new Map<string, Uint8Array>([
+    ["step-wasm.onnx", onWasm.step],
     ["views.onnx", picturesGraph(manifest.views.map(({ recipe }) => recipe))],
     ["state.safetensors", encodeSafetensors(first?.given ?? new Map(), metadata)],
   ]);

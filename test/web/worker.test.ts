@@ -4,6 +4,7 @@ import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import type { Browser, BrowserContext } from "playwright-core";
 import sharp from "sharp";
+import type { TrainOptions } from "../../src/api/create.ts";
 import { train } from "../../src/api/train.ts";
 import { web } from "../../src/api/web.ts";
 import { compareFeatures } from "../../src/export/compare.ts";
@@ -31,9 +32,12 @@ describe("the worker of a page", () => {
   let context: BrowserContext;
   let worked: Worked;
   const at = (name: string) => join(folder.path, name);
-  const page = async (method: string, config?: Record<string, number>) => {
+  /** Of a method, or of a run in the folder. */
+  const page = async (method: string, run?: string) => {
     const out = at(`page-${method}`);
-    await web({ of: method, out, imageSize: SIDE, built: WEB, ...(config && { config }) });
+    await web(
+      run === undefined ? { of: method, out, imageSize: SIDE, built: WEB } : { of: at(run), out, built: WEB },
+    );
     const file = join(out, "manifest.json");
     const manifest = JSON.parse(await readFile(file, "utf8")) as { scalars: ScalarEntry[] };
     const scalars = manifest.scalars.map((entry) =>
@@ -71,11 +75,10 @@ describe("the worker of a page", () => {
     answers.flatMap((answer) => (answer.kind === "step" ? [answer.metrics.loss!] : []));
 
   /** Node's, of the same images in files. */
-  async function nodeLosses(method: string, config?: Record<string, number>) {
-    const out = at(`run-${method}`);
-    const same = { method, encoder: "resnet20", imageSize: SIDE, ...SETTINGS, ...(config && { config }) };
-    await train({ ...same, data: at("images"), out, threads: 1, guard: false, lr: LR });
-    return (await metricsOf(out)).map(({ loss }) => loss!);
+  async function nodeLosses(out: string, options: Partial<TrainOptions>) {
+    const same = { encoder: "resnet20", imageSize: SIDE, ...SETTINGS, data: at("images"), lr: LR };
+    await train({ ...same, ...options, out: at(out), threads: 1, guard: false });
+    return (await metricsOf(at(out))).map(({ loss }) => loss!);
   }
 
   function expectSame(found: readonly number[], wanted: readonly number[]) {
@@ -110,7 +113,7 @@ describe("the worker of a page", () => {
     expect(asked).to.be.above(5);
 
     const { all } = await worked.ask({ kind: "begin", images, settings: SETTINGS }, "paused");
-    expectSame(lossesOf(all), await nodeLosses("simclr"));
+    expectSame(lossesOf(all), await nodeLosses("run", { method: "simclr" }));
     const views = all.find((answer) => answer.kind === "views")!;
     expect(views.views.map(({ size, pixels }) => [size, pixels.length])).to.deep.equal(
       Array(2).fill([SIDE, 8 * SIDE * SIDE * 3]),
@@ -145,5 +148,91 @@ describe("the worker of a page", () => {
       expect(nearest[0], "of an image trained on, itself").to.equal(i);
     });
     expect(worked.requests.slice(asked)).to.deep.equal([]);
+  });
+
+  it("goes on after a reload as if there had been none, and what it stored lasts", async () => {
+    worked = await openWorked(context, await page("simclr"));
+    await worked.ask(OPEN, "opened");
+    await worked.ask({ kind: "begin", images, settings: SETTINGS }, "paused");
+    const { last: whole } = await worked.ask({ kind: "export" }, "encoder");
+    const files = await worked.stored();
+
+    await worked.ask({ kind: "begin", images, settings: SETTINGS }, "step");
+    const { last: paused } = await worked.ask({ kind: "pause" }, "paused");
+    expect(paused.step).to.be.within(1, 9);
+    expect(paused.done).to.equal(false);
+    await worked.load();
+    const { last: opened } = await worked.ask(OPEN, "opened");
+    expect(opened.stored).to.deep.equal({ step: paused.step, steps: 10, images: 30, batch: 8 });
+    const { all } = await worked.ask({ kind: "resume" }, "paused");
+    const again = all.find((answer) => answer.kind === "images")!.images;
+    expect(again).to.deep.equal(images);
+    expect(lossesOf(all)).to.have.length(10 - paused.step);
+    const { last: resumed } = await worked.ask({ kind: "export" }, "encoder");
+    expect(Buffer.from(resumed.bytes).equals(whole.bytes), "the encoder").to.equal(true);
+    const [state, same] = [stateIn(await worked.stored()), stateIn(files)];
+    expect([...state.keys()]).to.deep.equal([...same.keys()]);
+    for (const [name, { data }] of state) expect(data, name).to.deep.equal(same.get(name)!.data);
+
+    await worked.ask({ kind: "forget" }, "forgotten");
+    expect(Object.keys(await worked.stored())).to.deep.equal([]);
+  });
+
+  it("falls back on the checkpoint before a damaged one, and starts anew where both are damaged", async () => {
+    worked = await openWorked(context, await page("simclr"));
+    await worked.ask(OPEN, "opened");
+    await worked.ask({ kind: "begin", images, settings: { ...SETTINGS, steps: 2 } }, "paused");
+    const files = await worked.stored();
+    const slots = Object.keys(files).filter((name) => name.startsWith("state"));
+    expect(slots).to.have.length(2);
+    const stepOf = (name: string) =>
+      Number(/"step\\\\?":(\d+)/.exec(Buffer.from(files[name]!).toString("latin1"))?.[1]);
+    const latest = slots.find((name) => stepOf(name) === 2)!;
+    await worked.store(latest, files[latest]!.slice(0, -100)); // cut off, as a reload in the middle leaves it
+    await worked.load();
+    expect((await worked.ask(OPEN, "opened")).last.stored?.step).to.equal(0);
+    for (const name of slots)
+      await worked.store(
+        name,
+        Uint8Array.from(files[name]!, (byte, i) => (i === 5000 ? byte ^ 1 : byte)),
+      );
+    await worked.load();
+    const { last } = await worked.ask(OPEN, "failed");
+    expect(last.message).to.equal("storage: expected a checkpoint, found a damaged one; start anew");
+    expect((await worked.ask(undefined, "opened")).last.stored).to.equal(undefined);
+    const { last: done } = await worked.ask(
+      { kind: "begin", images, settings: { ...SETTINGS, steps: 1 } },
+      "paused",
+    );
+    expect(done).to.deep.equal({ kind: "paused", step: 1, done: true });
+  });
+
+  it("trains a run's encoder on, with the rows of a memory bank", async () => {
+    const method = { method: "instance-discrimination", config: { negatives: 8 } };
+    await nodeLosses("first", { ...method, steps: 2, lr: 0.05 });
+    worked = await openWorked(context, await page(method.method, "first"));
+    const { last } = await worked.ask(OPEN, "opened");
+    expect(last.about).to.deep.include({ run: "first", least: 2 });
+    const { all } = await worked.ask({ kind: "begin", images, settings: SETTINGS }, "paused");
+    expectSame(lossesOf(all), await nodeLosses("second", { ...method, init: at("first") }));
+  });
+
+  it("says in one line why it has one thread, and what it cannot train on", async () => {
+    worked = await openWorked(context, await page("simclr"), {});
+    const { last } = await worked.ask({ kind: "open" }, "opened");
+    expect(last).to.include({ backend: "wasm", threads: 1 });
+    expect(last.note).to.match(
+      /WebGPU.*; one thread of \d+: .*Cross-Origin-Opener-Policy: same-origin.*Embedder/,
+    );
+    const begin = async (images: Squares, batch = 8) =>
+      (await worked.ask({ kind: "begin", images, settings: { ...SETTINGS, batch } }, "failed")).last.message;
+    expect(await begin(noisySquares(1, SIDE))).to.match(/expected 2 or more, found 1/);
+    expect(await begin(noisySquares(4, 8))).to.equal("images: expected squares of 16 pixels, found 8");
+    expect(await begin({ ...noisySquares(1, SIDE), names: Array(20_001).fill("a") })).to.equal(
+      "images: expected at most 20000, found 20001; choose fewer",
+    );
+    expect((await worked.ask({ kind: "export" }, "failed")).last.message).to.match(
+      /^export: expected a training/,
+    );
   });
 });

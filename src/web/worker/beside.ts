@@ -4,11 +4,12 @@ import { expected } from "../../errors.ts";
 import { decodeSafetensors } from "../../files/safetensors.ts";
 import { type StateMap, shapeIn } from "../../runtime/state.ts";
 import type { Manifest } from "../../spec.ts";
-import type { About } from "../messages.ts";
+import type { About, Backend } from "../messages.ts";
 
 export interface Beside {
   readonly manifest: Manifest;
-  readonly step: Uint8Array;
+  /** In the form that each backend computes fastest. */
+  readonly steps: Readonly<Record<Backend, Uint8Array>>;
   readonly encode: Uint8Array;
   /** See `picturesGraph`. */
   readonly views: Uint8Array;
@@ -38,8 +39,9 @@ export async function readBeside(base: string): Promise<Beside> {
       throw expected(wanted.file, `the manifest's ${wanted.bytes} bytes`, `${bytes.length}`, RELOAD);
     return bytes;
   };
-  const [step, encode, views, state] = await Promise.all([
+  const [webgpu, wasm, encode, views, state] = await Promise.all([
     graph("step"),
+    read("step-wasm.onnx"),
     graph("encode"),
     read("views.onnx"),
     read("state.safetensors"),
@@ -47,7 +49,7 @@ export async function readBeside(base: string): Promise<Beside> {
   const { tensors: first, metadata } = decodeSafetensors(state, "state.safetensors");
   checkFirst(manifest, first);
   const key = await keyOf(manifestBytes, state);
-  return { manifest, step, encode, views, first, run: metadata.run, key };
+  return { manifest, steps: { webgpu, wasm }, encode, views, first, run: metadata.run, key };
 }
 
 const RELOAD = "reload the page, or write it again";

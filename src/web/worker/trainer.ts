@@ -12,7 +12,7 @@ import type { Runtime } from "./runtime.ts";
  * @throws UserError if the state does not fit the artifact or the backend cannot run it
  */
 export async function openTrainer(
-  { manifest, step, encode }: Beside,
+  { manifest, steps, encode }: Beside,
   { open, backend }: Runtime,
   state: StateMap,
   { images, batch }: { readonly images: number; readonly batch: number },
@@ -20,6 +20,7 @@ export async function openTrainer(
   checkState(manifest, state, images, "state");
   const entries = manifest.state.filter(({ rows }) => !rows);
   const onGpu = backend === "webgpu";
+  const step = steps[backend];
   const session = await open(onGpu ? forBatch(step, batch) : step, "step.onnx", {
     asWritten: true,
     onGpu: onGpu ? entries.map(({ next }) => next) : [],
