@@ -2,6 +2,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import type { BrowserContext } from "playwright-core";
 import { serve } from "../../src/api/serve.ts";
+import { drawnImages } from "../../src/export/drawn.ts";
 import type { Answer, Request, Squares } from "../../src/web/messages.ts";
 
 const IN_PAGE = new URL("in-page.js", import.meta.url);
@@ -80,17 +81,9 @@ export async function openWorked(
   };
 }
 
-/** Images of noise about a hue of their own, the same for the same count and side. */
-export function noisySquares(count: number, side: number): Squares {
-  const size = side * side * 3;
-  let x = 1;
-  const pixels = Uint8Array.from({ length: count * size }, (_, i) => {
-    x = (Math.imul(x, 1_103_515_245) + 12_345) >>> 0;
-    return (i % 3 === Math.floor(i / size) % 3 ? 150 : 20) + ((x >>> 16) % 100);
-  });
-  return {
-    side,
-    pixels,
-    names: Array.from({ length: count }, (_, i) => `${String(i).padStart(3, "0")}.png`),
-  };
-}
+/** Drawn images, the same ones each time. */
+export const drawnSquares = (count: number, side: number): Squares => ({
+  side,
+  pixels: drawnImages(count, side).data,
+  names: Array.from({ length: count }, (_, i) => `${String(i).padStart(3, "0")}.png`),
+});
