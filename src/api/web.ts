@@ -1,6 +1,6 @@
 /** Writes a page that trains in a browser: a static folder with an artifact, to be served from anywhere. */
 import { existsSync } from "node:fs";
-import { readdir } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ArtifactSpec, compile, specOf, targetNamed } from "../artifact/compile.ts";
@@ -50,10 +50,8 @@ export interface WebResult {
 
 /** @throws UserError if there is no such method or run, or `out` holds files that are not a page's. */
 export async function web({ of, out, built = BUILT, ...options }: WebOptions): Promise<WebResult> {
-  if (!existsSync(join(built, "worker.js"))) {
-    const found = existsSync(of) ? "none" : `none in ${built}`;
-    throw expected("web", "a built page", found, 'run "npm run build" first');
-  }
+  if (!existsSync(join(built, MARKED)))
+    throw expected("web", `a built page in ${built}`, "none", 'run "npm run build" first');
   const run = existsSync(runFiles(of).config) ? of : undefined;
   const spec = run === undefined ? specGiven(of, options) : await specOfRun(run, options);
   const { manifest, graphs } = await artifactFor(spec, { target: "portable", batch: BATCH });
@@ -70,17 +68,14 @@ export async function web({ of, out, built = BUILT, ...options }: WebOptions): P
   const parts = ["manifest.json", "step.onnx", "encode.onnx"];
   const files = [...names, ...own.keys(), ...parts];
   await ownPage(out, [...names, ...own.keys()]);
-  // The worker first: by it the folder is known for a page's, be it cut off.
-  for (const name of names.sort((a, b) => rank(a) - rank(b)))
+  for (const name of markedFirst(names))
     await writeFileAtomic(
       join(out, name),
       await readWhole(join(built, name), MOST_BYTES, "a part of the page"),
     );
   for (const [name, bytes] of own) await writeFileAtomic(join(out, name), bytes);
   await writeArtifact(out, manifest, graphs);
-  const sizes = await Promise.all(
-    files.map(async (name) => (await readWhole(join(out, name), MOST_BYTES, "a part of the page")).length),
-  );
+  const sizes = await Promise.all(files.map(async (name) => (await stat(join(out, name))).size));
   return {
     page: resolve(out),
     artifact: manifest.name,
@@ -90,8 +85,9 @@ export async function web({ of, out, built = BUILT, ...options }: WebOptions): P
   };
 }
 
+/** By this one a folder is known for a page's, so it is written first. */
 const MARKED = "worker.js";
-const rank = (name: string) => (name === MARKED ? 0 : 1);
+const markedFirst = (names: readonly string[]) => [MARKED, ...names.filter((name) => name !== MARKED)];
 
 const specGiven = (
   method: string,

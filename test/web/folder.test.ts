@@ -99,7 +99,9 @@ describe("a page's folder", () => {
     const failed = await web({ of: "simclr", out: at("none"), built: at("nothing") }).catch(
       (error) => error.message,
     );
-    expect(failed).to.match(/^web: expected a built page, found none.*; run "npm run build" first$/);
+    expect(failed).to.match(
+      /^web: expected a built page in .*nothing, found none; run "npm run build" first$/,
+    );
   });
 
   /** What a server answers to a path as it stands: browsers would tidy it. */

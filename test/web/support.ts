@@ -27,6 +27,8 @@ export interface Worked {
   store(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   /** Loads the page again, with a worker of its own. */
   load(): Promise<void>;
+  /** The page in another tab; closed with this one. */
+  twin(): Promise<Worked>;
   /** Addresses of all that page and worker have asked for. */
   readonly requests: readonly string[];
   close(): Promise<void>;
@@ -47,12 +49,23 @@ export async function openWorked(
   headers?: Readonly<Record<string, string>>,
 ): Promise<Worked> {
   const serving = await serve(dir, await readdir(dir), 0, headers);
+  const worked = await inTab(context, serving.url);
+  return {
+    ...worked,
+    async close() {
+      await worked.close();
+      await serving.close();
+    },
+  };
+}
+
+async function inTab(context: BrowserContext, url: string): Promise<Worked> {
   const page = await context.newPage();
   const requests: string[] = [];
   context.on("request", (request) => requests.push(request.url())); // a worker's too
   const script = await readFile(IN_PAGE, "utf8");
   const load = async () => {
-    await page.goto(`${serving.url}manifest.json`); // a document of the page's origin that runs nothing itself
+    await page.goto(`${url}manifest.json`); // a document of the page's origin that runs nothing itself
     await page.evaluate(script);
   };
   await load();
@@ -74,10 +87,8 @@ export async function openWorked(
         name,
         bytes,
       ] as const),
-    async close() {
-      await page.close();
-      await serving.close();
-    },
+    twin: () => inTab(context, url),
+    close: () => page.close(),
   };
 }
 

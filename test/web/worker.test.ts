@@ -274,6 +274,11 @@ describe("the worker of a page", () => {
     expect([...state.keys()]).to.deep.equal([...same.keys()]);
     for (const [name, { data }] of state) expect(data, name).to.deep.equal(same.get(name)!.data);
 
+    const { last: second } = await (await worked.twin()).ask(OPEN, "failed");
+    expect(second.message).to.match(
+      /^storage: expected one tab with this page, found another one open; training runs/,
+    );
+
     await worked.ask({ kind: "forget" }, "forgotten");
     expect(Object.keys(await worked.stored())).to.deep.equal([]);
   });

@@ -85,7 +85,7 @@ export async function openShowing(
       const answers: Answer[] = [];
       const affordable = () => spent <= SHARE * steps;
       if (step % VIEWS_EVERY === 1 && affordable()) answers.push(await timed(() => views(advanced)));
-      if (step % NEIGHBOURS_EVERY === 0 && affordable())
+      if (step === settings.steps || (step % NEIGHBOURS_EVERY === 0 && affordable()))
         answers.push({ kind: "neighbours", when: "now", step, found: await timed(neighbours) });
       return answers;
     },

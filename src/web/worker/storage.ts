@@ -140,6 +140,9 @@ function checkpointIn(bytes: Uint8Array, where: string): { checkpoint: Checkpoin
   const parsed = checkpointSchema.safeParse(json);
   if (!parsed.success) throw expected(where, "a checkpoint", "something else", ANEW);
   const { before, ...rest } = parsed.data;
+  const shown = [before?.queries ?? [], ...(before?.nearest ?? [])].flat();
+  if (rest.step > rest.steps || shown.some((index) => index >= rest.images))
+    throw expected(where, "a checkpoint of its own images", "another", ANEW);
   return { checkpoint: { ...rest, before }, state: tensors };
 }
 
