@@ -44,6 +44,10 @@ export async function buildCli(folder: string): Promise<void> {
   writeFileSync(join(folder, "LICENSES.txt"), licencesOf(Object.keys(metafile.inputs)));
 }
 
+/** Between two licences. */
+export const RULE = `\n${"-".repeat(80)}\n\n`;
+
+/** Of the packages that files are of, one after the other. */
 export function licencesOf(files: readonly string[]): string {
   const folders = files.flatMap((path) => path.match(/^.*node_modules\/(@[^/]+\/)?[^/]+/)?.[0] ?? []);
   const licences = [...new Set(folders)].sort().map((folder) => {
@@ -52,7 +56,7 @@ export function licencesOf(files: readonly string[]): string {
     const text = file === undefined ? "" : `\n${readFileSync(join(folder, file), "utf8").trim()}\n`;
     return `${name} ${version}: ${license}\n${text}`;
   });
-  return licences.join(`\n${"-".repeat(80)}\n\n`);
+  return licences.join(RULE);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await buildCli("dist/cli");

@@ -1,10 +1,11 @@
 /** Writes dist/web/: what a page that trains needs besides its artifact, as `ort-pretrain web` copies it. */
-import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type BuildOptions, build } from "esbuild";
-import { licencesOf } from "./build-cli.ts";
+import { licencesOf, RULE } from "./build-cli.ts";
+import { SAMPLE_LICENCE, sampleSheet } from "./web-sample.ts";
 
 const SOURCES = fileURLToPath(new URL("../src/web", import.meta.url));
 /** ONNX Runtime for WebGPU and WebAssembly; the second file starts its threads. */
@@ -26,8 +27,8 @@ const BUNDLED = {
   metafile: true,
 } satisfies BuildOptions;
 
-/** Makes `folder` anew. */
-export async function buildWeb(folder: string): Promise<void> {
+/** Makes `folder` anew. @param sample the sheet of the sample, drawn unless given */
+export async function buildWeb(folder: string, sample?: Uint8Array): Promise<void> {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   const bundle = async (source: string, name: string) => {
@@ -35,15 +36,16 @@ export async function buildWeb(folder: string): Promise<void> {
     const { metafile } = await build({ entryPoints: [entry], outdir: folder, ...BUNDLED });
     return Object.keys(metafile.inputs);
   };
-  const page = existsSync(join(SOURCES, "page/main.ts"));
   const inputs = [
-    await bundle("worker/main.ts", "worker"),
-    ...(page ? [await bundle("page/main.ts", "page"), await bundle("page/page.css", "page")] : []),
-  ].flat();
-  if (page) copyFileSync(join(SOURCES, "page/index.html"), join(folder, "index.html"));
+    ...(await bundle("worker/main.ts", "worker")),
+    ...(await bundle("page/main.ts", "page")),
+    ...(await bundle("page/page.css", "page")),
+  ];
+  copyFileSync(join(SOURCES, "page/index.html"), join(folder, "index.html"));
+  writeFileSync(join(folder, "sample.png"), sample ?? (await sampleSheet()));
   const runtime = dirname(createRequire(import.meta.url).resolve("onnxruntime-web"));
   for (const file of RUNTIME) copyFileSync(join(runtime, file), join(folder, file));
-  writeFileSync(join(folder, "LICENSES.txt"), licencesOf(inputs));
+  writeFileSync(join(folder, "LICENSES.txt"), [licencesOf(inputs), SAMPLE_LICENCE].join(RULE));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await buildWeb("dist/web");

@@ -28,6 +28,7 @@ const SIDE = 16;
 const SETTINGS: Settings = { batch: 8, steps: 10, seed: 3 };
 /** Low: with that of a run two forms of one step on Node's CPU, too, are 1e-2 apart after ten, for ReLUs turn on what rounds. */
 const LR = 2e-4;
+const SWIFTSHADER = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 const OPEN = { kind: "open", backend: "wasm", threads: 1 } as const;
 
 describe("the worker of a page", () => {
@@ -222,7 +223,7 @@ describe("the worker of a page", () => {
       return this.skip();
     }
     this.timeout(3_600_000);
-    const software = await openBrowser("swiftshader");
+    const software = await openBrowser(SWIFTSHADER);
     const context = await software!.newContext();
     try {
       const worked = await openWorked(context, await page("simclr"));

@@ -1,14 +1,12 @@
 /** The images trained on: squares of one side, in memory. */
 import { expected } from "../../errors.ts";
+import { mostImages } from "../bounds.ts";
 import type { Squares } from "../messages.ts";
-
-const MOST = 20_000;
-const MOST_BYTES = 512e6;
 
 /** @throws UserError if they are not `side` pixels a side, more than a page can hold, or not what they say */
 export function checkSquares({ side, pixels, names }: Squares, wanted: number): void {
   if (side !== wanted) throw expected("images", `squares of ${wanted} pixels`, `${side}`);
-  const most = Math.min(MOST, Math.floor(MOST_BYTES / bytesOf(wanted)));
+  const most = mostImages(wanted);
   if (names.length > most) throw expected("images", `at most ${most}`, `${names.length}`, "choose fewer");
   if (pixels.length !== names.length * bytesOf(wanted))
     throw expected("images", `${names.length * bytesOf(wanted)} values`, `${pixels.length}`);
