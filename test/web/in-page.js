@@ -2,6 +2,7 @@
 {
   const worker = new Worker("/worker.js", { type: "module" });
   const answers = [];
+  let told = 0; // of the answers, to the caller
   let arrived = () => {};
   const push = (answer) => {
     answers.push(answer);
@@ -18,9 +19,9 @@
   };
 
   globalThis.worked = {
-    /** Answers to a request, or from now on, up to the first of a kind, or to one that failed. */
+    /** Answers to a request, or those not told yet, up to the first of a kind, or to one that failed. */
     async ask(request, until) {
-      const from = answers.length;
+      const from = request ? answers.length : told;
       if (request) worker.postMessage(request);
       for (let at = from; ; at++) {
         while (answers.length <= at)
@@ -28,7 +29,8 @@
             arrived = resolve;
           });
         const { kind } = answers[at];
-        if (kind === until || kind === "failed") return answers.slice(from, at + 1);
+        told = at + 1;
+        if (kind === until || kind === "failed") return answers.slice(from, told);
       }
     },
     async stored() {

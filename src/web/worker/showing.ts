@@ -17,7 +17,7 @@ const NEIGHBOURS_EVERY = 50;
 /** Rows of views. */
 const VIEWED = 12;
 /** Neighbours of so many images, so many each, among so many. */
-const [QUERIES, NEAREST, AMONG] = [12, 5, 1000] as const;
+const [QUERIES, NEAREST, AMONG] = [12, 5, 500] as const;
 
 export interface Showing {
   /** Neighbours by the encoder as it stands. */

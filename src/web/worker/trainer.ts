@@ -8,7 +8,7 @@ import { GPU } from "./gpu.ts";
 import type { Runtime } from "./runtime.ts";
 
 /**
- * Takes over the arrays of `state`. `images` and `batch` count images of the whole and of a step.
+ * Writes over memory banks of `state` alone. `images` and `batch` count images of the whole and of a step.
  * @throws UserError if the state does not fit the artifact or the backend cannot run it
  */
 export async function openTrainer(

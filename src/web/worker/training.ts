@@ -55,7 +55,7 @@ export async function openTraining(
   const batch = batchOf(manifest, count, fitting > 0 ? { batch: fitting } : {});
   const settings = { ...given, batch };
   const { seed, steps } = settings;
-  const state = standing?.state ?? initialState(manifest, { seed, images: count }, copied(first));
+  const state = standing?.state ?? initialState(manifest, { seed, images: count }, first);
   const trainer = await openTrainer(beside, runtime, state, { images: count, batch });
 
   const stepsPerEpoch = Math.floor(count / batch);
@@ -113,7 +113,3 @@ export async function openTraining(
     close: () => trainer.close(),
   };
 }
-
-/** The arrays of a state are the training's, and others begin with these again. */
-const copied = (first: StateMap): StateMap =>
-  new Map([...first].map(([name, tensor]) => [name, { ...tensor, data: tensor.data.slice() }]));
