@@ -27,9 +27,8 @@ const BUNDLED = {
   metafile: true,
 } satisfies BuildOptions;
 
-/** Makes `folder` anew. @param sample the sheet of the sample, drawn unless given */
+/** Writes into `folder`, over what is there. @param sample the sheet of the sample, drawn unless given */
 export async function buildWeb(folder: string, sample?: Uint8Array): Promise<void> {
-  rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   const bundle = async (source: string, name: string) => {
     const entry = { in: join(SOURCES, source), out: name };
@@ -48,4 +47,7 @@ export async function buildWeb(folder: string, sample?: Uint8Array): Promise<voi
   writeFileSync(join(folder, "LICENSES.txt"), [licencesOf(inputs), SAMPLE_LICENCE].join(RULE));
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await buildWeb("dist/web");
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  rmSync("dist/web", { recursive: true, force: true }); // all that lies there becomes part of each page
+  await buildWeb("dist/web");
+}
