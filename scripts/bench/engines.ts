@@ -75,7 +75,7 @@ const apart = (a: readonly number[], b: readonly number[]) =>
 for (const method of methods) {
   const node = await trained(method, "node", "cpu");
   const plain = await trained(method, "node", "portable");
-  const web = await trained(method, "training-web", "portable");
+  const web = await trained(method, "training-web", "cpu");
   console.log(
     [
       method.padEnd(9),

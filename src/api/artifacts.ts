@@ -16,7 +16,6 @@ import {
 import { type Artifact, type GraphName, type Graphs, inMemory, readArtifact } from "../artifact/files.ts";
 import { UserError } from "../errors.ts";
 import type { Provider } from "../runtime/session.ts";
-import type { Engine } from "../runtime/training-web.ts";
 import type { TargetName } from "../spec.ts";
 
 /** The prebuilt artifacts that come with the package, in the portable form. */
@@ -40,9 +39,8 @@ export interface Form {
   readonly inParts?: boolean;
 }
 
-/** What steps are built for where a provider runs them, by ONNX Runtime for Node or its engine for the web. */
-export const targetOf = (provider: Provider, engine: Engine = "node"): TargetName =>
-  provider === "webgpu" || engine === "training-web" ? "portable" : provider;
+/** What steps are built for where a provider runs them. */
+export const targetOf = (provider: Provider): TargetName => (provider === "webgpu" ? "portable" : provider);
 
 /** The artifact for a spec: the prebuilt one, or one compiled on the spot. */
 export async function artifactFor(spec: ArtifactSpec, form: Form): Promise<CompiledArtifact<Graphs>> {

@@ -142,7 +142,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
   const options = { ...told, imageSize: size, provider };
   const exact = exactness(options);
   const engine = engineFor(options);
-  const target = targetOf(provider, options.engine);
+  const target = targetOf(provider);
   const usual = (size: number) => options.batch ?? Math.min(usualBatch(size), sources.files.length);
   const provide = async () => {
     if (graph === undefined) {

@@ -1,7 +1,7 @@
 /** Writes what ONNX Runtime's training API opens: on phones, in pages, in other languages. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type ArtifactSpec, compile } from "../artifact/compile.ts";
+import { type ArtifactSpec, compile, targetNamed } from "../artifact/compile.ts";
 import { ownFolder, writeArtifact } from "../artifact/files.ts";
 import { ortTraining, type UpdateBy } from "../artifact/ort-training.ts";
 import { expected } from "../errors.ts";
@@ -14,6 +14,8 @@ import { runSchedules, scheduleValue } from "../train/schedules.ts";
 export interface OrtTrainingOptions {
   /** Who updates the parameters, see `ortTraining`. @default "graph" */
   readonly update?: UpdateBy | undefined;
+  /** "cpu" for its forms, twice as fast in WebAssembly, or "portable" for small files. @default "cpu" */
+  readonly target?: "cpu" | "portable" | undefined;
   /** Of the first weights. @default 0 */
   readonly seed?: number | undefined;
   /** Images a step, which the learning rate of the runtime's optimizer grows with. @default 256 */
@@ -43,9 +45,10 @@ const MOST_STEPS = 10_000_000;
 export async function writeOrtTraining(
   dir: string,
   spec: ArtifactSpec,
-  { update = "graph", seed = 0, ...plan }: OrtTrainingOptions = {},
+  { update = "graph", target = "cpu", seed = 0, ...plan }: OrtTrainingOptions = {},
 ): Promise<OrtTrainingResult> {
-  const models = ortTraining(spec, update);
+  const form = targetNamed(target, 1); // whole: a batch may then be of any size
+  const models = ortTraining(spec, update, form);
   const rates = models.rate ? ratesOf(models.rate, plan) : new Float32Array(1);
   const foreign = existsSync(join(dir, "manifest.json"))
     ? undefined
@@ -67,7 +70,7 @@ export async function writeOrtTraining(
     models.optimizer(rates),
     encodeCheckpoint(trained!, frozen!),
   ];
-  const { manifest, graphs } = compile(spec);
+  const { manifest, graphs } = compile(spec, form);
   const written = await writeArtifact(dir, manifest, graphs);
   for (const [i, file] of FILES.entries()) await writeFileAtomic(join(dir, file), contents[i]!);
   return {
@@ -84,7 +87,7 @@ const entryOf = ({ name, shape, init, output }: Models["parameters"][number]) =>
 /** The learning rate of each step of a plan, or its peak. */
 function ratesOf(
   rate: Schedule,
-  { batch = 256, images, epochs = 100 }: Omit<OrtTrainingOptions, "update" | "seed">,
+  { batch = 256, images, epochs = 100 }: Pick<OrtTrainingOptions, "batch" | "images" | "epochs">,
 ): Float32Array {
   const scalars = [{ name: "lr", schedule: rate, batchScaling: "linear" }] as const;
   const schedule = runSchedules(scalars, { batch, lr: null, weightDecay: null, warmupEpochs: null }).lr!;

@@ -46,7 +46,7 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     throw expected(config.data, "the images that the run began with", "others", "their names have changed");
   }
   const labelled = config.knn ? await imagesForKnn(config.knn.data, { seed, range }) : undefined;
-  const form = { target: targetOf(provider, engine), batch: config.batch };
+  const form = { target: targetOf(provider), batch: config.batch };
   const artifact = await lowered(own, form); // the last to go on may have been on another provider
   return {
     config,

@@ -5,6 +5,7 @@ import { scalar, type Tensor } from "../graph/tensor.ts";
 import { type Hyperparameters, lrSchedule } from "../nn/optimizers.ts";
 import type { State } from "../nn/scope.ts";
 import { reshape } from "../ops/movement.ts";
+import { builtFor, portable, target } from "../ops/target.ts";
 import { type OptimizerOperator, optimizerModel } from "../ort-training/optimizer-model.ts";
 import { evaluationModel, type Parameter, trainingModel } from "../ort-training/training-model.ts";
 import type { Schedule, StateEntry } from "../spec.ts";
@@ -28,7 +29,7 @@ export interface OrtTraining {
 }
 
 /**
- * By "graph", the training model is the whole step, whatever its optimizer. The runtime's optimizer is to update something
+ * In the forms of a target. By "graph", the training model is the whole step, whatever its optimizer. The runtime's optimizer is to update something
  * all the same: it counts its steps, in a parameter of that name.
  *
  * By "runtime", the training model sums gradients, and the optimizer model updates: AdamW, with weight decay on all
@@ -36,19 +37,23 @@ export interface OrtTraining {
  *
  * @throws UserError if the runtime's optimizers cannot do what the method or the optimizer wants
  */
-export function ortTraining(spec: ArtifactSpec, by: UpdateBy): OrtTraining {
+export const ortTraining = (spec: ArtifactSpec, by: UpdateBy, target = portable): OrtTraining =>
+  builtFor(target, () => built(spec, by));
+
+function built(spec: ArtifactSpec, by: UpdateBy): OrtTraining {
   const opened = openStep(spec);
   const { scope, method, config, perImage } = opened;
   const choice = optimizerOf(spec);
   const operator = by === "runtime" ? operatorOf(spec) : undefined;
-  const built = operator
+  const { step, outputs, inputs } = operator
     ? gradientStep(scope, method, config, choice)
     : trainingStep(scope, method, config, choice);
   if (operator) for (const param of scope.params) refuseUnlike(param, choice);
-  const inputs = [...perImage, ...built.inputs];
   const name = `${spec.method}-${spec.encoder}-${spec.imageSize}`;
-  const model = (outputs: Readonly<Record<string, Tensor>>, part: string) =>
-    encodeModel(buildModel(outputs, { name: `${name}-${part}`, inputs }));
+  const model = (given: Readonly<Record<string, Tensor>>, part: string) =>
+    encodeModel(
+      buildModel(given, { name: `${name}-${part}`, inputs: [...perImage, ...inputs], late: target().late }),
+    );
   const state = scope.all
     .filter(({ rows }) => !rows)
     .map(({ name, shape, init, role }) => {
@@ -59,9 +64,9 @@ export function ortTraining(spec: ArtifactSpec, by: UpdateBy): OrtTraining {
   const counted = operator ? {} : { [COUNTER.output]: reshape(scalar(-1), [1]) };
   const banks = nexts(scope.all.filter(({ rows }) => rows));
   return {
-    training: trainingModel(model({ ...built.outputs, ...counted }, "training"), parameters),
+    training: trainingModel(model({ ...outputs, ...counted }, "training"), parameters),
     evaluation: evaluationModel(
-      model({ ...watched(built.step), ...banks }, "evaluation"),
+      model({ ...watched(step), ...banks }, "evaluation"),
       encodeGraph(spec, name),
       parameters,
     ),

@@ -18,7 +18,7 @@ interface BuildFlags {
   readonly encoder: string;
   readonly imageSize: number;
   readonly optimizer?: string;
-  readonly target: TargetName;
+  readonly target?: TargetName;
   readonly batch: number;
   readonly format: Format;
   readonly update?: UpdateBy;
@@ -62,9 +62,8 @@ const build = () =>
     .option("--optimizer <name>", "sgd, lars or adamw (default: the encoder's or the method's)")
     .option(
       "--target <name>",
-      "portable for any runtime, or cpu or cuda for what is fastest there",
+      "portable for any runtime, or cpu or cuda for what is fastest there (default: portable; of ort-training cpu)",
       oneOf<TargetName>("target", TARGETS),
-      "portable",
     )
     .option("--batch <n>", "images a step that it is to be fastest for (cpu)", positiveInteger, 256)
     .option(
@@ -92,9 +91,9 @@ const build = () =>
         ...(set && { config: set }),
       };
       if (format === "ort-training") {
-        if (target !== "portable")
-          throw expected("--format ort-training", "it with --target portable", `--target ${target}`);
-        const { manifest, files } = await writeOrtTraining(out, spec, { batch, ...training });
+        if (target === "cuda")
+          throw expected("--format ort-training", "it with --target cpu or portable", `--target ${target}`);
+        const { manifest, files } = await writeOrtTraining(out, spec, { batch, target, ...training });
         report(json, { artifact: out, ...manifest, training: files }, [
           `${out}: ${manifest.name}, ${millions(parameters(manifest))} parameters`,
           ...Object.entries(files).map(([file, bytes]) => `  ${file.padEnd(22)} ${kb(bytes)}`),
@@ -104,7 +103,7 @@ const build = () =>
       const [given] = Object.keys(training);
       if (given) throw expected(`--${given}`, "it with --format ort-training", "--format artifact");
       await ownFolder(out); // before the work
-      const { manifest, graphs } = compile(spec, targetNamed(target, piecesFor(spec, batch)));
+      const { manifest, graphs } = compile(spec, targetNamed(target ?? "portable", piecesFor(spec, batch)));
       const written = await writeArtifact(out, manifest, graphs);
       report(json, { artifact: out, ...written }, [
         `${out}: ${manifest.name}, ${millions(parameters(written))} parameters, step ${kb(graphs.step.length)}`,

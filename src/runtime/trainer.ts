@@ -19,7 +19,7 @@ export interface TrainerOptions extends StatefulOptions {
   readonly images: number;
   /** Images at a time, for an artifact whose step is in parts. @default MICRO_BATCH */
   readonly microBatch?: number | undefined;
-  /** What computes the steps; "training-web" takes a portable graph. @default "node" */
+  /** What computes the steps. @default "node" */
   readonly engine?: Engine | undefined;
   /** Images of every batch, where that is known: WebGPU's graph is opened for them (see `forBatch`). */
   readonly batch?: number | undefined;
