@@ -1,4 +1,4 @@
-/** Writes dist/cli/main.js, the program as one file. */
+/** Writes dist/cli/main.js, the program as one file, and beside it the file of its thread. */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -29,15 +29,17 @@ export const BUNDLED = {
   logLevel: "warning",
 } satisfies BuildOptions;
 
+const source = (path: string) => fileURLToPath(new URL(`../src/${path}`, import.meta.url));
+
 /**
- * Bundles the program with its packages into `main.js`, in a folder two levels below the project's root: finding and
+ * Bundles the program with its packages into `main.js`, and what it runs on another thread, in a folder two levels below the project's root: finding and
  * reading 300 files takes a tenth of a second of each start. The licences of the bundled packages go beside
  * it.
  */
 export async function buildCli(folder: string): Promise<void> {
   const { metafile } = await build({
-    entryPoints: [fileURLToPath(new URL("../src/cli/main.ts", import.meta.url))],
-    outfile: join(folder, "main.js"),
+    entryPoints: { main: source("cli/main.ts"), "feed-worker": source("train/feed-worker.ts") },
+    outdir: folder,
     ...BUNDLED,
     metafile: true,
   });

@@ -1,15 +1,16 @@
 /** Trains an encoder: from a folder of images to a run folder with encoder.onnx. */
 import { resolve } from "node:path";
-import { type Loader, openLoader } from "../data/loader.ts";
 import { canvasFor } from "../data/sizes.ts";
 import type { Sources } from "../data/sources.ts";
 import { UserError } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
 import { type Lock, lockFolder } from "../files/lock.ts";
 import { shapeIn } from "../runtime/state.ts";
-import { openTrainer, type Trainer } from "../runtime/trainer.ts";
+import { openTrainer, stepsBlock, type Trainer } from "../runtime/trainer.ts";
 import type { Manifest } from "../spec.ts";
 import { saveCheckpoint } from "../train/checkpoint.ts";
+import { type Feed, openFeed } from "../train/feed.ts";
+import { openFeedBeside } from "../train/feed-beside.ts";
 import { type LoopResult, runLoop } from "../train/loop.ts";
 import { openProgress, type Progress } from "../train/progress.ts";
 import {
@@ -93,7 +94,7 @@ async function trainAlone(
     note: progress.note,
   });
   opening.catch(() => {}); // thrown below, where it is awaited
-  let loader: Loader | undefined;
+  let feed: Feed | undefined;
   let evaluation: EpochEvaluation | undefined;
   let metrics: MetricsLog | undefined;
   let events: TensorBoard | undefined;
@@ -105,7 +106,8 @@ async function trainAlone(
     // Its images are asked for as often as those to train on, once an epoch, so they get their share.
     const count = evaluated?.files.length ?? 0;
     const evaluationCache = (cacheBytes * count) / (count + images);
-    loader = openLoader(sources, {
+    feed = await (stepsBlock(config) ? openFeedBeside : openFeed)(sources, {
+      manifest,
       batch: config.batch,
       seed,
       shorterSide: config.shorterSide,
@@ -115,7 +117,7 @@ async function trainAlone(
       steps,
       warn,
     });
-    const { stepsPerEpoch } = loader;
+    const { stepsPerEpoch } = feed;
     const trainer = await opening;
     if (evaluated) {
       evaluation = openEvaluation(evaluated, manifest, trainer, {
@@ -151,9 +153,8 @@ async function trainAlone(
     const result = await runLoop({
       manifest,
       trainer,
-      loader,
+      feed,
       schedules: runSchedules(manifest.scalars, config),
-      seed,
       images,
       from,
       steps,
@@ -197,7 +198,7 @@ async function trainAlone(
     progress.end();
     metrics?.close();
     events?.close();
-    await loader?.close();
+    await feed?.close();
     await evaluation?.close();
     await written.catch(() => {}); // thrown above, if the run came to it
     await opening.then(

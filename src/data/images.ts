@@ -1,6 +1,7 @@
 /** The decoded images of a folder: kept in memory as far as it goes, decoded again beyond that. */
 import { join } from "node:path";
 import PQueue from "p-queue";
+import { CLOSED } from "./ahead.ts";
 import type { Source } from "./canvas.ts";
 import type { Sources } from "./sources.ts";
 
@@ -40,7 +41,7 @@ export function openImages(sources: Sources, options: ImagesOptions): Images {
   }
 
   async function decode(index: number): Promise<Source | undefined> {
-    if (closed) throw new Error("the loader is closed");
+    if (closed) throw new Error(CLOSED);
     const file = sources.files[index]!;
     const image = await options.decode(file);
     if (!image) broken.set(index, join(sources.root, file));

@@ -1,5 +1,6 @@
 /** Batches of decoded images, prepared while the step before them runs. */
 import { expected } from "../errors.ts";
+import { prepareAhead } from "./ahead.ts";
 import { assemble, type Canvas } from "./canvas.ts";
 import { openDecoder } from "./decoder.ts";
 import { openImages } from "./images.ts";
@@ -57,8 +58,8 @@ export interface Loader {
  */
 export function openLoader(sources: Sources, options: LoaderOptions): Loader {
   const { batch, seed, shorterSide, cacheBytes, ahead = 2, startStep = 0, steps = Infinity, warn } = options;
-  // Where the runtime cannot be called beside JavaScript (see runtime/c-api.ts), a step blocks it: decodes that libuv
-  // holds go on meanwhile, but none can be started. So a whole batch is handed over at once, to wait in libuv's queue.
+  // While this thread is busy, decodes that libuv holds go on, but none can be started. So a whole batch is handed over at
+  // once, to wait in libuv's queue.
   const { concurrency = Math.max(batch, Math.min(batch * ahead, 256)) } = options;
   const count = sources.files.length;
   wholeNumbers(1, { batch, shorterSide, concurrency });
@@ -109,38 +110,16 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
     };
   }
 
-  /** The batches of `nextStep` and the steps after it. */
-  const prepared: Promise<Batch>[] = [];
-  let nextStep = startStep;
-  let closed = false;
-
-  function prepareAhead(batches: number) {
-    const wanted = Math.min(batches, steps - nextStep);
-    while (prepared.length < wanted) {
-      const batch = prepare(nextStep + prepared.length);
-      prepared.push(batch);
-      batch.catch(() => {}); // quiet until next() comes to it
-    }
-  }
-
-  async function next(): Promise<Batch> {
-    if (closed) throw new Error("the loader is closed");
-    if (nextStep >= steps) throw new Error(`the run ends after ${steps} steps`);
-    prepareAhead(1 + ahead);
-    nextStep++;
-    return prepared.shift()!;
-  }
+  const batches = prepareAhead(prepare, { ahead, startStep, steps });
 
   async function close() {
-    closed = true;
-    prepared.length = 0;
+    batches.close();
     await images.close();
   }
 
-  prepareAhead(ahead);
   return {
     stepsPerEpoch,
-    next,
+    next: batches.next,
     close,
     get broken() {
       return [...images.broken.values()];

@@ -1,5 +1,6 @@
 /** Runs an artifact step by step: feeds views, scalars and state, and replaces each state tensor by its next value. */
 import type { Artifact } from "../artifact/files.ts";
+import { nativeRuntime } from "./c-api.ts";
 import { fitted } from "./cpu/fitted.ts";
 import { failureOf } from "./gpu-failures.ts";
 import { openParts } from "./parts.ts";
@@ -24,6 +25,16 @@ export interface TrainerOptions extends StatefulOptions {
   /** Images of every batch, where that is known: WebGPU's graph is opened for them (see `forBatch`). */
   readonly batch?: number | undefined;
 }
+
+/**
+ * Whether steps hold JavaScript up while they run: those on CUDA, where a captured step is run by one thread, and all that
+ * the C API does not run on another.
+ */
+export const stepsBlock = ({
+  provider = "cpu",
+  engine,
+}: Pick<TrainerOptions, "provider" | "engine">): boolean =>
+  engine === "training-web" || provider !== "cpu" || nativeRuntime() === undefined;
 
 /**
  * Takes over the arrays of the initial state. `initial` is called once, while the step's graph is opened.

@@ -1,11 +1,10 @@
 /** The training loop: the same for every method, which it sees only as views, scalars and state with roles. */
-import type { Loader } from "../data/loader.ts";
 import { UserError } from "../errors.ts";
 import type { StepOutput, Trainer } from "../runtime/trainer.ts";
 import type { Manifest, Schedule } from "../spec.ts";
 import { chanceLoss } from "./chance.ts";
-import { drawStep } from "./draws.ts";
 import { duration } from "./duration.ts";
+import type { Feed } from "./feed.ts";
 import { type Progress, recentRate, speedOf, timeToGo } from "./progress.ts";
 import type { MetricsLog } from "./run-folder.ts";
 import { scheduleValue } from "./schedules.ts";
@@ -22,10 +21,9 @@ export interface Series {
 export interface LoopOptions {
   readonly manifest: Manifest;
   readonly trainer: Trainer;
-  readonly loader: Loader;
+  readonly feed: Feed;
   /** The schedule of each scalar over this run. */
   readonly schedules: Readonly<Record<string, Schedule>>;
-  readonly seed: number;
   /** That the run trains on. */
   readonly images: number;
   /** The first step to run. */
@@ -77,7 +75,7 @@ export interface LoopResult {
   /** The loss of a network that tells nothing, where that means anything. */
   readonly chance: number | undefined;
   readonly imagesPerSecond: number;
-  /** Share of the time that steps waited for data. */
+  /** Share of the time that steps waited for data: all between two of them but logging, checkpoints and evaluations. */
   readonly waitShare: number;
   readonly interrupted: boolean;
 }
@@ -89,8 +87,8 @@ const FAILED = 1;
 
 /** @throws UserError (exit code 1) if the loss is not finite or the representation has collapsed. */
 export async function runLoop(options: LoopOptions): Promise<LoopResult> {
-  const { manifest, trainer, loader, steps, batch, progress, signal, evaluation } = options;
-  const { stepsPerEpoch } = loader;
+  const { manifest, trainer, feed, steps, batch, progress, signal, evaluation } = options;
+  const { stepsPerEpoch } = feed;
   const guard = options.guard === false ? undefined : collapseGuard();
   const chance = chanceLoss(manifest, options);
   const beside = chance === undefined ? "" : ` (chance ${chance.toFixed(4)})`;
@@ -98,15 +96,11 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   let loss = Number.NaN;
   let step = options.from;
   const { title, stepsAfter } = options.series ?? { title: "", stepsAfter: 0 };
+  // Asked for once a step runs, and where steps block this thread, once it is over: what is then done here for the batch
+  // is waited for, and no part of the step.
   const askForBatch = () => {
-    const drawn = loader
-      .next()
-      .then((images) => ({ ...images, ...drawStep(manifest, options.seed, images, options.images) }));
-    const asked = { batch: drawn, ready: false };
-    const settled = () => {
-      asked.ready = true;
-    };
-    asked.batch.then(settled, settled); // a fault is told to the step that it is for
+    const asked = new Promise(setImmediate).then(feed.next);
+    asked.catch(() => {}); // a fault is told to the step that it is for
     return asked;
   };
   const evaluate = async (epoch: number) => {
@@ -140,9 +134,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
 
   while (coming && !signal?.aborted) {
     const before = performance.now();
-    const { ready, batch: awaited } = coming;
-    const images = await awaited;
-    if (!ready) waited += secondsSince(before);
+    const images = await coming;
     const scalars = Object.fromEntries(
       manifest.scalars.map(({ name }) => [
         name,
@@ -154,8 +146,9 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
         }),
       ]),
     );
+    waited += secondsSince(before);
     const running = trainer.step({ ...images, scalars });
-    coming = step + 1 < steps ? askForBatch() : undefined; // handed over and drawn while the step runs
+    coming = step + 1 < steps ? askForBatch() : undefined;
     const output = await running.catch(async (error) => {
       throw options.failed ? await options.failed(error, step) : error;
     });

@@ -47,6 +47,23 @@ describe("api/train, engine training-web", () => {
     expect(await readConfig(at("through"))).not.to.have.property("engine");
   });
 
+  it("prepares batches on a thread of their own, for steps block this one, and on this one for node", async () => {
+    let threads = 0;
+    const count = () => {
+      threads++;
+    };
+    process.on("worker", count);
+    try {
+      const run = { ...given, steps: 1, rank: false };
+      await train({ ...run, out: at("beside"), engine: "training-web" });
+      expect(threads).to.equal(1);
+      await train({ ...run, out: at("here") });
+      expect(threads).to.equal(1);
+    } finally {
+      process.off("worker", count);
+    }
+  });
+
   it("refuses what it cannot compute before anything is written", async () => {
     const begin = (more: object) =>
       failure(train({ ...given, out: at("none"), engine: "training-web", steps: 1, ...more }));

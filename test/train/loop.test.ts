@@ -6,6 +6,7 @@ import { UserError } from "../../src/errors.ts";
 import { randomFor } from "../../src/random.ts";
 import type { StepInput, StepOutput, Trainer } from "../../src/runtime/trainer.ts";
 import { type Manifest, type Schedule, VIEW_COLUMNS } from "../../src/spec.ts";
+import { withDraws } from "../../src/train/feed.ts";
 import { type LoopOptions, type LoopResult, runLoop } from "../../src/train/loop.ts";
 import type { StepRecord } from "../../src/train/run-folder.ts";
 import { scheduleValue } from "../../src/train/schedules.ts";
@@ -19,11 +20,10 @@ const schedules: Record<string, Schedule> = {
   lr: { kind: "cosine", from: 0.8, to: 0, warmupEpochs: 2 },
 };
 
-/** Images 0 to 9 in turn, backwards in odd epochs, each of a size of its own; the first after some milliseconds. */
-function fakeLoader(from: number, late = 0): Loader {
+/** Images 0 to 9 in turn, backwards in odd epochs, each of a size of its own. */
+function fakeLoader(from: number): Loader {
   let step = from;
   const next = async (): Promise<Batch> => {
-    if (late > 0 && step === from) await sleep(late);
     const epoch = Math.floor(step / PER_EPOCH);
     const indices = [0, 1].map((i) => (step % PER_EPOCH) * BATCH + i).map((i) => (epoch % 2 ? 9 - i : i));
     const sizes = indices.map((i) => ({ height: 20 + i, width: 30 - i }));
@@ -44,9 +44,9 @@ const random = randomFor("spread");
 const SPREAD = { data: Float32Array.from({ length: 64 }, () => random.normal()), rows: 8, d: 8 };
 const COLLAPSED = { data: new Float32Array(64).fill(1), rows: 8, d: 8 };
 
-/** Runs the loop with a trainer that only takes notes. */
+/** Runs the loop with a trainer that only takes notes, fed by the loader. */
 async function looped(
-  change: Partial<LoopOptions> = {},
+  { loader, seed = 7, ...change }: Partial<LoopOptions> & { loader?: Loader; seed?: number } = {},
   output: (step: number) => Partial<StepOutput> = () => ({}),
 ) {
   const fed: StepInput[] = [];
@@ -66,9 +66,8 @@ async function looped(
   const options: LoopOptions = {
     manifest: manifest as Manifest,
     trainer,
-    loader: fakeLoader(from),
+    feed: withDraws(loader ?? fakeLoader(from), manifest as Manifest, seed, BATCH * PER_EPOCH),
     schedules,
-    seed: 7,
     images: BATCH * PER_EPOCH,
     from,
     steps: 20,
@@ -279,14 +278,52 @@ describe("train/loop", () => {
     expect(result).to.include({ step: 20, interrupted: false });
   });
 
-  it("reports the share of time that steps waited for data", async () => {
-    const quick = (await looped()).result as LoopResult;
-    // All of the waiting comes first, so the share falls from step to step.
-    const { result, records } = await looped({ loader: fakeLoader(0, 50) });
-    expect((result as LoopResult).waitShare).to.be.above(quick.waitShare);
-    const shares = records.map(({ waitShare }) => waitShare!);
-    expect(shares).to.deep.equal([...shares].sort((a, b) => b - a));
-    expect(result).to.have.property("waitShare").above(0).and.at.most(shares.at(-1)!);
+  describe("the share of time that steps waited for data", () => {
+    const { now } = performance;
+    let clock = 0;
+    /** Holds this thread up. */
+    const take = <T>(ms: number, result?: T) => {
+      clock += ms;
+      return result!;
+    };
+    before(() => {
+      performance.now = () => clock;
+    });
+    after(() => {
+      performance.now = now;
+    });
+    /** Each batch takes so long. */
+    const slow = (ms: (step: number) => number): Loader => {
+      const loader = fakeLoader(0);
+      let step = 0;
+      return { ...loader, next: () => take(ms(step++), loader.next()) };
+    };
+
+    it("is logged with each step", async () => {
+      const loader = slow((step) => (step === 0 ? 50 : 0));
+      const { result, records } = await looped({ loader }, () => take(2, {}));
+      const shares = records.map(({ waitShare }) => waitShare!);
+      for (const [i, share] of shares.entries()) expect(share).to.be.closeTo(50 / (50 + 2 * (i + 1)), 1e-12);
+      expect(result).to.have.property("waitShare", shares.at(-1)!);
+    });
+
+    it("has all that lies between two steps that block the thread, but what is done with a step", async () => {
+      const { result } = await looped(
+        {
+          loader: slow(() => 1),
+          steps: 9, // before signs of a collapse are looked for, while which batches are prepared
+          checkpointEvery: 5,
+          checkpoint: async () => take(4),
+          log: { write: () => take(1), amend: () => {} },
+          evaluation: { every: 1, missing: false, run: async () => take(10, { knn: 1 }) },
+        },
+        () => take(2, {}),
+      );
+      const all = 9 * (1 + 2 + 1) + 2 * 4 + 10; // steps, checkpoints, the evaluation
+      expect(result)
+        .to.have.property("waitShare")
+        .closeTo(9 / all, 1e-12);
+    });
   });
 
   it("stops after the step at hand when it is asked to, with a checkpoint", async () => {

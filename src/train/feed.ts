@@ -1,0 +1,40 @@
+/** What steps are fed besides scalars and state, prepared while the steps before them run. */
+import { type Batch, type Loader, type LoaderOptions, openLoader } from "../data/loader.ts";
+import type { Sources } from "../data/sources.ts";
+import type { Manifest } from "../spec.ts";
+import { type Draws, drawStep } from "./draws.ts";
+
+/** A batch of images and what is drawn for it. */
+export type Fed = Omit<Batch, "sizes"> & Draws;
+
+export interface Feed {
+  readonly stepsPerEpoch: number;
+  /** For the next step. Rejects with a UserError if no image can be decoded. */
+  next(): Promise<Fed>;
+  /** Drops what is prepared and resolves when no image is being decoded any more. */
+  close(): Promise<void>;
+}
+
+export interface FeedOptions extends LoaderOptions {
+  readonly manifest: Manifest;
+}
+
+/** On this thread, see `openLoader`. @throws UserError as it does */
+export const openFeed = (sources: Sources, { manifest, ...options }: FeedOptions): Feed =>
+  withDraws(openLoader(sources, options), manifest, options.seed, sources.files.length);
+
+/** A loader's batches, each with what is drawn for it out of so many images. */
+export const withDraws = (
+  { stepsPerEpoch, next, close }: Pick<Loader, "stepsPerEpoch" | "next" | "close">,
+  manifest: Manifest,
+  seed: number,
+  images: number,
+): Feed => ({
+  stepsPerEpoch,
+  async next() {
+    const batch = await next();
+    const { sizes, ...fed } = batch;
+    return { ...fed, ...drawStep(manifest, seed, batch, images) };
+  },
+  close,
+});

@@ -1,0 +1,121 @@
+import { rmSync } from "node:fs";
+import type { Worker } from "node:worker_threads";
+import { expect } from "chai";
+import { compile } from "../../src/artifact/compile.ts";
+import { findImages, type Sources } from "../../src/data/sources.ts";
+import { UserError } from "../../src/errors.ts";
+import type { Manifest } from "../../src/spec.ts";
+import { type Fed, type Feed, type FeedOptions, openFeed } from "../../src/train/feed.ts";
+import { openFeedBeside } from "../../src/train/feed-beside.ts";
+import { failure, plain, temporaryFolder } from "../data/folder.ts";
+
+const { manifest } = compile({ method: "moco", encoder: "resnet20", imageSize: 16 });
+
+describe("train/feed", () => {
+  const folder = temporaryFolder();
+  const small = temporaryFolder();
+  let sources: Sources; // 12 images, 3 and 7 broken; JPEGs of up to 96 px are not decoded by sharp, others are
+  let warnings: string[] = [];
+  const options: FeedOptions = {
+    manifest: manifest as Manifest,
+    batch: 4,
+    seed: 1,
+    shorterSide: 100,
+    cacheBytes: 1e9,
+    steps: 9,
+    warn: (line) => void warnings.push(line),
+  };
+  before(async () => {
+    for (let i = 0; i < 12; i++) {
+      const image = await plain(40 + 8 * i, 100 - i, { r: 20 * i, g: 7, b: 9 })
+        .jpeg()
+        .toBuffer();
+      const broken = i === 3 || i === 7;
+      await folder.write(`${String(i).padStart(2, "0")}.jpg`, broken ? image.subarray(0, 60) : image);
+    }
+    sources = await findImages(folder.path);
+  });
+  beforeEach(() => {
+    warnings = [];
+  });
+
+  async function take(feed: Feed, count: number): Promise<Fed[]> {
+    const all: Fed[] = [];
+    for (let i = 0; i < count; i++) all.push(await feed.next());
+    await feed.close();
+    return all;
+  }
+
+  it("gives the same beside this thread: batches, draws, warnings, from any step", async () => {
+    const here = await take(openFeed(sources, options), 9);
+    const [said, broken] = [
+      warnings.toSorted(),
+      ["03.jpg", "07.jpg"].map((name) => `${folder.path}/${name}`),
+    ];
+    expect(said.map((line) => line.slice(0, line.indexOf(":")))).to.deep.equal(broken);
+    expect(here[0]!.permutations).to.have.length.above(0);
+    warnings = [];
+    const feed = await openFeedBeside(sources, options);
+    expect(feed.stepsPerEpoch).to.equal(3);
+    expect(await take(feed, 9)).to.deep.equal(here);
+    expect(warnings.toSorted()).to.deep.equal(said);
+    const changed = { ...options, startStep: 4, cacheBytes: 0, ahead: 0 };
+    expect(await take(await openFeedBeside(sources, changed), 5)).to.deep.equal(here.slice(4));
+  });
+
+  it("prepares batches while this thread is held up, no more than so many ahead", async () => {
+    for (let i = 0; i < 8; i++) {
+      const image = await plain(16, 16, { r: 20 * i, g: 7, b: 9 })
+        .jpeg()
+        .toBuffer();
+      await small.write(`${i}.jpg`, image);
+    }
+    const started = new Promise<Worker>((resolve) => process.once("worker", resolve));
+    const uncached = { ...options, batch: 2, cacheBytes: 0, ahead: 1 };
+    const feed = await openFeedBeside(await findImages(small.path), uncached);
+    const { performance } = await started;
+    await feed.next();
+    const nothing = new Int32Array(new SharedArrayBuffer(4));
+    for (let active = -1; performance.eventLoopUtilization().active > active; ) {
+      ({ active } = performance.eventLoopUtilization());
+      Atomics.wait(nothing, 0, 0, 5);
+    }
+    rmSync(small.path, { recursive: true });
+    expect((await feed.next()).step).to.equal(1);
+    expect(warnings).to.deep.equal([]);
+    expect(await failure(feed.next())).to.match(/found none among 8/);
+    expect(warnings).to.have.length(8);
+    await feed.close();
+  });
+
+  it("throws on this thread what it throws there", async () => {
+    const opening = openFeedBeside(sources, { ...options, batch: 13 }).catch((error) => error);
+    expect(await opening)
+      .to.be.instanceOf(UserError)
+      .and.include({
+        exitCode: 2,
+        message: `batch: expected at most the number of images (12 in ${folder.path}), found 13; use a smaller batch or more images`,
+      });
+    const none = { ...sources, files: ["03.jpg", "07.jpg"] };
+    const feed = await openFeedBeside(none, { ...options, batch: 2 });
+    for (let i = 0; i < 2; i++) {
+      const error = await feed.next().catch((error) => error);
+      expect(error).to.be.instanceOf(UserError);
+      expect(error.message).to.match(/expected an image that can be decoded, found none among 2/);
+    }
+    await feed.close();
+    const faulty = { ...options, manifest: { ...manifest, views: [{}] } as unknown as Manifest };
+    const bug = await (await openFeedBeside(sources, faulty)).next().catch((error) => error);
+    expect(bug).to.be.instanceOf(TypeError);
+  });
+
+  it("closes while it is at work, and then gives no more", async () => {
+    const feed = await openFeedBeside(sources, options);
+    const pending = [feed.next(), feed.next(), feed.next(), feed.next()].map((next) => next.catch(String));
+    await feed.close();
+    for (const said of await Promise.all(pending)) {
+      if (typeof said === "string") expect(said).to.equal("Error: the loader is closed");
+    }
+    expect(await failure(feed.next())).to.equal("the loader is closed");
+  });
+});
