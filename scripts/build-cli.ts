@@ -1,4 +1,4 @@
-/** Writes dist/cli/main.js, the program as one file, and beside it the file of its thread. */
+/** Writes dist/cli/main.js, the program as one file, and dist/cli/feed-worker.js, which prepares its batches. */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -32,9 +32,9 @@ export const BUNDLED = {
 const source = (path: string) => fileURLToPath(new URL(`../src/${path}`, import.meta.url));
 
 /**
- * Bundles the program with its packages into `main.js`, and what it runs on another thread, in a folder two levels below the project's root: finding and
- * reading 300 files takes a tenth of a second of each start. The licences of the bundled packages go beside
- * it.
+ * Bundles the program with its packages into `main.js`, and what runs on another thread into `feed-worker.js`, in a folder two
+ * levels below the project's root: finding and reading 300 files takes a tenth of a second of each start. The licences of the
+ * bundled packages go beside them.
  */
 export async function buildCli(folder: string): Promise<void> {
   const { metafile } = await build({

@@ -40,6 +40,7 @@ try {
       return;
     }
     const coming = feed.next();
+    coming.catch(() => {}); // a fault is said in its turn
     said = said.then(() => coming).then((fed) => say({ fed }, buffersOf(fed)), sayFault);
   });
   say({ stepsPerEpoch: feed.stepsPerEpoch });
