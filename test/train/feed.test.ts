@@ -77,9 +77,10 @@ describe("train/feed", () => {
     await Promise.all([feed.next(), feed.next()]); // by the second answer a third batch is asked for
     const nothing = new Int32Array(new SharedArrayBuffer(4));
     // Holds this thread up until the other has nothing left to do.
-    for (let active = -1; performance.eventLoopUtilization().active > active; ) {
-      ({ active } = performance.eventLoopUtilization());
+    for (let busy = 1; busy > 0.1; ) {
+      const before = performance.eventLoopUtilization();
       Atomics.wait(nothing, 0, 0, 20);
+      busy = performance.eventLoopUtilization(performance.eventLoopUtilization(), before).utilization;
     }
     rmSync(small.path, { recursive: true });
     expect((await feed.next()).step).to.equal(2);
@@ -106,8 +107,9 @@ describe("train/feed", () => {
     }
     await feed.close();
     const faulty = { ...options, manifest: { ...manifest, views: [{}] } as unknown as Manifest };
-    const bug = await (await openFeedBeside(sources, faulty)).next().catch((error) => error);
-    expect(bug).to.be.instanceOf(TypeError);
+    const broken = await openFeedBeside(sources, faulty);
+    expect(await broken.next().catch((error) => error)).to.be.instanceOf(TypeError);
+    await broken.close();
   });
 
   it("closes while it is at work, and then gives no more", async () => {
