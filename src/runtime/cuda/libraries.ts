@@ -1,10 +1,10 @@
 /** CUDA's libraries: which are wanted, where they lie, and how the runtime's CUDA provider gets them. */
 import { existsSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { expected, messageOf, UserError } from "../../errors.ts";
 import { neededBy } from "./elf.ts";
-import { finder, type Host, type Library, thisHost } from "./host.ts";
+import { entriesOf, finder, type Host, type Library, thisHost } from "./host.ts";
 
 export const PROVIDER_LIBRARIES = [
   "libonnxruntime_providers_cuda.so",
@@ -47,12 +47,19 @@ export function findCuda(host: Host, given?: string): Cuda {
     if (found.has(name) || above.includes(name)) return;
     const library = find(name);
     if (!library) return;
-    for (const needed of neededBy(library.path).filter(isOfCuda)) visit(needed, [...above, name]);
+    for (const needed of [...neededBy(library.path).filter(isOfCuda), ...openedBy(library.path)])
+      visit(needed, [...above, name]);
     found.set(name, library);
   };
   for (const name of wanted) visit(name, []);
   return { major, libraries: [...found.values()], missing: wanted.filter((name) => !found.has(name)) };
 }
+
+/** What NVRTC opens by name when it compiles, from no path of its own: it lies beside it, in its very version. */
+const openedBy = (path: string): readonly string[] =>
+  basename(path).startsWith("libnvrtc.so.")
+    ? entriesOf(dirname(path)).filter((name) => /^libnvrtc-builtins\.so\.\d+\.\d+$/.test(name))
+    : [];
 
 const isOfCuda = (name: string) => /^lib(cu|nv)/.test(name);
 

@@ -84,6 +84,14 @@ describe("runtime/cuda: libraries", () => {
     expect(loadingFault(host)).to.equal(undefined);
   });
 
+  it("finds what NVRTC opens when it compiles, to be loaded before it", async () => {
+    const names = ["libnvrtc-builtins.so.13.0", "libnvrtc.so.13"];
+    for (const name of [...names, "libnvrtc-builtins.alt.so.13.0"])
+      await folder.write(`nvrtc/lib64/${name}`, "");
+    const { libraries } = findCuda(hostOf(folder.path), at("nvrtc"));
+    expect(libraries.map(({ path }) => path)).to.deep.equal(names.map((name) => at(`nvrtc/lib64/${name}`)));
+  });
+
   it("takes the folder of the environment, and refuses what is no folder", () => {
     const env = { ORT_PRETRAIN_CUDA_LIBRARIES: at("nowhere") };
     const refused = /^--cuda-libraries: expected a folder, found .*nowhere$/;
