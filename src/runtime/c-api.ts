@@ -1,10 +1,15 @@
 /** Sessions through ONNX Runtime's C API, whose inputs and outputs lie where we want them. */
 import * as ort from "onnxruntime-node";
+import type { DType } from "../spec.ts";
 import { openCudart } from "./cuda/cudart.ts";
+import { type CustomOperators, openOperators, type Run } from "./cuda/custom-operators.ts";
+import type { Operator } from "./cuda/kernel.ts";
+import { openKernels } from "./cuda/kernels.ts";
 import { loadCudaLibraries } from "./cuda/libraries.ts";
 import { deviceMemory } from "./cuda/memory.ts";
 import { appendCuda, loadCuda, placeOf } from "./cuda/provider.ts";
 import {
+  formOf,
   hostMemory,
   hostValue,
   type KeepingSession,
@@ -32,6 +37,10 @@ export interface NativeSession extends KeepingSession {
 export interface NativeOptions extends SessionOptions {
   /** Sizes by their symbols in the shapes of inputs, such as "2*n": the graph is planned for these. @default any sizes */
   readonly sizes?: Readonly<Record<string, number>> | undefined;
+  /** Custom operators of the graph. On CUDA what they run is compiled and loaded. @default none */
+  readonly operators?: readonly Operator[] | undefined;
+  /** Runs custom operators in CUDA's place, for tests. */
+  readonly runOperator?: Run | undefined;
   /** Whether `runHere` captures a CUDA graph. All nodes have to be on the GPU. @default false */
   readonly capture?: boolean | undefined;
 }
@@ -70,6 +79,7 @@ async function open(api: OrtApi, graph: Uint8Array, given: NativeOptions): Promi
   const threads = threadsOf(given);
   const options = made((out) => api.call("CreateSessionOptions", out));
   const out: [Pointer | null] = [null];
+  let custom: CustomOperators | undefined;
   try {
     api.call("DisableMemPattern", options); // see `openSession`
     api.call("SetSessionLogSeverityLevel", options, FATAL);
@@ -84,20 +94,49 @@ async function open(api: OrtApi, graph: Uint8Array, given: NativeOptions): Promi
       appendCuda(api, options, { ...given, device });
       if (given.deterministic) api.call("SetDeterministicCompute", options, true);
     }
+    if (given.operators) {
+      custom = await customOperators(api, given.operators, given);
+      api.call("AddCustomOpDomain", options, custom.domain);
+    }
     await api.callBeside("CreateSessionFromArray", api.env, graph, graph.byteLength, options, out);
+  } catch (error) {
+    custom?.close();
+    throw error;
   } finally {
     api.drop("ReleaseSessionOptions", options);
   }
   const session = out[0]!;
-  try {
-    return sessionOf(api, session, memoryOf(api, given));
-  } catch (error) {
+  const close = () => {
     api.drop("ReleaseSession", session);
+    custom?.close();
+  };
+  try {
+    return sessionOf(api, session, memoryOf(api, given), close);
+  } catch (error) {
+    close();
     throw error;
   }
 }
 
-function sessionOf(api: OrtApi, session: Pointer, memory: Memory): NativeSession {
+async function customOperators(
+  api: OrtApi,
+  operators: readonly Operator[],
+  { provider, runOperator, ...options }: NativeOptions,
+): Promise<CustomOperators> {
+  const on = provider === "cuda" ? "CUDAExecutionProvider" : "CPUExecutionProvider";
+  if (runOperator) return openOperators(api, operators, on, runOperator);
+  const kernels = await openKernels(api.koffi, operators, options);
+  const opened = openOperators(api, operators, on, kernels.run);
+  return {
+    domain: opened.domain,
+    close() {
+      opened.close();
+      kernels.close();
+    },
+  };
+}
+
+function sessionOf(api: OrtApi, session: Pointer, memory: Memory, close: () => void): NativeSession {
   const pointers = (values: readonly (Value | undefined)[]) =>
     BigUint64Array.from(values, (value) => value?.pointer ?? 0n);
   return {
@@ -131,7 +170,7 @@ function sessionOf(api: OrtApi, session: Pointer, memory: Memory): NativeSession
       const [values, results] = [pointers([...read.values()]), pointers([...written.values()])];
       api.call("Run", session, null, from, values, from.length, to, to.length, results);
     },
-    close: () => api.drop("ReleaseSession", session),
+    close,
   };
 }
 
@@ -152,19 +191,9 @@ function namesOf(api: OrtApi, session: Pointer, of: "Input" | "Output"): readonl
 
 /** What a value of the host holds, in an array of its own. */
 function copied(api: OrtApi, value: Pointer): ort.Tensor {
-  const info = made((out) => api.call("GetTensorTypeAndShape", value, out));
-  try {
-    const [code, rank] = [[0], [0]];
-    api.call("GetTensorElementType", info, code);
-    api.call("GetDimensionsCount", info, rank);
-    const sizes = new BigInt64Array(rank[0]!);
-    api.call("GetDimensions", info, sizes, sizes.length);
-    const dims = Array.from(sizes, Number);
-    const [type, [, named]] = Object.entries(TYPES).find(([, [c]]) => c === code[0])!;
-    const data = made((out) => api.call("GetTensorMutableData", value, out));
-    const count = dims.reduce((a, b) => a * b, 1);
-    return new ort.Tensor(type as "float32", api.koffi.decode(data, named, count) as Float32Array, dims);
-  } finally {
-    api.drop("ReleaseTensorTypeAndShapeInfo", info);
-  }
+  const { type, dims } = formOf(api, value);
+  const [, named] = TYPES[type as DType];
+  const data = made((out) => api.call("GetTensorMutableData", value, out));
+  const count = dims.reduce((a, b) => a * b, 1);
+  return new ort.Tensor(type as "float32", api.koffi.decode(data, named, count) as Float32Array, dims);
 }

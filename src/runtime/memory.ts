@@ -80,6 +80,22 @@ export function valueAt(api: OrtApi, memory: Pointer, form: Form, data: Pointer 
   return { pointer, release: () => api.drop("ReleaseValue", pointer) };
 }
 
+/** The type and the shape of a value. */
+export function formOf(api: OrtApi, value: Pointer): Form {
+  const info = made((out) => api.call("GetTensorTypeAndShape", value, out));
+  try {
+    const [code, rank] = [[0], [0]];
+    api.call("GetTensorElementType", info, code);
+    api.call("GetDimensionsCount", info, rank);
+    const sizes = new BigInt64Array(rank[0]!);
+    api.call("GetDimensions", info, sizes, sizes.length);
+    const [type] = Object.entries(TYPES).find(([, [c]]) => c === code[0])!;
+    return { type: type as DType, dims: Array.from(sizes, Number) };
+  } finally {
+    api.drop("ReleaseTensorTypeAndShapeInfo", info);
+  }
+}
+
 export function zeros({ type, dims }: Form): ort.Tensor {
   const [, , Data] = TYPES[type as DType];
   return new ort.Tensor(type as "float32", new Data(sizeOf(dims)) as Float32Array, dims);

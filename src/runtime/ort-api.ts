@@ -18,6 +18,7 @@ export type Pointer = bigint;
  * status.
  */
 const FUNCTIONS = {
+  CreateStatus: [0, "void *(int, const char *)"],
   GetErrorMessage: [2, "const char *(void *)"],
   CreateEnv: [3, "void *(int, const char *, _Out_ void **)"],
   CreateSessionFromArray: [8, "void *(void *, void *, size_t, void *, _Out_ void **)"],
@@ -27,6 +28,9 @@ const FUNCTIONS = {
   DisableMemPattern: [17, "void *(void *)"],
   SetSessionLogSeverityLevel: [22, "void *(void *, int)"],
   SetIntraOpNumThreads: [24, "void *(void *, int)"],
+  CreateCustomOpDomain: [26, "void *(const char *, _Out_ void **)"],
+  CustomOpDomain_Add: [27, "void *(void *, void *)"],
+  AddCustomOpDomain: [28, "void *(void *, void *)"],
   SessionGetInputCount: [30, "void *(void *, _Out_ size_t *)"],
   SessionGetOutputCount: [31, "void *(void *, _Out_ size_t *)"],
   SessionGetInputName: [36, "void *(void *, size_t, void *, _Out_ void **)"],
@@ -41,14 +45,18 @@ const FUNCTIONS = {
   CreateCpuMemoryInfo: [69, "void *(int, int, _Out_ void **)"],
   AllocatorFree: [76, "void *(void *, void *)"],
   GetAllocatorWithDefaultOptions: [78, "void *(_Out_ void **)"],
+  KernelContext_GetInput: [90, "void *(void *, size_t, _Out_ void **)"],
+  KernelContext_GetOutput: [91, "void *(void *, size_t, void *, size_t, _Out_ void **)"],
   ReleaseStatus: [93, "void (void *)"],
   ReleaseMemoryInfo: [94, "void (void *)"],
   ReleaseSession: [95, "void (void *)"],
   ReleaseValue: [96, "void (void *)"],
   ReleaseTensorTypeAndShapeInfo: [99, "void (void *)"],
   ReleaseSessionOptions: [100, "void (void *)"],
+  ReleaseCustomOpDomain: [101, "void (void *)"],
   AddFreeDimensionOverrideByName: [124, "void *(void *, const char *, int64_t)"],
   AddSessionConfigEntry: [130, "void *(void *, const char *, const char *)"],
+  KernelContext_GetGPUComputeStream: [193, "void *(void *, _Out_ void **)"],
   SessionOptionsAppendExecutionProvider_CUDA_V2: [204, "void *(void *, void *)"],
   CreateCUDAProviderOptions: [205, "void *(_Out_ void **)"],
   UpdateCUDAProviderOptions: [206, "void *(void *, const char **, const char **, size_t)"],
@@ -73,6 +81,7 @@ export const TYPES = {
 const STACK = 8 * 2 ** 20;
 
 export const FATAL = 4; // OrtLoggingLevel; errors are thrown as well
+const FAIL = 1; // OrtErrorCode
 /** OrtAllocatorType and OrtMemType of ordinary memory. */
 export const [DEVICE_ALLOCATOR, DEFAULT_MEMORY] = [0, 0];
 
@@ -88,6 +97,8 @@ export interface OrtApi {
   /** The same on another thread. */
   callBeside(name: Name, ...args: unknown[]): Promise<void>;
   drop(name: Name & `Release${string}`, pointer: Pointer): void;
+  /** A status for the library, of a function of ours that it called and that failed. */
+  failed(message: string): Pointer;
 }
 
 /** The library, or why it cannot be called. */
@@ -164,5 +175,6 @@ function load(folder: string): OrtApi {
         });
       }),
     drop: (name, pointer) => functions[name](pointer),
+    failed: (message) => functions.CreateStatus(FAIL, message),
   };
 }

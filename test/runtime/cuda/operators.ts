@@ -1,0 +1,44 @@
+/** Models of custom operators. */
+import { create } from "@bufbuild/protobuf";
+import { ModelProtoSchema } from "onnx-buf";
+import { encodeModel, IR_VERSION, nodeProto, OPSET, opsetOf, valueInfo } from "../../../src/graph/model.ts";
+import { DOMAIN } from "../../../src/runtime/cuda/custom-operators.ts";
+import type { Work } from "../../../src/runtime/cuda/kernel.ts";
+import type { DType, Shape } from "../../../src/spec.ts";
+
+type Values = Readonly<Record<string, { readonly dtype: DType; readonly shape: Shape }>>;
+type NodeOf = readonly [type: string, inputs: readonly string[], outputs: readonly string[]];
+
+/** Of operators that tests run by themselves. */
+export const NOTHING: Work = {
+  kind: "cuda",
+  source: "",
+  entry: "",
+  grid: [1, 1, 1],
+  block: [1, 1, 1],
+  shared: 0,
+};
+
+/** A model of custom nodes, and of standard ones after them. */
+export function modelOf(
+  inputs: Values,
+  custom: readonly NodeOf[],
+  outputs: Values,
+  standard: readonly NodeOf[] = [],
+): Uint8Array {
+  const infos = (values: Values) =>
+    Object.entries(values).map(([name, { dtype, shape }]) => valueInfo(name, dtype, shape));
+  const nodes = ([type, from, to]: NodeOf) => nodeProto(type, type, [...from], [...to]);
+  return encodeModel(
+    create(ModelProtoSchema, {
+      irVersion: BigInt(IR_VERSION),
+      opsetImport: [opsetOf("", OPSET), opsetOf(DOMAIN, 1)],
+      graph: {
+        name: "test",
+        node: [...custom.map((node) => ({ ...nodes(node), domain: DOMAIN })), ...standard.map(nodes)],
+        input: infos(inputs),
+        output: infos(outputs),
+      },
+    }),
+  );
+}
