@@ -94,7 +94,7 @@ async function open(api: OrtApi, graph: Uint8Array, given: NativeOptions): Promi
       appendCuda(api, options, { ...given, device });
       if (given.deterministic) api.call("SetDeterministicCompute", options, true);
     }
-    if (given.operators) {
+    if (given.operators?.length) {
       custom = await customOperators(api, given.operators, given);
       api.call("AddCustomOpDomain", options, custom.domain);
     }

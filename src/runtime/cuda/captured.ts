@@ -10,6 +10,7 @@ import type { NativeRuntime, NativeSession } from "../c-api.ts";
 import { type KeptState, releaseAll } from "../kept-state.ts";
 import type { Form, Kept, Memory } from "../memory.ts";
 import { type Feeds, notRunnable, type SessionOptions } from "../session.ts";
+import { type Fuse, fusedFor } from "./fused-for.ts";
 
 export interface Step {
   /** Takes the inputs that are not state; gives the outputs named. */
@@ -18,8 +19,10 @@ export interface Step {
 }
 
 export interface CapturingOptions extends SessionOptions {
-  /** Told, as a line, why the step could not be captured. */
+  /** Told, as a line, why the step could not be fused or captured. */
   readonly note: (line: string) => void;
+  /** Fuses passes over memory of a step, for the sizes of its inputs; for tests. @default fusedFor */
+  readonly fuse?: Fuse | undefined;
 }
 
 /** State that stays in place, and the memory that it is in. */
@@ -34,7 +37,7 @@ export function capturing(
   graph: Uint8Array,
   what: string,
   where: Where,
-  { note, ...options }: CapturingOptions,
+  { note, fuse = fusedFor, ...options }: CapturingOptions,
 ): Step {
   const { state } = where;
   let captured: Captured | "impossible" | undefined;
@@ -42,16 +45,21 @@ export function capturing(
 
   async function capture(feeds: Feeds): Promise<Captured | "impossible"> {
     const before = state.read();
-    try {
-      const opened = await openCaptured(runtime, graph, where, feeds, options);
-      state.restore(before); // the runs that capture compute the step several times
-      return opened;
-    } catch (error) {
-      state.restore(before);
-      const why = messageOf(error).slice(0, 300); // the runtime's may be a page
-      note(`warning: steps are not captured as a CUDA graph and so are slower: ${why}`);
-      return "impossible";
-    }
+    const opened = async (as: Fuse, otherwise: string) => {
+      try {
+        const found = await openCaptured(runtime, graph, as, where, feeds, options);
+        if (found) state.restore(before); // the runs that capture compute the step several times
+        return found;
+      } catch (error) {
+        state.restore(before);
+        const why = messageOf(error).slice(0, 300); // the runtime's may be a page
+        note(`warning: steps are not ${otherwise} and so are slower: ${why}`);
+        return undefined;
+      }
+    };
+    return (
+      (await opened(fuse, "fused")) ?? (await opened(asItIs, "captured as a CUDA graph")) ?? "impossible"
+    );
   }
 
   return {
@@ -75,19 +83,29 @@ interface Captured extends Step {
   fits(feeds: Feeds): boolean;
 }
 
-/** Opens a session for the sizes of the feeds, and has it capture. @throws Error of the library */
+const asItIs: Fuse = (model) => ({ model, operators: [] });
+
+/**
+ * Opens a session for the sizes of the feeds, and has it capture; undefined where nothing of the graph is fused.
+ *
+ * @throws Error of the library, or of what compiles kernels
+ */
 async function openCaptured(
   runtime: Pick<NativeRuntime, "open">,
   graph: Uint8Array,
+  fuse: Fuse,
   { memory, state }: Where,
   feeds: Feeds,
   options: SessionOptions,
-): Promise<Captured> {
+): Promise<Captured | undefined> {
   const { inputs, outputs } = signatureOf(graph);
   const dims = new Map(Object.entries(feeds).map(([name, { dims }]) => [name, dims]));
   const sizes = sizesOf(inputs, dims);
+  const fused = fuse(graph, sizes);
+  if (!fused) return undefined;
+  const { model, operators } = fused;
   const { read, written } = state.values;
-  const session = await runtime.open(graph, { ...options, sizes: sizes.stated, capture: true });
+  const session = await runtime.open(model, { ...options, operators, sizes: sizes.stated, capture: true });
   const all: Kept[] = [];
   const place = (form: Form): Kept => {
     const value = memory.blank(form);

@@ -1,17 +1,22 @@
 import { expect } from "chai";
+import koffi from "koffi";
 import * as ort from "onnxruntime-node";
-import { buildModel, encodeModel } from "../../../src/graph/model.ts";
+import { buildModel, decodeModel, encodeModel, opsetOf } from "../../../src/graph/model.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { add, mul } from "../../../src/ops/elementwise.ts";
 import { reduceSum } from "../../../src/ops/reduce.ts";
 import { type NativeRuntime, nativeRuntime } from "../../../src/runtime/c-api.ts";
 import { capturing } from "../../../src/runtime/cuda/captured.ts";
+import { DOMAIN, type Run } from "../../../src/runtime/cuda/custom-operators.ts";
+import type { Fuse } from "../../../src/runtime/cuda/fused-for.ts";
+import type { Fused } from "../../../src/runtime/cuda/kernel.ts";
 import { deviceMemory } from "../../../src/runtime/cuda/memory.ts";
 import { keptState } from "../../../src/runtime/kept-state.ts";
 import { ortApi } from "../../../src/runtime/ort-api.ts";
 import type { StateEntry } from "../../../src/spec.ts";
 import { failure } from "../../data/folder.ts";
 import { openTestDevice } from "./device.ts";
+import { NOTHING } from "./operators.ts";
 
 const floats = (values: readonly number[], dims: readonly number[] = [values.length]) =>
   new ort.Tensor("float32", Float32Array.from(values), dims);
@@ -29,6 +34,28 @@ const graph = encodeModel(
     { name: "test" },
   ),
 );
+/** The same with the product as a custom operator, for batches of that size. */
+function fused(rows: number): Fused {
+  const model = decodeModel(graph);
+  model.opsetImport.push(opsetOf(DOMAIN, 1));
+  const product = model.graph!.node.find(({ opType }) => opType === "Mul")!;
+  Object.assign(product, { opType: "product", domain: DOMAIN });
+  const [x, q] = [[rows, 2], [2]].map((shape) => ({ dtype: "float32", shape }) as const);
+  const operators = [{ type: "product", inputs: [x!, q!], outputs: [x!], work: NOTHING }];
+  return { model: encodeModel(model), operators };
+}
+const runProduct: Run = ({ inputs: [x] }, [at, by], [to]) => {
+  const length = 2 * x!.shape[0]!;
+  const values = koffi.decode(at!, "float", length) as Float32Array;
+  const factors = koffi.decode(by!, "float", 2) as Float32Array;
+  koffi.encode(
+    to!,
+    "float",
+    Array.from(values, (v, i) => v * factors[i % 2]!),
+    length,
+  );
+};
+
 const entries = (["w", "q"] as const).map(
   (name): StateEntry => ({
     name,
@@ -59,6 +86,13 @@ function stepped({ w, q }: { w: number[]; q: number[] }, rows: number) {
   };
 }
 
+interface Opening {
+  refused?: string;
+  fault?: string;
+  fuse?: Fuse;
+  runOperator?: Run;
+}
+
 describe("runtime/cuda/captured", () => {
   before(function () {
     if (!nativeRuntime()) this.skip();
@@ -68,7 +102,7 @@ describe("runtime/cuda/captured", () => {
    * A step on a device of libc's memory. As on CUDA, the first run of a session that captures computes the step several
    * times; `fault` is thrown after that.
    */
-  function open({ refused, fault }: { refused?: string; fault?: string } = {}) {
+  function open({ refused, fault, fuse, runOperator }: Opening = {}) {
     const calls: string[] = [];
     const api = ortApi()!;
     const device = openTestDevice();
@@ -89,10 +123,11 @@ describe("runtime/cuda/captured", () => {
     };
     const memory = deviceMemory(api, api.host, recorded);
     const runtime: Pick<NativeRuntime, "open"> = {
-      async open(graph, { sizes, capture = false }) {
-        calls.push(`open ${JSON.stringify(sizes ?? {})}${capture ? " to capture" : ""}`);
+      async open(graph, { sizes, capture = false, operators = [] }) {
+        const custom = operators.map(({ type }) => `, ${type}`).join("");
+        calls.push(`open ${JSON.stringify(sizes ?? {})}${capture ? " to capture" : ""}${custom}`);
         if (capture && refused) throw new Error(refused);
-        const session = await nativeRuntime()!.open(graph, { threads: 1, sizes });
+        const session = await nativeRuntime()!.open(graph, { threads: 1, sizes, operators, runOperator });
         let captured = false;
         return {
           ...session,
@@ -119,7 +154,8 @@ describe("runtime/cuda/captured", () => {
     calls.length = 0;
     const notes: string[] = [];
     const note = (line: string) => notes.push(line);
-    const step = capturing(runtime, graph, "a graph", { memory, state }, { provider: "cuda", note });
+    const options = { provider: "cuda", note, fuse } as const;
+    const step = capturing(runtime, graph, "a graph", { memory, state }, options);
     const run = async (rows: number) => {
       const { loss, rows: found } = await step.run(batch(rows), ["loss", "rows"]);
       state.advance();
@@ -186,6 +222,55 @@ describe("runtime/cuda/captured", () => {
       expect(calls.filter((call) => call === "run")).to.have.length(3);
       if (how.fault) expect(calls, "the session that failed").to.include("close");
       await close();
+    }
+  });
+
+  it("runs the step that is fused for the sizes of the first batch, and others as they are", async () => {
+    const asked: number[][] = [];
+    const fuse: Fuse = (_, sizes) => {
+      asked.push(sizes.of(["n", "2*n"]));
+      return fused(4);
+    };
+    const { run, notes, calls, close } = open({ fuse, runOperator: runProduct });
+    let state = { w: [1, 2], q: [3, 4] };
+    for (const rows of [4, 4, 2, 4]) {
+      const wanted = stepped(state, rows);
+      expect(await run(rows)).to.deep.equal(wanted);
+      state = wanted.next;
+    }
+    await close();
+    expect(notes).to.deep.equal([]);
+    expect(asked).to.deep.equal([[2, 4]]);
+    expect(calls.filter((call) => call.startsWith("open"))).to.deep.equal([
+      'open {"2*n":4} to capture, product',
+      "open {}",
+    ]);
+  });
+
+  it("captures the step as it is, and says why, where it cannot be fused", async () => {
+    const failing = (message: string) => () => {
+      throw new Error(message);
+    };
+    const unknown = { ...fused(4).operators[0]!, type: "other" };
+    for (const how of [
+      { fuse: failing("a shape that is not known") },
+      { fuse: () => ({ ...fused(4), operators: [unknown] }), runOperator: runProduct },
+      { fuse: () => fused(4), runOperator: failing("CUDA failure 1: invalid argument") },
+    ]) {
+      const { run, notes, calls, close } = open(how);
+      let state = { w: [1, 2], q: [3, 4] };
+      for (const rows of [4, 4]) {
+        const wanted = stepped(state, rows);
+        expect(await run(rows)).to.deep.equal(wanted);
+        state = wanted.next;
+      }
+      await close();
+      expect(notes).to.have.length(1);
+      expect(notes[0]).to.match(
+        /^warning: steps are not fused and so are slower: .*(not known|product|invalid argument)/,
+      );
+      expect(calls.filter((call) => call === 'open {"2*n":4} to capture')).to.have.length(1);
+      expect(calls).not.to.include("run");
     }
   });
 
