@@ -2,19 +2,129 @@
 #include <stdlib.h>
 #include <string.h>
 
-int cudnnCreate(void **made) { *made = malloc(1); return 0; }
+static int descriptor(void **made);
+static int destroy(void *of);
+int cudnnCreate(void **made) { return descriptor(made); }
+int cudnnDestroy(void *of) { return destroy(of); }
+int cudnnSetStream(void *of, void *stream) { return 0; }
 size_t cudnnGetVersion(void) { return 91900; }
 size_t cudnnGetCudartVersion(void) { return 13000; }
 const char *cudnnGetErrorString(int status) { return "a status of cuDNN"; }
 
-static int descriptor(void **made) { *made = calloc(1, 64); return 0; }
+/* For tests: searches that time algorithms, those that go by rules, gradients computed and the algorithm of the last, and
+   handles and descriptors that are there. */
+int stub_timed, stub_ranked, stub_gradients, stub_algorithm, stub_descriptors;
+
+static int descriptor(void **made) { *made = calloc(1, 64); stub_descriptors++; return 0; }
+static int destroy(void *of) { free(of); stub_descriptors--; return 0; }
 int cudnnCreateTensorDescriptor(void **made) { return descriptor(made); }
 int cudnnCreateFilterDescriptor(void **made) { return descriptor(made); }
 int cudnnCreateConvolutionDescriptor(void **made) { return descriptor(made); }
+int cudnnDestroyTensorDescriptor(void *of) { return destroy(of); }
+int cudnnDestroyFilterDescriptor(void *of) { return destroy(of); }
+int cudnnDestroyConvolutionDescriptor(void *of) { return destroy(of); }
+
+/* Gradients of convolutions of float32 and NCHW, as they are written in textbooks. */
+enum { BAD_PARAM = 2000 };
+struct tensor { int dims[4]; };
+struct convolution { int pads[2], strides[2], dilations[2], math, groups; };
+struct found { int algorithm, status; float ms; size_t memory; int determinism, math, reserved[3]; };
+
+int cudnnSetTensor4dDescriptor(struct tensor *of, int format, int type, int n, int c, int h, int w) {
+  *of = (struct tensor){{n, c, h, w}};
+  return format || type ? BAD_PARAM : 0;
+}
+int cudnnSetFilter4dDescriptor(struct tensor *of, int type, int format, int n, int c, int h, int w) {
+  return cudnnSetTensor4dDescriptor(of, format, type, n, c, h, w);
+}
+int cudnnSetConvolution2dDescriptor(struct convolution *of, int ph, int pw, int sh, int sw, int dh, int dw, int mode,
+                                    int type) {
+  *of = (struct convolution){{ph, pw}, {sh, sw}, {dh, dw}, 0, 1};
+  return mode != 1 || type ? BAD_PARAM : 0;
+}
+int cudnnSetConvolutionMathType(struct convolution *of, int math) { of->math = math; return 0; }
+int cudnnSetConvolutionGroupCount(struct convolution *of, int groups) { of->groups = groups; return 0; }
+
+/* The fastest is in the default math and not deterministic; one does not run; the last is in FMA alone. */
+static int algorithms(int room, int *count, struct found *found) {
+  static const struct found all[] = {{.status = BAD_PARAM},
+                                     {3, 0, 1, 4096, 0, 0},
+                                     {1, 0, 2, 1024, 1, 0},
+                                     {0, 0, 3, 0, 0, 3},
+                                     {1, 0, 4, 1024, 1, 3}};
+  *count = sizeof all / sizeof *all;
+  if (*count > room) *count = room;
+  memcpy(found, all, *count * sizeof *all);
+  return 0;
+}
+
+/* Of products x w dy: into w of a gradient of a filter, into x of one of data. */
+static int gradient(const struct convolution *by, const struct tensor *xs, const struct tensor *ws,
+                    const struct tensor *ys, float *x, float *w, const float *y, int of_filter) {
+  const int *X = xs->dims, *W = ws->dims, *Y = ys->dims, per_group = W[0] / by->groups;
+  for (int axis = 0; axis < 2; axis++) {
+    int covered = by->dilations[axis] * (W[2 + axis] - 1) + 1;
+    if ((X[2 + axis] + 2 * by->pads[axis] - covered) / by->strides[axis] + 1 != Y[2 + axis]) return BAD_PARAM;
+  }
+  if (X[0] != Y[0] || X[1] != W[1] * by->groups || Y[1] != W[0]) return BAD_PARAM;
+  if (of_filter) memset(w, 0, sizeof(float) * W[0] * W[1] * W[2] * W[3]);
+  else memset(x, 0, sizeof(float) * X[0] * X[1] * X[2] * X[3]);
+  for (int n = 0; n < Y[0]; n++) for (int o = 0; o < Y[1]; o++)
+  for (int i = 0; i < Y[2]; i++) for (int j = 0; j < Y[3]; j++)
+  for (int c = 0; c < W[1]; c++) for (int k = 0; k < W[2]; k++) for (int l = 0; l < W[3]; l++) {
+    int h = i * by->strides[0] + k * by->dilations[0] - by->pads[0];
+    int v = j * by->strides[1] + l * by->dilations[1] - by->pads[1];
+    if (h < 0 || h >= X[2] || v < 0 || v >= X[3]) continue;
+    float *at_x = x + ((n * X[1] + o / per_group * W[1] + c) * X[2] + h) * X[3] + v;
+    float *at_w = w + ((o * W[1] + c) * W[2] + k) * W[3] + l;
+    float d = y[((n * Y[1] + o) * Y[2] + i) * Y[3] + j];
+    if (of_filter) *at_w += d * *at_x;
+    else *at_x += d * *at_w;
+  }
+  stub_gradients++;
+  return 0;
+}
+int cudnnConvolutionBackwardFilter(void *handle, const float *alpha, const struct tensor *xs, float *x,
+                                   const struct tensor *ys, const float *y, const struct convolution *by,
+                                   int algorithm, void *space, size_t bytes, const float *beta,
+                                   const struct tensor *ws, float *w) {
+  if ((bytes && !space) || *alpha != 1 || *beta != 0) return BAD_PARAM;
+  stub_algorithm = algorithm;
+  return gradient(by, xs, ws, ys, x, w, y, 1);
+}
+int cudnnConvolutionBackwardData(void *handle, const float *alpha, const struct tensor *ws, float *w,
+                                 const struct tensor *ys, const float *y, const struct convolution *by, int algorithm,
+                                 void *space, size_t bytes, const float *beta, const struct tensor *xs, float *x) {
+  if ((bytes && !space) || *alpha != 1 || *beta != 0) return BAD_PARAM;
+  stub_algorithm = algorithm;
+  return gradient(by, xs, ws, ys, x, w, y, 0);
+}
+int cudnnFindConvolutionBackwardFilterAlgorithmEx(void *handle, void *xs, void *x, void *ys, void *y, void *by,
+                                                  void *ws, void *w, int room, int *count, void *found, void *space,
+                                                  size_t bytes) {
+  stub_timed++;
+  return algorithms(room, count, found);
+}
+int cudnnFindConvolutionBackwardDataAlgorithmEx(void *handle, void *ws, void *w, void *ys, void *y, void *by, void *xs,
+                                                void *x, int room, int *count, void *found, void *space,
+                                                size_t bytes) {
+  stub_timed++;
+  return algorithms(room, count, found);
+}
+int cudnnGetConvolutionBackwardFilterAlgorithm_v7(void *handle, void *xs, void *ys, void *by, void *ws, int room,
+                                                  int *count, void *found) {
+  stub_ranked++;
+  return algorithms(room, count, found);
+}
+int cudnnGetConvolutionBackwardDataAlgorithm_v7(void *handle, void *ws, void *ys, void *by, void *xs, int room,
+                                                int *count, void *found) {
+  stub_ranked++;
+  return algorithms(room, count, found);
+}
 
 /* The backend, where a convolution looks for an engine: there is one of everything, and numbers are 0. */
 enum { DESCRIPTOR = 15 };
-int cudnnBackendCreateDescriptor(int type, void **made) { return descriptor(made); }
+int cudnnBackendCreateDescriptor(int type, void **made) { *made = calloc(1, 64); return 0; }
 int cudnnBackendGetAttribute(void *of, int attribute, int type, int64_t room, int64_t *count, void *found) {
   static const uint8_t bytes[] = {[1] = 4, [2] = 1, [3] = 8, [4] = 4, [5] = 8}; /* by type; of others an enum's */
   if (count) *count = 1;

@@ -41,6 +41,7 @@ try {
   for (const name of ["libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13"])
     stub(name, wanted(name), headers);
   stub("libcuda.so.1", wanted(undefined), headers);
+  stub("libnvrtc.so.13", [], headers);
   stub("libcurand.so.10", wanted("libcurand.so.10"), headers);
   stub(CUDNN, lookedUp(provider, "cudnn"), headers);
   console.log(`ORT_PRETRAIN_CUDA_STUBS=${folder}`);

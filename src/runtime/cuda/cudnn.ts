@@ -1,8 +1,10 @@
 /** cuDNN's gradients of convolutions, by koffi. */
+import { once } from "../../graph/once.ts";
 import type { Koffi, Pointer } from "../ort-api.ts";
 import type { Cudart } from "./cudart.ts";
 import type { Launch } from "./driver.ts";
 import type { Operator, Value, Work } from "./kernel.ts";
+import { libraryOf } from "./libraries.ts";
 
 export interface Cudnn {
   /**
@@ -20,6 +22,8 @@ export interface CudnnOptions {
   readonly deterministic?: boolean | undefined;
   /** Whether products are in TF32. @default true */
   readonly tf32?: boolean | undefined;
+  /** Memory of the device that an algorithm may take for itself, bytes. @default 1 GiB */
+  readonly workspace?: number | undefined;
 }
 
 /** cudnnConvolutionBwdFilterAlgoPerf_t, and that of data. */
@@ -39,28 +43,31 @@ const NAMES: Readonly<Record<Gradient["function"], string>> = {
   "backward-data": "Data",
 };
 const [NCHW, FLOAT, CROSS_CORRELATION] = [0, 0, 1];
-const [DETERMINISTIC, DEFAULT_MATH, FMA_MATH] = [1, 0, 3];
+const DETERMINISTIC = 1;
+/** By the second products may be rounded to half precision; by the last they are in float32. */
+const [DEFAULT_MATH, CONVERSION, FMA_MATH] = [0, 2, 3];
 /** More than there are, by math types. */
 const MOST_FOUND = 32;
-/** Workspace that an algorithm may take, bytes. */
-const ROOM = 2 ** 30;
+const WORKSPACE = 2 ** 30;
 
 /** A device must be current on the thread that calls. @throws Error if the library does not load or refuses the device. */
 export function openCudnn(koffi: Koffi, path: string, cudart: Cudart, options: CudnnOptions): Cudnn {
-  const library = koffi.load(path);
+  const library = libraryOf(koffi, path);
   const text = library.func("const char *cudnnGetErrorString(int)");
-  const f = (name: string, type: string) => {
-    const called = library.func(`int ${name}(${type})`);
-    return (...args: unknown[]): void => {
-      const code: number = called(...args);
+  const known = new Map<string, (...args: unknown[]) => number>();
+  const unchecked = (name: string, type: string) =>
+    once(known, name, () => library.func(`int ${name}(${type})`));
+  const f =
+    (name: string, type: string) =>
+    (...args: unknown[]): void => {
+      const code = unchecked(name, type)(...args);
       if (code !== 0) throw new Error(`CUDNN failure ${code}: ${text(code)}`); // as ONNX Runtime has it
     };
-  };
+  const closing: (() => void)[] = [];
   const made = (kind: string) => {
     const out: [Pointer | null] = [null];
     f(`cudnnCreate${kind}`, "_Out_ void **")(out);
-    const drop = library.func(`int cudnnDestroy${kind}(void *)`);
-    closing.push(() => drop(out[0]));
+    closing.push(() => unchecked(`cudnnDestroy${kind}`, "void *")(out[0])); // whether the device has failed or not
     return out[0]!;
   };
   const setStream = f("cudnnSetStream", "void *, void *");
@@ -82,18 +89,18 @@ export function openCudnn(koffi: Koffi, path: string, cudart: Cudart, options: C
     reserved: koffi.array("int", 3),
   });
 
-  const closing: (() => void)[] = [];
+  const { workspace: most = WORKSPACE } = options;
   const handle = made("");
   const chosen = new Map<string, Found>();
   // Launches follow each other on one stream and share it.
-  let workspace: { readonly at: Pointer; readonly bytes: number } | undefined;
-  const workspaceOf = (bytes: number): Pointer | null => {
-    if (bytes > (workspace?.bytes ?? 0)) {
-      if (workspace) cudart.free(workspace.at); // waits for what reads it
-      workspace = undefined;
-      workspace = { at: cudart.allocate(bytes), bytes };
+  let held: { readonly at: Pointer; readonly bytes: number } | undefined;
+  const spaceOf = (bytes: number): Pointer | null => {
+    if (bytes > (held?.bytes ?? 0)) {
+      if (held) cudart.free(held.at); // waits for what is being computed in it
+      held = undefined;
+      held = { at: cudart.allocate(bytes), bytes };
     }
-    return workspace?.at ?? null;
+    return held?.at ?? null;
   };
 
   const tensor = ({ shape }: Value): Pointer => {
@@ -138,29 +145,29 @@ export function openCudnn(koffi: Koffi, path: string, cudart: Cudart, options: C
         const [perf, count] = [Buffer.alloc(MOST_FOUND * koffi.sizeof(Perf)), [0]];
         if (options.deterministic) rank(handle, from, by, convolution, to, MOST_FOUND, count, perf);
         else {
-          const room = cudart.allocate(ROOM);
+          const space = cudart.allocate(most);
           try {
-            find(handle, from, x, by, g, convolution, to, result, MOST_FOUND, count, perf, room, ROOM);
+            find(handle, from, x, by, g, convolution, to, result, MOST_FOUND, count, perf, space, most);
           } finally {
-            cudart.free(room);
+            cudart.free(space);
           }
         }
         return koffi.decode(perf, Perf, count[0]!);
       };
-      const key = JSON.stringify([work, source, dy]);
+      const key = JSON.stringify([work, source, dy, gradient]);
       return (pointers, stream) => {
         setStream(handle, stream);
         const best = chosen.get(key) ?? algorithmOf(found(pointers), options);
         chosen.set(key, best);
         setMathType(convolution, best.mathType);
-        const room = workspaceOf(best.memory);
+        const space = spaceOf(best.memory);
         const [x, g, result] = pointers;
-        run(handle, one, from, x, by, g, convolution, best.algorithm, room, best.memory, zero, to, result);
+        run(handle, one, from, x, by, g, convolution, best.algorithm, space, best.memory, zero, to, result);
       };
     },
     close() {
       for (const drop of closing.toReversed()) drop();
-      if (workspace) cudart.free(workspace.at);
+      if (held) cudart.free(held.at);
     },
   };
 }
@@ -168,15 +175,14 @@ export function openCudnn(koffi: Koffi, path: string, cudart: Cudart, options: C
 /** The first that may be taken. @throws Error if there is none */
 export function algorithmOf(
   found: readonly Found[],
-  { deterministic = false, tf32 = true }: CudnnOptions,
-  room = ROOM,
+  { deterministic = false, tf32 = true, workspace = WORKSPACE }: CudnnOptions,
 ): Found {
   const best = found.find(
     ({ status, memory, determinism, mathType }) =>
       status === 0 &&
-      memory <= room &&
+      memory <= workspace &&
       (!deterministic || determinism === DETERMINISTIC) &&
-      (tf32 || mathType === FMA_MATH),
+      (tf32 ? mathType !== CONVERSION : mathType === FMA_MATH),
   );
   if (!best) throw new Error(`cuDNN has no algorithm for a gradient, of ${found.length}`);
   return best;

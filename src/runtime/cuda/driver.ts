@@ -1,6 +1,7 @@
 /** The driver's library, by koffi: kernels that are loaded at run time, and launched. */
 import type { Koffi, Pointer } from "../ort-api.ts";
 import type { Work } from "./kernel.ts";
+import { libraryOf } from "./libraries.ts";
 
 /** Of a kernel, of `entry` in a module: how many threads run it, and their shared memory. */
 export type Extent = Pick<Extract<Work, { kind: "cuda" }>, "grid" | "block" | "shared">;
@@ -27,7 +28,7 @@ const SHARED_UNASKED = 48 * 2 ** 10;
 
 /** A device must be current on the thread that calls. @throws Error if the library does not load. */
 export function openDriver(koffi: Koffi, path: string): Driver {
-  const library = koffi.load(path);
+  const library = libraryOf(koffi, path);
   const f = {
     init: library.func("int cuInit(uint)"),
     device: library.func("int cuDeviceGet(_Out_ int *, int)"),

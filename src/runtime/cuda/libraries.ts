@@ -3,6 +3,7 @@ import { existsSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { expected, messageOf, UserError } from "../../errors.ts";
+import type { Koffi } from "../ort-api.ts";
 import { neededBy } from "./elf.ts";
 import { entriesOf, finder, type Host, type Library, thisHost } from "./host.ts";
 
@@ -91,6 +92,18 @@ function load(path: string): void {
   loaded.set(path, koffi.load(path, { global: true }));
 }
 
+/** A library by its name, of those that are loaded or that the dynamic linker finds, or by its path. @throws Error with it */
+export function libraryOf(koffi: Koffi, name: string): ReturnType<Koffi["load"]> {
+  try {
+    return koffi.load(name);
+  } catch (error) {
+    throw new Error(`${name}: ${faultIn(error)}`);
+  }
+}
+
+/** In the dynamic linker's words. */
+const faultIn = (error: unknown) => messageOf(error).replace(/^Failed to load shared library: /, "");
+
 /** Why the provider's own libraries do not load, in the dynamic linker's words: the runtime's error holds none. */
 export function loadingFault({ runtime }: Host): string | undefined {
   // The second first: the first needs it.
@@ -98,7 +111,7 @@ export function loadingFault({ runtime }: Host): string | undefined {
     try {
       load(join(runtime, name));
     } catch (error) {
-      return `${name}: ${messageOf(error).replace(/^Failed to load shared library: /, "")}`;
+      return `${name}: ${faultIn(error)}`;
     }
   }
   return undefined;

@@ -1,6 +1,7 @@
 /** NVRTC, which compiles CUDA C at run time, by koffi. */
 import { expected } from "../../errors.ts";
 import type { Koffi, Pointer } from "../ort-api.ts";
+import { libraryOf } from "./libraries.ts";
 
 export interface Nvrtc {
   /** Such as "13.0". */
@@ -17,7 +18,7 @@ const SUCCESS = 0; // nvrtcResult
 
 /** @throws Error if the library does not load. */
 export function openNvrtc(koffi: Koffi, path: string): Nvrtc {
-  const library = koffi.load(path);
+  const library = libraryOf(koffi, path);
   const f = {
     version: library.func("int nvrtcVersion(_Out_ int *, _Out_ int *)"),
     create: library.func(

@@ -9,6 +9,7 @@ import { finder, OWN_FOLDER, thisHost } from "../../../src/runtime/cuda/host.ts"
 import { findCuda, loadCudaLibraries, loadingFault } from "../../../src/runtime/cuda/libraries.ts";
 import { temporaryFolder } from "../../data/folder.ts";
 import { hostOf } from "./host.ts";
+import { hasCompiler } from "./stubs.ts";
 
 describe("runtime/cuda: libraries", () => {
   const folder = temporaryFolder();
@@ -111,14 +112,5 @@ function koffiOr(): typeof import("koffi")["default"] | undefined {
     return createRequire(import.meta.url)("koffi");
   } catch {
     return undefined;
-  }
-}
-
-function hasCompiler(): boolean {
-  try {
-    execFileSync("gcc", ["--version"], { stdio: "ignore" });
-    return true;
-  } catch {
-    return false;
   }
 }

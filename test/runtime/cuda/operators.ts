@@ -2,12 +2,18 @@
 import { create } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "onnx-buf";
 import { encodeModel, IR_VERSION, nodeProto, OPSET, opsetOf, valueInfo } from "../../../src/graph/model.ts";
+import type { Attributes } from "../../../src/graph/tensor.ts";
 import { DOMAIN } from "../../../src/runtime/cuda/custom-operators.ts";
 import type { Work } from "../../../src/runtime/cuda/kernel.ts";
 import type { DType, Shape } from "../../../src/spec.ts";
 
 type Values = Readonly<Record<string, { readonly dtype: DType; readonly shape: Shape }>>;
-type NodeOf = readonly [type: string, inputs: readonly string[], outputs: readonly string[]];
+type NodeOf = readonly [
+  type: string,
+  inputs: readonly string[],
+  outputs: readonly string[],
+  attributes?: Attributes,
+];
 
 /** Of operators that tests run by themselves. */
 export const NOTHING: Work = {
@@ -28,7 +34,8 @@ export function modelOf(
 ): Uint8Array {
   const infos = (values: Values) =>
     Object.entries(values).map(([name, { dtype, shape }]) => valueInfo(name, dtype, shape));
-  const nodes = ([type, from, to]: NodeOf) => nodeProto(type, type, [...from], [...to]);
+  const nodes = ([type, from, to, attributes]: NodeOf) =>
+    nodeProto(type, type, [...from], [...to], attributes);
   return encodeModel(
     create(ModelProtoSchema, {
       irVersion: BigInt(IR_VERSION),

@@ -1,4 +1,5 @@
 /** Sessions of the CUDA provider without a GPU, where `scripts/gpu-stubs/make.ts` has made what they need. */
+import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { type NativeRuntime, nativeRuntime } from "../../../src/runtime/c-api.ts";
 import { ortApi } from "../../../src/runtime/ort-api.ts";
@@ -29,4 +30,13 @@ export function stubsOr(skip: Mocha.Context): Stubs {
       return api.koffi.decode(cudart.symbol(`stub_${name}`, "int"), "int") as number;
     },
   };
+}
+
+export function hasCompiler(): boolean {
+  try {
+    execFileSync("gcc", ["--version"], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
 }
