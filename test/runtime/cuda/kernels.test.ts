@@ -13,22 +13,11 @@ import { type KernelsOptions, openKernels } from "../../../src/runtime/cuda/kern
 import { openSession } from "../../../src/runtime/session.ts";
 import { failure, temporaryFolder } from "../../data/folder.ts";
 import { openTestDevice } from "./device.ts";
-import { modelOf } from "./operators.ts";
+import { modelOf, SECOND, six } from "./operators.ts";
 import { hasCompiler } from "./stubs.ts";
 
 const STUBS = fileURLToPath(new URL("../../../scripts/gpu-stubs", import.meta.url));
 
-/** Gives the second of its inputs, of 6 numbers. */
-const SECOND = {
-  kind: "cuda",
-  source: `// stub: copies 24 bytes of argument 1 to argument 2
-extern "C" __global__ void second(const float *a, const float *b, float *c) { c[threadIdx.x] = b[threadIdx.x]; }`,
-  entry: "second",
-  grid: [1, 1, 1],
-  block: [6, 1, 1],
-  shared: 0,
-} as const satisfies Work;
-const six: Value = { dtype: "float32", shape: [6] };
 const kernel = (type: string, work: Work): Operator => ({
   type,
   inputs: [six, six],

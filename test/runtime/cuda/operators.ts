@@ -4,7 +4,7 @@ import { ModelProtoSchema } from "onnx-buf";
 import { encodeModel, IR_VERSION, nodeProto, OPSET, opsetOf, valueInfo } from "../../../src/graph/model.ts";
 import type { Attributes } from "../../../src/graph/tensor.ts";
 import { DOMAIN } from "../../../src/runtime/cuda/custom-operators.ts";
-import type { Work } from "../../../src/runtime/cuda/kernel.ts";
+import type { Value, Work } from "../../../src/runtime/cuda/kernel.ts";
 import type { DType, Shape } from "../../../src/spec.ts";
 
 type Values = Readonly<Record<string, { readonly dtype: DType; readonly shape: Shape }>>;
@@ -24,6 +24,18 @@ export const NOTHING: Work = {
   block: [1, 1, 1],
   shared: 0,
 };
+
+/** Gives the second of its inputs, of 6 numbers. */
+export const SECOND = {
+  kind: "cuda",
+  source: `// stub: copies 24 bytes of argument 1 to argument 2
+extern "C" __global__ void second(const float *a, const float *b, float *c) { c[threadIdx.x] = b[threadIdx.x]; }`,
+  entry: "second",
+  grid: [1, 1, 1],
+  block: [6, 1, 1],
+  shared: 0,
+} as const satisfies Work;
+export const six: Value = { dtype: "float32", shape: [6] };
 
 /** A model of custom nodes, and of standard ones after them. */
 export function modelOf(

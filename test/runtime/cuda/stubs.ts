@@ -2,6 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { type NativeRuntime, nativeRuntime } from "../../../src/runtime/c-api.ts";
+import { CUDNN, DRIVER } from "../../../src/runtime/cuda/libraries.ts";
 import { ortApi } from "../../../src/runtime/ort-api.ts";
 
 const { ORT_PRETRAIN_CUDA_STUBS: folder } = process.env;
@@ -9,9 +10,22 @@ const { ORT_PRETRAIN_CUDA_STUBS: folder } = process.env;
 export interface Stubs {
   readonly runtime: NativeRuntime;
   readonly options: { readonly provider: "cuda"; readonly cudaLibraries: string; readonly threads: 1 };
-  /** A counter of stubs' calls, see `scripts/gpu-stubs/cudart.c`. */
-  count(name: "kernels" | "captures" | "captured_copies" | "graph_launches"): number;
+  /** A counter of stubs' calls, see the library's file in `scripts/gpu-stubs/`. */
+  count(name: keyof typeof COUNTED): number;
 }
+
+const CUDART = "libcudart.so.13";
+/** Counters, and the libraries that count. */
+const COUNTED = {
+  kernels: CUDART,
+  captures: CUDART,
+  captured_copies: CUDART,
+  graph_launches: CUDART,
+  compiled: "libnvrtc.so.13",
+  launches: DRIVER,
+  modules: DRIVER,
+  gradients: CUDNN,
+} as const;
 
 /** Skips the test where there are none. */
 export function stubsOr(skip: Mocha.Context): Stubs {
@@ -26,8 +40,8 @@ export function stubsOr(skip: Mocha.Context): Stubs {
     runtime: nativeRuntime(api)!,
     options: { provider: "cuda", cudaLibraries: folder, threads: 1 },
     count(name) {
-      const cudart = api.koffi.load(join(folder, "libcudart.so.13"));
-      return api.koffi.decode(cudart.symbol(`stub_${name}`, "int"), "int") as number;
+      const library = api.koffi.load(join(folder, COUNTED[name]));
+      return api.koffi.decode(library.symbol(`stub_${name}`, "int"), "int") as number;
     },
   };
 }
