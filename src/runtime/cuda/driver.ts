@@ -49,6 +49,8 @@ export function openDriver(koffi: Koffi, path: string): Driver {
     throw new Error(`CUDA failure ${code}: ${text[0]}`);
   };
   check(f.init(0));
+  // An argument is given by where its value lies, of which the library is told the address alone: kept, not collected.
+  let values = new BigUint64Array(new ArrayBuffer(0));
   return {
     architecture(index) {
       const [device, major, minor] = [[0], [0], [0]];
@@ -66,8 +68,8 @@ export function openDriver(koffi: Koffi, path: string): Driver {
           check(f.kernel(found, module[0], entry));
           if (shared > SHARED_UNASKED) check(f.set(found[0], SHARED, shared));
           return (pointers, stream) => {
-            // An argument is given by where its value lies: the library reads both arrays before it returns.
-            const values = new BigUint64Array(new ArrayBuffer(8 * pointers.length));
+            if (values.length < pointers.length)
+              values = new BigUint64Array(new ArrayBuffer(8 * pointers.length));
             values.set(pointers);
             const first: Pointer = koffi.address(values);
             const places = BigUint64Array.from(pointers, (_, i) => first + BigInt(8 * i));
