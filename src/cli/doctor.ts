@@ -2,6 +2,8 @@ import { Command } from "commander";
 import { versions as programVersions } from "../api/versions.ts";
 import { cores, memoryBytes } from "../machine.ts";
 import { nativeRuntime } from "../runtime/c-api.ts";
+import { thisHost } from "../runtime/cuda/host.ts";
+import { kernelFolder } from "../runtime/cuda/kernel-cache.ts";
 import { ortApiFault } from "../runtime/ort-api.ts";
 import { type Check, checkProvider } from "../runtime/providers.ts";
 import { PROVIDERS } from "../runtime/session.ts";
@@ -37,6 +39,7 @@ export const doctorCommand = () =>
         threads: cores(),
         memoryGb: memoryBytes() / 2 ** 30,
         stateInPlace: nativeRuntime() !== undefined,
+        kernels: kernelFolder(thisHost()),
       };
       const providers = [];
       for (const provider of PROVIDERS) providers.push(await checkProvider(provider, { cudaLibraries }));
@@ -44,6 +47,7 @@ export const doctorCommand = () =>
         ...Object.entries(versions).map(([name, v]) => `${name.padEnd(14)} ${v}`),
         `${"machine".padEnd(14)} ${machine.platform}, ${machine.threads} threads, ${machine.memoryGb.toFixed(0)} GB`,
         `${"cpu state".padEnd(14)} ${machine.stateInPlace ? "written in place" : `copied at each step (to write it in place: ${ortApiFault()})`}`,
+        `${"cuda kernels".padEnd(14)} once compiled, kept in ${machine.kernels}`,
         ...providers.flatMap(linesOf),
       ]);
     });

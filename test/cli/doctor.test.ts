@@ -27,6 +27,7 @@ describe("cli: providers, on a machine without a GPU", function () {
     expect(stdout).to.match(/^cpu +works$/m);
     expect(stdout).to.match(/^cuda +does not work: .*Failed to load/m);
     expect(stdout).to.match(/^ +- no NVIDIA driver: \/dev\/nvidiactl .*CUDA 13 wants release 580 or newer$/m);
+    expect(stdout).to.match(/^cuda kernels +once compiled, kept in \/.*\/kernels$/m);
     expect(stdout).to.match(/^ +python3 -m pip install .* onnxruntime-gpu==[\d.]+$/m);
   });
 
