@@ -125,7 +125,8 @@ function compileWhole(spec: ArtifactSpec): CompiledArtifact {
   const opened = openStep(spec);
   const name = nameOf(spec);
   const { step, outputs, inputs } = buildStep(spec, opened);
-  const graph = encodeModel(buildModel(outputs, { name: `${name}-step`, inputs, late: target().late }));
+  const { late, stated } = target();
+  const graph = encodeModel(buildModel(outputs, { name: `${name}-step`, inputs, late, stated }));
   const whole = opened.scope.all.filter(({ rows }) => !rows);
   const next = new Map(whole.map((s) => [s.tensor, s.next ?? s.tensor]));
   const written = writableInPlace(next, Object.values(outputs));

@@ -56,6 +56,8 @@ export interface BuildOptions {
    * domain from the forward to the backward pass. A graph of few nodes opens as fast with its sizes. @default false
    */
   readonly late?: boolean;
+  /** Whether the shapes of all values are stated, rather than of those that `valuesWithShapes` names. @default false */
+  readonly stated?: boolean;
 }
 
 /** The model with the named outputs: only the nodes that they depend on, in order of creation, named by scope. */
@@ -100,7 +102,10 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
     }
   }
   const declared = new Set<Tensor>([...inputs, ...Object.values(outputs)]);
-  const inner = [...valuesWithShapes(reached.nodes, options.late)].filter((t) => !declared.has(t));
+  const shaped = options.stated
+    ? reached.nodes.flatMap((node) => node.outputs)
+    : valuesWithShapes(reached.nodes, options.late);
+  const inner = [...shaped].filter((t) => !declared.has(t));
   return create(ModelProtoSchema, {
     irVersion: BigInt(IR_VERSION),
     producerName: "ort-pretrain",

@@ -12,6 +12,7 @@ import { maxPoolWithPlaces } from "./max-pool.ts";
 export const cuda: Target = {
   ...portable,
   name: "cuda",
+  stated: true,
   inputGradient,
   weightGradient,
   maxPool: maxPoolWithPlaces,

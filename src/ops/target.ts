@@ -16,6 +16,8 @@ export interface Target {
   readonly viewByView: boolean;
   /** Whether the runtime is to learn sizes late (see `buildModel`). */
   readonly late: boolean;
+  /** Whether the shapes of all values are stated, for the code that fuses nodes. */
+  readonly stated: boolean;
   /** Whether updates of large parameters wait for what reads these, so that they are written in place (see `settled`). */
   readonly settles: boolean;
   /** A convolution in training, x [n, c, h, w] whole or in pieces; undefined where the plain form is as fast. */
@@ -49,6 +51,7 @@ export const portable: Target = {
   pieces: 1,
   viewByView: false,
   late: false,
+  stated: false,
   settles: false,
 };
 

@@ -15,6 +15,7 @@ export const cpu = (pieces = 1): Target => ({
   pieces,
   viewByView: true,
   late: true,
+  stated: false,
   settles: true,
   conv: (x, w, options) => (winogradPays(x, w, options) ? winogradConv(x, w) : undefined),
   inputGradient,
