@@ -33,6 +33,8 @@ function declared(info: ValueInfoProto): Declared {
 export interface Sizes {
   /** As inputs state them, such as "2*n". */
   readonly stated: Readonly<Record<string, number>>;
+  /** Of which those are multiples, such as "n". */
+  readonly symbols: Readonly<Record<string, number>>;
   /** @throws Error if a symbol of the shape is in no input that is fed */
   of(shape: Shape): number[];
 }
@@ -52,6 +54,7 @@ export function sizesOf(inputs: readonly Declared[], fed: ReadonlyMap<string, re
   );
   return {
     stated: Object.fromEntries(stated),
+    symbols,
     of: (shape) => shape.map((dim) => evaluateDim(dim, symbols)),
   };
 }

@@ -27,6 +27,8 @@ export interface Stepper {
   readonly session: ort.InferenceSession;
   /** Of a memory bank, the rows of `images` images. */
   state(seed: number, images?: number): State;
+  /** The scalars and the state as a step is fed them. */
+  feeds(state: State, scalars: Scalars): Readonly<Record<string, ort.Tensor>>;
   step(state: State, batch: Batch, scalars: Scalars): Promise<StepResult>;
 }
 
@@ -54,8 +56,16 @@ function drawnOnce({ state }: Pick<Manifest, "state">, seed: number, images: num
 
 export async function stepperOf({ manifest, graphs }: CompiledArtifact): Promise<Stepper> {
   const session = await openGraph(graphs.step);
+  const feeds = (state: State, scalars: Scalars) => {
+    const fed = manifest.scalars.map(({ name }) => {
+      if (scalars[name] === undefined) throw new Error(`no value for scalar ${name}`);
+      return [name, new ort.Tensor("float32", new Float32Array([scalars[name]]), [])] as const;
+    });
+    return Object.fromEntries([...fed, ...state]);
+  };
   return {
     session,
+    feeds,
     state: (seed, images = 16) =>
       new Map(
         [...drawnOnce(manifest, seed, images)].map(([name, { data, shape }]) => [
@@ -64,11 +74,7 @@ export async function stepperOf({ manifest, graphs }: CompiledArtifact): Promise
         ]),
       ),
     step: async (state, { images, views }, scalars) => {
-      const fed = manifest.scalars.map(({ name }) => {
-        if (scalars[name] === undefined) throw new Error(`no value for scalar ${name}`);
-        return [name, new ort.Tensor("float32", new Float32Array([scalars[name]]), [])] as const;
-      });
-      const outputs = await session.run({ images, ...views, ...Object.fromEntries([...fed, ...state]) });
+      const outputs = await session.run({ images, ...views, ...feeds(state, scalars) });
       return {
         outputs,
         metrics: Object.fromEntries(manifest.metrics.map((name) => [name, Number(outputs[name]!.data[0])])),

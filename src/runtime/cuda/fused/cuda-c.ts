@@ -1,0 +1,242 @@
+/** Kernels as CUDA C. */
+import type { DType } from "../../../spec.ts";
+import type { Operator, Value } from "../kernel.ts";
+import { type Index, isPlace, type Kernel, type Launch, neededBy, phasesOf, type Reduction } from "./ir.ts";
+import { sharing, THREADS } from "./kernels.ts";
+import { HELPERS, operations } from "./operations.ts";
+
+const TYPES: Readonly<Record<DType, string>> = {
+  float32: "float",
+  bool: "bool",
+  uint8: "unsigned char",
+  int32: "int",
+  int64: "long long",
+};
+/** The same in all, so that kernels of one source, such as those of layers of one size, are compiled once. */
+const ENTRY = "fused";
+/** Blocks of an element-wise kernel at most; each then goes on to further places. */
+const MOST_BLOCKS = 2112;
+
+const REDUCE: Readonly<Record<Reduction, { first: string; more: (a: string, b: string) => string }>> = {
+  sum: { first: "0.0f", more: (a, b) => `${a} + ${b}` },
+  max: { first: "-INFINITE", more: (a, b) => `larger(${a}, ${b})` },
+  min: { first: "INFINITE", more: (a, b) => `smaller(${a}, ${b})` },
+};
+
+export function literal(value: number, dtype: DType = "float32"): string {
+  if (dtype !== "float32") return `${value}`;
+  if (!Number.isFinite(value))
+    return Number.isNaN(value) ? "(INFINITE - INFINITE)" : value > 0 ? "INFINITE" : "-INFINITE";
+  const text = Number.isInteger(value) && Math.abs(value) < 1e9 ? value.toFixed(1) : value.toExponential(9);
+  return value < 0 ? `(${text}f)` : `${text}f`;
+}
+
+/** The operator of a launch; `typeOf` tells what its inputs are. */
+export function operatorOf(launch: Launch, typeOf: (name: string) => Value): Operator {
+  const { type, kernels, inputs, outputs } = launch;
+  const parameters = [
+    ...inputs.map((name, i) => `const ${TYPES[typeOf(name).dtype]} *i${i}`),
+    ...outputs.map(({ dtype }, i) => `${TYPES[dtype]} *o${i}`),
+  ];
+  const bodies = new Map<string, string>();
+  let blocks = 0;
+  const calls = kernels.map((kernel) => {
+    const { text, places, grid } = functionOf(kernel, typeOf);
+    // Kernels of one text, such as the updates of many parameters, are one function.
+    if (!bodies.has(text)) bodies.set(text, `k${bodies.size}`);
+    const args = [
+      `block - ${blocks}u`,
+      `${grid}u`,
+      `${places}u`,
+      ...kernel.inputs.map((name) => `i${inputs.indexOf(name)}`),
+      ...kernel.outputs.map(({ name }) => `o${outputs.findIndex((output) => output.name === name)}`),
+    ];
+    blocks += grid;
+    return `if (block < ${blocks}u) return ${bodies.get(text)}(${args.join(", ")});`;
+  });
+  const source = [
+    "#define INFINITE __int_as_float(0x7f800000)",
+    HELPERS,
+    ...Array.from(bodies, ([text, name]) => `static __device__ void ${name}${text}`),
+    `extern "C" __global__ void __launch_bounds__(${THREADS}) ${ENTRY}(${parameters.join(", ")}) {`,
+    "const unsigned block = blockIdx.x;",
+    ...calls,
+    "}\n",
+  ].join("\n");
+  return {
+    type,
+    inputs: inputs.map((name) => ({ dtype: typeOf(name).dtype, shape: typeOf(name).shape })),
+    outputs: outputs.map(({ dtype, shape }) => ({ dtype, shape })),
+    work: { kind: "cuda", source, entry: ENTRY, grid: [blocks, 1, 1], block: [THREADS, 1, 1], shared: 0 },
+  };
+}
+
+interface Text {
+  /** Parameters and body. */
+  readonly text: string;
+  /** What its threads go through: places of the space, four at a time where that is even, or rows. */
+  readonly places: number;
+  readonly grid: number;
+}
+
+function functionOf(kernel: Kernel, typeOf: (name: string) => Value): Text {
+  const { rows, inputs, outputs, count } = kernel;
+  const parameters = [
+    "unsigned block",
+    "unsigned blocks",
+    "unsigned places",
+    ...inputs.map((name, i) => `const ${TYPES[typeOf(name).dtype]} *i${i}`),
+    ...outputs.map(({ dtype }, i) => `${TYPES[dtype]} *o${i}`),
+  ].join(", ");
+  const lanes = (rows?.along === "last" ? rows.length : count) % 4 === 0 && rows?.along !== "first" ? 4 : 1;
+  const of = (body: string, places: number, grid: number) => ({
+    text: `(${parameters}) {\n${body}\n}`,
+    places,
+    grid,
+  });
+  if (!rows) {
+    const places = count / lanes;
+    const loop = `for (unsigned j = block * ${THREADS}u + threadIdx.x; j < places; j += blocks * ${THREADS}u)`;
+    const body = `${loop} {\n${bodyOf(kernel, lanes, { phase: 0, last: true })}\n}`;
+    return of(body, places, Math.min(MOST_BLOCKS, Math.ceil(places / THREADS)));
+  }
+  return of(
+    rowsBody(kernel, rows, lanes),
+    rows.rows * rows.parts,
+    Math.ceil((rows.rows * rows.parts) / sharing(rows).rows),
+  );
+}
+
+/** Rows of a block's threads, phase after phase. */
+function rowsBody(kernel: Kernel, rows: NonNullable<Kernel["rows"]>, lanes: number): string {
+  const { threads, rows: each } = sharing(rows);
+  const phases = phasesOf(kernel);
+  const isReduce = (i: number) => kernel.steps[i]!.kind === "reduce";
+  const last = Math.max(
+    ...phases.filter((_, i) => isReduce(i)),
+    ...kernel.outputs.map(({ step }) => phases[step]!),
+  );
+  const items = rows.length / lanes; // of a row
+  const chunk = Math.ceil(items / rows.parts);
+  const first = rows.along === "first";
+  const lines = [
+    `__shared__ float shared[${THREADS}];`,
+    first
+      ? `const unsigned lane = threadIdx.x / ${each}u, row = block * ${each}u + threadIdx.x % ${each}u;`
+      : `const unsigned lane = threadIdx.x % ${threads}u, row = block * ${each}u + threadIdx.x / ${threads}u;`,
+    "const bool here = row < places;",
+  ];
+  // Parts of neighbouring rows that are first axes are beside each other, so that neighbouring places are read together.
+  const [of, part] = first
+    ? [`row % ${rows.rows}u`, `row / ${rows.rows}u`]
+    : [`row / ${rows.parts}u`, `row % ${rows.parts}u`];
+  if (rows.parts > 1) lines.push(`const unsigned of = ${of}, part = ${part};`);
+  const [own, from, to] =
+    rows.parts > 1
+      ? [
+          "of",
+          `part * ${chunk}u + lane`,
+          `(part * ${chunk}u + ${chunk}u < ${items}u ? part * ${chunk}u + ${chunk}u : ${items}u)`,
+        ]
+      : ["row", "lane", `${items}u`];
+  for (let phase = 0; phase <= last; phase++) {
+    const sums = kernel.steps.flatMap((step, i) =>
+      step.kind === "reduce" && phases[i] === phase ? [{ ...REDUCE[step.how], step, i }] : [],
+    );
+    for (const { i, first } of sums) lines.push(`float s${i} = ${first};`);
+    lines.push(
+      `if (here) for (unsigned q = ${from}; q < ${to}; q += ${threads}u) {`,
+      `const unsigned j = ${first ? `q * ${rows.rows}u + ${own}` : `${own} * ${items}u + q`};`,
+      bodyOf(kernel, lanes, { phase, last: phase === last }),
+      "}",
+    );
+    const stride = first ? each : 1;
+    for (const { i, more, step } of sums) {
+      lines.push(`shared[threadIdx.x] = s${i};`);
+      lines.push("__syncthreads();");
+      for (let half = threads / 2; half >= 1; half /= 2) {
+        const [a, b] = ["shared[threadIdx.x]", `shared[threadIdx.x + ${half * stride}u]`];
+        lines.push(`if (lane < ${half}u) ${a} = ${more(a, b)};`, "__syncthreads();");
+      }
+      lines.push(
+        `s${i} = shared[threadIdx.x - lane * ${stride}u]${step.scale === 1 ? "" : ` * ${literal(step.scale)}`};`,
+      );
+      lines.push("__syncthreads();");
+    }
+  }
+  const place = rows.parts > 1 ? `of * ${rows.parts}u + part` : "row";
+  kernel.outputs.forEach(({ step }, k) => {
+    if (isReduce(step)) lines.push(`if (here && lane == 0u) o${k}[${place}] = s${step};`);
+  });
+  return lines.join("\n");
+}
+
+interface Pass {
+  readonly phase: number;
+  /** Whether places are written: in the last pass, for a state's next value may lie where others still read. */
+  readonly last: boolean;
+}
+
+/** What is done for item j, places j lanes to j lanes + lanes - 1. */
+function bodyOf(kernel: Kernel, lanes: number, { phase, last }: Pass): string {
+  const { steps, outputs, count } = kernel;
+  const phases = phasesOf(kernel);
+  const sums = steps.flatMap((step, i) =>
+    step.kind === "reduce" && phases[i] === phase ? [{ ...step, i }] : [],
+  );
+  const written = outputs.flatMap(({ step, dtype }, k) =>
+    last && steps[step]!.kind !== "reduce" ? [{ step, k, dtype }] : [],
+  );
+  const lines = [`const unsigned i = j * ${lanes}u;`];
+  const all = Array.from({ length: lanes }, (_, lane) => lane);
+  const names = new Map<number, (lane: number) => string>();
+  const nameOf = (i: number, lane: number): string => {
+    const step = steps[i]!;
+    if (step.kind === "reduce") return `s${i}`;
+    return step.kind === "constant" ? literal(step.value, step.dtype) : names.get(i)!(lane);
+  };
+  for (const i of neededBy(kernel, [...sums.map(({ of }) => of), ...written.map(({ step }) => step)])) {
+    const step = steps[i]!;
+    if (step.kind === "read") {
+      const { input, index, dtype } = step;
+      const type = TYPES[dtype];
+      if (lanes === 4 && dtype === "float32" && isPlace(index, count)) {
+        lines.push(`const float4 v${i} = ((const float4 *)i${input})[j];`);
+        names.set(i, (lane) => `v${i}.${"xyzw"[lane]}`);
+      } else if (lanes === 1 || index.terms.every(({ every }) => every % lanes === 0)) {
+        lines.push(`const ${type} v${i} = i${input}[${placeOf(index, "i", count)}];`);
+        names.set(i, () => `v${i}`);
+      } else {
+        for (const lane of all)
+          lines.push(`const ${type} v${i}_${lane} = i${input}[${placeOf(index, `(i + ${lane}u)`, count)}];`);
+        names.set(i, (lane) => `v${i}_${lane}`);
+      }
+    } else if (step.kind === "apply") {
+      const settings = step.settings.map((value) => literal(value));
+      for (const lane of all) {
+        const args = step.args.map((arg) => nameOf(arg, lane));
+        lines.push(`const ${TYPES[step.dtype]} v${i}_${lane} = ${operations[step.op]!.c(args, settings)};`);
+      }
+      names.set(i, (lane) => `v${i}_${lane}`);
+    }
+  }
+  for (const { how, of, i } of sums)
+    for (const lane of all) lines.push(`s${i} = ${REDUCE[how].more(`s${i}`, nameOf(of, lane))};`);
+  for (const { step, k, dtype } of written) {
+    const values = all.map((lane) => nameOf(step, lane));
+    if (lanes === 4 && dtype === "float32")
+      lines.push(`((float4 *)o${k})[j] = make_float4(${values.join(", ")});`);
+    else for (const lane of all) lines.push(`o${k}[i + ${lane}u] = ${values[lane]};`);
+  }
+  return lines.join("\n");
+}
+
+/** An index in C, of place `i`. */
+function placeOf({ offset, terms }: Index, i: string, count: number): string {
+  const parts = terms.map(({ every, size, stride }) => {
+    const group = every === 1 ? i : `${i} / ${every}u`;
+    const at = every * size >= count ? group : `${group} % ${size}u`;
+    return stride === 1 ? at : `(${at}) * ${stride}u`;
+  });
+  return [...parts, ...(offset > 0 || parts.length === 0 ? [`${offset}u`] : [])].join(" + ");
+}

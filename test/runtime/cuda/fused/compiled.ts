@@ -1,0 +1,129 @@
+/**
+ * Kernels compiled as C++, where a compiler is found. The threads of a block take turns: one runs until it waits for the
+ * others.
+ */
+import { execFileSync, spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { operatorOf } from "../../../../src/runtime/cuda/fused/cuda-c.ts";
+import type { Launch } from "../../../../src/runtime/cuda/fused/ir.ts";
+import type { Lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
+import { type Koffi, ortApi } from "../../../../src/runtime/ort-api.ts";
+import { blank, type Values } from "./interpreter.ts";
+
+const PREFIX = `
+#include <cmath>
+#include <cstring>
+#include <utility>
+#include <ucontext.h>
+struct dim3 { unsigned x, y, z; };
+struct float4 { float x, y, z, w; };
+static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+static dim3 threadIdx, blockIdx;
+static float __int_as_float(int i) { float f; memcpy(&f, &i, 4); return f; }
+#define __global__
+#define __device__
+#define __shared__ static
+#define __launch_bounds__(n)
+static const int THREADS = 256;
+static ucontext_t host, fibers[THREADS];
+static char stacks[THREADS][65536];
+static bool ended[THREADS];
+static unsigned turn;
+static void __syncthreads() { swapcontext(&fibers[turn], &host); }
+
+template <class... T, std::size_t... I>
+static void pass(void (*f)(T...), void **pointers, std::index_sequence<I...>) { f((T)pointers[I]...); }
+template <class... T>
+static void pass(void (*f)(T...), void **pointers) { pass(f, pointers, std::index_sequence_for<T...>{}); }
+
+static void (*entry)(void **);
+static void **passed;
+static void thread() {
+  entry(passed);
+  ended[turn] = true;
+  swapcontext(&fibers[turn], &host);
+}
+static void launch(unsigned blocks) {
+  for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
+    for (unsigned t = 0; t < THREADS; t++) {
+      ended[t] = false;
+      getcontext(&fibers[t]);
+      fibers[t].uc_stack.ss_sp = stacks[t];
+      fibers[t].uc_stack.ss_size = sizeof stacks[t];
+      makecontext(&fibers[t], thread, 0);
+    }
+    for (bool left = true; left;) {
+      left = false;
+      for (turn = 0; turn < THREADS; turn++) {
+        if (ended[turn]) continue;
+        threadIdx.x = turn;
+        swapcontext(&host, &fibers[turn]);
+        left = left || !ended[turn];
+      }
+    }
+  }
+}
+`;
+
+/** Undefined, said aloud, where there is no compiler. */
+export function compilerOr(): Compiler | undefined {
+  const koffi = process.platform === "linux" ? ortApi()?.koffi : undefined;
+  if (koffi && spawnSync("g++", ["--version"]).status === 0) return { koffi };
+  console.warn("      NOT RUN: kernels as C++; this test wants Linux, g++ and koffi");
+  return undefined;
+}
+
+type Compiler = { readonly koffi: Koffi };
+export type Run = (launch: Launch, values: Values) => void;
+
+/** Compiles all kernels of some steps into a folder; gives what runs a launch. */
+export function compiled({ koffi }: Compiler, folder: string, steps: readonly Lowered[]): Run {
+  const numbers = new Map<Launch, { readonly number: number; readonly blocks: number }>();
+  const sources = steps.flatMap(({ launches, values }) =>
+    launches.map((launch) => {
+      const { work } = operatorOf(launch, (name) => values.get(name)!);
+      if (work.kind !== "cuda") throw new Error("expected a kernel");
+      const number = numbers.size;
+      numbers.set(launch, { number, blocks: work.grid[0] });
+      return `namespace kernel${number} {
+${work.source.replace('extern "C"', "static")}
+}
+static void entry${number}(void **pointers) { pass(kernel${number}::${work.entry}, pointers); }
+extern "C" void run${number}(void **pointers, unsigned blocks) {
+  entry = entry${number};
+  passed = pointers;
+  launch(blocks);
+}`;
+    }),
+  );
+  const [source, library] = [join(folder, "kernels.cpp"), join(folder, "kernels.so")];
+  writeFileSync(source, [PREFIX, ...sources].join("\n"));
+  execFileSync("g++", [
+    "-std=c++17",
+    "-O1",
+    "-ffp-contract=off",
+    "-shared",
+    "-fPIC",
+    "-w",
+    "-o",
+    library,
+    source,
+  ]);
+  const loaded = koffi.load(library);
+  return (launch, values) => {
+    const { number, blocks } = numbers.get(launch)!;
+    const outputs = launch.outputs.map(({ name, dtype, shape }) => {
+      const data = blank(
+        dtype,
+        shape.reduce((a, b) => a * b, 1),
+      );
+      values.set(name, data);
+      return data;
+    });
+    const pointers = [...launch.inputs.map((name) => values.get(name)!), ...outputs].map((data) =>
+      koffi.address(data),
+    );
+    loaded.func(`void run${number}(void *, uint32_t)`)(BigUint64Array.from(pointers), blocks);
+  };
+}
