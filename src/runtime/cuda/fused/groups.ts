@@ -19,9 +19,11 @@ const LONGEST_ROW = 8192;
 /** Places are 32-bit numbers on the device. */
 const MOST_PLACES = 2 ** 31;
 
+/** Members of one kernel, in order. */
+export type Group = readonly Member[];
+
 export interface Groups {
-  /** Members in order. */
-  readonly groups: readonly (readonly Member[])[];
+  readonly groups: readonly Group[];
   /** The nodes that read each value, members by its views. */
   readonly readersOf: ReadersOf;
 }

@@ -93,8 +93,10 @@ export function neededBy({ steps }: Kernel, wanted: readonly number[]): readonly
 }
 
 /** Whether an index is the place itself. */
-export const isPlace = ({ offset, terms: [term, ...more] }: Index, count: number): boolean =>
-  offset === 0 && more.length === 0 && term?.every === 1 && term.stride === 1 && term.size === count;
+export function isPlace({ offset, terms: [term, ...more] }: Index, count: number): boolean {
+  if (offset !== 0 || more.length > 0) return false;
+  return term ? term.every === 1 && term.stride === 1 && term.size === count : count === 1;
+}
 
 /** Collects the steps of a kernel, each once. */
 export class Body {

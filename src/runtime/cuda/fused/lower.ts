@@ -4,11 +4,11 @@ import { encodeModel, type ModelProto, nodeProto, opsetOf, valueInfo } from "../
 import type { Fused, Value } from "../kernel.ts";
 import { operatorOf } from "./cuda-c.ts";
 import { elementwise } from "./elementwise.ts";
-import { groupsOf } from "./groups.ts";
+import { type Group, groupsOf } from "./groups.ts";
 import type { Kernel, Launch } from "./ir.ts";
 import { inParts, kernelOf } from "./kernels.ts";
-import { launchOf, sideBySide } from "./launches.ts";
-import type { Member, Surroundings } from "./member.ts";
+import { endOf, launchOf, sideBySide } from "./launches.ts";
+import type { Surroundings } from "./member.ts";
 import { reductions } from "./reductions.ts";
 import { sized } from "./sizes.ts";
 import { softmax } from "./softmax.ts";
@@ -41,11 +41,14 @@ export function fused(graph: Uint8Array, fed: ReadonlyMap<string, readonly numbe
 /** The same, with the kernels as expressions. */
 export function lowered(graph: Uint8Array, fed: ReadonlyMap<string, readonly number[]>): Lowered {
   const of = surroundingsOf(sized(graph, fed));
-  const { ends, others } = worthwhile(of);
+  const found = groupsOf(of, [elementwise, reductions, softmax]);
+  const ends = [...endOf(of, found)];
+  // A node by itself is as fast as it is.
+  const others = found.groups.filter((group) => group.length > 1 && !ends.includes(group));
   const places = new Map(of.nodes.map((node, i) => [node, i]));
   const groups = [...others, ...ends];
   const { needed, plain } = liveIn(of, groups);
-  const kernelsOf = (group: Group) => kernelOf(group, needed, of);
+  const kernelIn = (group: Group) => kernelOf(group, needed, of);
   const units: Unit[] = plain.map((node) => ({ node, place: places.get(node)! }));
   const launches: Launch[] = [];
   const add = (kernels: readonly Kernel[], place: number) => {
@@ -57,31 +60,13 @@ export function lowered(graph: Uint8Array, fed: ReadonlyMap<string, readonly num
     units.push({ node, place });
   };
   const placeOf = (group: Group) => Math.max(...group.map(({ node }) => places.get(node)!));
-  for (const group of others) for (const kernels of inParts(kernelsOf(group))) add(kernels, placeOf(group));
-  for (const kernels of sideBySide(ends.map(kernelsOf))) add(kernels, of.nodes.length);
+  for (const group of others) for (const kernels of inParts(kernelIn(group))) add(kernels, placeOf(group));
+  for (const kernels of sideBySide(ends.flatMap((group) => inParts(kernelIn(group)).flat())))
+    add(kernels, of.nodes.length);
   const values = new Map<string, Value>(of.values);
   for (const { name, dtype, shape } of launches.flatMap(({ outputs }) => outputs))
     values.set(name, { dtype, shape });
   return { model: modelOf(of, inOrder(units), values), launches, values };
-}
-
-type Group = readonly Member[];
-
-/** Groups that save a pass or a launch: those of several nodes, and what ends the step. */
-function worthwhile(of: Surroundings): {
-  readonly ends: readonly Group[];
-  readonly others: readonly Group[];
-} {
-  const { groups, readersOf } = groupsOf(of, [elementwise, reductions, softmax]);
-  const isEnd = (group: Group) => {
-    const inside = new Set(group.map(({ node }) => node));
-    return group.every(({ node, rows }) =>
-      [...(readersOf.get(node.output[0]!) ?? [])].every((reader) => !rows && inside.has(reader)),
-    );
-  };
-  const ends = groups.filter(isEnd);
-  const others = groups.filter((group) => group.length > 1 && !ends.includes(group));
-  return { ends: ends.length > 1 || (ends[0]?.length ?? 0) > 1 ? ends : [], others };
 }
 
 /** What is still read, and the nodes that are still needed besides the groups. */
