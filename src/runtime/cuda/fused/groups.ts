@@ -11,9 +11,9 @@ import type { Family, Member, Surroundings } from "./member.ts";
 import { indexOf } from "./views.ts";
 
 /** Of a kernel, inputs and outputs together. */
-const MOST_VALUES = 24;
+export const MOST_VALUES = 24;
 /** Source of more nodes takes long to compile. */
-const MOST_NODES = 60;
+export const MOST_NODES = 60;
 /** Places of a row that is gone through more than once: the cache of a multiprocessor holds it. */
 const LONGEST_ROW = 8192;
 /** Places are 32-bit numbers on the device. */
@@ -48,10 +48,17 @@ export function groupsOf(of: Surroundings, families: readonly Family[]): Groups 
   }
 }
 
-/** Reductions of rows that are not those of most. */
+/**
+ * Reductions of rows that are not those of most. Last axes go before first ones: what reads the sum of a row may stay in its
+ * kernel.
+ */
 function otherRows(group: readonly Member[]): readonly Member[] {
   const counts = new Map<string, number>();
-  for (const { rows } of group) if (rows) counts.set(keyOf(rows), (counts.get(keyOf(rows)) ?? 0) + 1);
+  for (const { rows } of group) {
+    if (!rows) continue;
+    const weight = rows.along === "last" ? group.length : 1;
+    counts.set(keyOf(rows), (counts.get(keyOf(rows)) ?? 0) + weight);
+  }
   const [most] = [...counts].sort(([, a], [, b]) => b - a);
   return group.filter(({ rows }) => rows && keyOf(rows) !== most![0]);
 }

@@ -10,10 +10,10 @@ const BLOCKS = 528;
 /** Values that a thread reduces at least. */
 const LEAST_SHARE = 8;
 
-/** A kernel of these members; `written` are the values that others read. */
+/** A kernel of these members; `written` are the values that others read, each once. */
 export function kernelOf(
   members: readonly Member[],
-  written: ReadonlySet<string>,
+  written: readonly string[],
   { values, known }: Surroundings,
 ): Kernel {
   const body = new Body();
@@ -29,9 +29,7 @@ export function kernelOf(
     });
     made.set(node.output[0]!, build(body, args));
   }
-  const outputs = [...made].flatMap(([name, step]): Output[] =>
-    written.has(name) ? [{ name, step, ...values.get(name)! }] : [],
-  );
+  const outputs = written.map((name): Output => ({ name, step: made.get(name)!, ...values.get(name)! }));
   const rows = members.find((member) => member.rows)?.rows;
   const { steps, inputs } = body;
   return { count: members[0]!.count, rows, inputs, steps, outputs };

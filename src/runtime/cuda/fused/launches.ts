@@ -3,9 +3,11 @@
  * of launches, most of them of a few thousand values.
  */
 import { once } from "../../../graph/once.ts";
+import { outsideOf } from "./again.ts";
 import type { Group, Groups } from "./groups.ts";
 import type { Kernel, Launch } from "./ir.ts";
 import type { Surroundings } from "./member.ts";
+import { count } from "./views.ts";
 
 /** Inputs and outputs of kernels side by side, together: pointers, of which CUDA passes 512 at most. */
 const MOST_POINTERS = 240;
@@ -18,7 +20,13 @@ export const launchOf = (type: string, kernels: readonly Kernel[]): Launch => ({
   outputs: kernels.flatMap(({ outputs }) => outputs),
 });
 
-/** The groups for which no node waits but those of such groups. */
+/** A kernel of the end may let so many values be held until then that it does not replace by others. */
+const MOST_HELD = 2 ** 16;
+
+/**
+ * The groups for which no node waits but those of such groups, and which read hardly more than they write: sums over large
+ * feature maps, such as gradients of biases, are not for the end, which would hold these until then.
+ */
 export function endOf(of: Surroundings, { groups, readersOf }: Groups): ReadonlySet<Group> {
   const groupOf = new Map(groups.flatMap((group) => group.map(({ node }) => [node, group] as const)));
   const ends = new Map<Group, boolean>();
@@ -37,7 +45,17 @@ export function endOf(of: Surroundings, { groups, readersOf }: Groups): Readonly
     ends.set(group, found);
     return found;
   };
-  return new Set(groups.filter(isEnd));
+  const sizeOf = (names: Iterable<string>) =>
+    [...names].reduce((sum, name) => sum + count(of.values.get(name)!.shape), 0);
+  const isLight = (group: Group) => {
+    const held = [...outsideOf(group)].filter((name) => !of.inputs.has(name) && !of.known.has(name));
+    const inside = new Set(group.map(({ node }) => node));
+    const written = group
+      .map(({ node }) => node.output[0]!)
+      .filter((name) => of.outputs.has(name) || [...(readersOf.get(name) ?? [])].some((n) => !inside.has(n)));
+    return sizeOf(held) <= Math.max(MOST_HELD, sizeOf(written));
+  };
+  return new Set(groups.filter((group) => isEnd(group) && isLight(group)));
 }
 
 /**

@@ -1,11 +1,13 @@
 /** A step for known sizes, with chains of its nodes as kernels: fewer passes over memory, the same values. */
 import type { NodeProto, ValueInfoProto } from "onnx-buf";
+import { sameShape } from "../../../graph/dims.ts";
 import { encodeModel, type ModelProto, nodeProto, opsetOf, valueInfo } from "../../../graph/model.ts";
 import type { Fused, Value } from "../kernel.ts";
+import { computedAgain, outsideOf } from "./again.ts";
 import { operatorOf } from "./cuda-c.ts";
 import { elementwise } from "./elementwise.ts";
 import { type Group, groupsOf } from "./groups.ts";
-import type { Kernel, Launch } from "./ir.ts";
+import type { Kernel, Launch, Output } from "./ir.ts";
 import { inParts, kernelOf } from "./kernels.ts";
 import { endOf, launchOf, sideBySide } from "./launches.ts";
 import type { Surroundings } from "./member.ts";
@@ -47,48 +49,88 @@ export function lowered(graph: Uint8Array, fed: ReadonlyMap<string, readonly num
   const others = found.groups.filter((group) => group.length > 1 && !ends.includes(group));
   const places = new Map(of.nodes.map((node, i) => [node, i]));
   const groups = [...others, ...ends];
-  const { needed, plain } = liveIn(of, groups);
-  const kernelIn = (group: Group) => kernelOf(group, needed, of);
-  const units: Unit[] = plain.map((node) => ({ node, place: places.get(node)! }));
-  const launches: Launch[] = [];
-  const add = (kernels: readonly Kernel[], place: number) => {
-    const launch = launchOf(`Fused_${launches.length}`, kernels);
-    launches.push(launch);
-    const outputs = launch.outputs.map(({ name }) => name);
-    const node = nodeProto(launch.type, `fused/${launch.type}`, [...launch.inputs], outputs);
-    node.domain = DOMAIN;
-    units.push({ node, place });
+  const again = computedAgain(groups, of);
+  const { needed, plain, live } = liveIn(of, groups, again);
+  const renamed = new Map<string, string>();
+  const kernels = new Map<Group, Kernel>();
+  for (const group of live) {
+    const own = group.map(({ node }) => node.output[0]!).filter((name) => needed.has(name));
+    kernels.set(group, withoutTwins(kernelOf([...again.get(group)!, ...group], own, of), of, renamed));
+  }
+  const nameOf = (name: string) => renamed.get(name) ?? name;
+  const kernelsOf = (group: Group) => {
+    const kernel = kernels.get(group)!;
+    return inParts({ ...kernel, inputs: kernel.inputs.map(nameOf) });
   };
   const placeOf = (group: Group) => Math.max(...group.map(({ node }) => places.get(node)!));
-  for (const group of others) for (const kernels of inParts(kernelIn(group))) add(kernels, placeOf(group));
-  for (const kernels of sideBySide(ends.flatMap((group) => inParts(kernelIn(group)).flat())))
-    add(kernels, of.nodes.length);
+  const inside = others.filter((group) => live.has(group));
+  const atEnd = sideBySide(
+    ends.filter((group) => live.has(group)).flatMap((group) => kernelsOf(group).flat()),
+  );
+  const planned = [
+    ...inside.flatMap((group) => kernelsOf(group).map((kernels) => ({ kernels, place: placeOf(group) }))),
+    ...atEnd.map((kernels) => ({ kernels, place: of.nodes.length })),
+  ];
+  const launches = planned.map(({ kernels }, i) => launchOf(`Fused_${i}`, kernels));
+  const units: Unit[] = [
+    ...plain.map((node) => ({ node: { ...node, input: node.input.map(nameOf) }, place: places.get(node)! })),
+    ...launches.map((launch, i) => ({ node: nodeOf(launch), place: planned[i]!.place })),
+  ];
   const values = new Map<string, Value>(of.values);
   for (const { name, dtype, shape } of launches.flatMap(({ outputs }) => outputs))
     values.set(name, { dtype, shape });
   return { model: modelOf(of, inOrder(units), values), launches, values };
 }
 
-/** What is still read, and the nodes that are still needed besides the groups. */
-function liveIn(of: Surroundings, groups: readonly Group[]) {
-  const memberOf = new Map(groups.flat().map((member) => [member.node, member]));
+function nodeOf({ type, inputs, outputs }: Launch): NodeProto {
+  const node = nodeProto(
+    type,
+    `fused/${type}`,
+    [...inputs],
+    outputs.map(({ name }) => name),
+  );
+  return { ...node, domain: DOMAIN };
+}
+
+/** What is still read, and the groups and other nodes that are still needed. */
+function liveIn(of: Surroundings, groups: readonly Group[], again: ReadonlyMap<Group, Group>) {
   const groupOf = new Map(groups.flatMap((group) => group.map(({ node }) => [node, group] as const)));
   const makers = new Map(of.nodes.flatMap((node) => node.output.map((name) => [name, node] as const)));
-  const needed = new Set(of.outputs);
-  const plain: NodeProto[] = [];
-  for (const node of of.nodes.toReversed()) {
-    const member = memberOf.get(node);
-    const bases = member?.reads
-      .map(({ base }) => base)
-      .filter((base) => {
-        const maker = makers.get(base);
-        return !maker || groupOf.get(maker) !== groupOf.get(node);
-      });
-    if (!member && !node.output.some((name) => needed.has(name))) continue;
-    if (!member) plain.push(node);
-    for (const name of bases ?? node.input) needed.add(name);
+  const needed = new Set<string>();
+  const live = new Set<Group>();
+  const plain = new Set<NodeProto>();
+  const left = [...of.outputs];
+  while (left.length > 0) {
+    const name = left.pop()!;
+    if (needed.has(name)) continue;
+    needed.add(name);
+    const maker = makers.get(name);
+    const group = maker && groupOf.get(maker);
+    if (group && !live.has(group)) {
+      live.add(group);
+      left.push(...outsideOf([...again.get(group)!, ...group]));
+    } else if (maker && !group && !plain.has(maker)) {
+      plain.add(maker);
+      left.push(...maker.input);
+    }
   }
-  return { needed, plain };
+  return { needed, live, plain: [...plain] };
+}
+
+/** A kernel that writes no value twice; `renamed` gets the names of those that others read in place of a second one. */
+function withoutTwins(
+  kernel: Kernel,
+  { outputs: fixed }: Surroundings,
+  renamed: Map<string, string>,
+): Kernel {
+  const sorted = kernel.outputs.toSorted((a, b) => Number(fixed.has(b.name)) - Number(fixed.has(a.name)));
+  const kept: Output[] = [];
+  for (const output of sorted) {
+    const twin = kept.find(({ step, shape }) => step === output.step && sameShape(shape, output.shape));
+    if (twin && !fixed.has(output.name)) renamed.set(output.name, twin.name);
+    else kept.push(output);
+  }
+  return { ...kernel, outputs: kept };
 }
 
 /** A node to be written, and its place in the step as it was. */
