@@ -23,7 +23,7 @@ const REDUCE: Readonly<Record<Reduction, { first: string; more: (a: string, b: s
   min: { first: "INFINITE", more: (a, b) => `smaller(${a}, ${b})` },
 };
 
-export function literal(value: number, dtype: DType = "float32"): string {
+function literal(value: number, dtype: DType = "float32"): string {
   if (dtype !== "float32") return `${value}`;
   if (!Number.isFinite(value))
     return Number.isNaN(value) ? "(INFINITE - INFINITE)" : value > 0 ? "INFINITE" : "-INFINITE";

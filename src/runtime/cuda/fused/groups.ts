@@ -28,6 +28,7 @@ export interface Groups {
   readonly readersOf: ReadersOf;
 }
 
+/** The groups of a step, by the families that its nodes may belong to. */
 export function groupsOf(of: Surroundings, families: readonly Family[]): Groups {
   const memberOf = new Map<NodeProto, Member>();
   for (const node of of.nodes) {
@@ -66,7 +67,7 @@ function otherRows(group: readonly Member[]): readonly Member[] {
 const keyOf = ({ along, length }: Rows): string => `${along} ${length}`;
 
 /** Whether a read gives each place the value of its row. */
-export const isRow = ({ offset, terms: [term, ...more] }: Index, { along, rows, length }: Rows): boolean => {
+const isRow = ({ offset, terms: [term, ...more] }: Index, { along, rows, length }: Rows): boolean => {
   if (offset !== 0 || along !== "last" || more.length > 0) return false;
   return term ? term.every === length && term.size === rows && term.stride === 1 : rows === 1;
 };
@@ -162,9 +163,7 @@ function connected(
     }
   }
   const groups = new Map<Member, Member[]>();
-  for (const member of memberOf.values()) {
-    once(groups, rootOf(member), () => []).push(member);
-  }
+  for (const member of memberOf.values()) once(groups, rootOf(member), () => []).push(member);
   return [...groups.values()];
 }
 
@@ -173,7 +172,7 @@ function cut(group: readonly Member[], readersOf: ReadersOf): readonly (readonly
   const cuts: Member[][] = [[]];
   for (const member of group) {
     const last = cuts.at(-1)!;
-    const fits = last.length < MOST_NODES && outsideOf([...last, member], readersOf) <= MOST_VALUES;
+    const fits = last.length < MOST_NODES && argumentsOf([...last, member], readersOf) <= MOST_VALUES;
     if (fits || last.length === 0) last.push(member);
     else cuts.push([member]);
   }
@@ -183,7 +182,7 @@ function cut(group: readonly Member[], readersOf: ReadersOf): readonly (readonly
 type ReadersOf = ReadonlyMap<string, ReadonlySet<NodeProto>>;
 
 /** How many values a kernel of these members reads and writes. */
-function outsideOf(members: readonly Member[], readersOf: ReadersOf): number {
+function argumentsOf(members: readonly Member[], readersOf: ReadersOf): number {
   const inside = new Set(members.map(({ node }) => node));
   const made = members.map(({ node }) => node.output[0]!);
   const read = new Set(members.flatMap(({ reads }) => reads.map(({ base }) => base)));

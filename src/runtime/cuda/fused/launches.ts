@@ -29,6 +29,16 @@ const MOST_HELD = 2 ** 16;
  */
 export function endOf(of: Surroundings, { groups, readersOf }: Groups): ReadonlySet<Group> {
   const groupOf = new Map(groups.flatMap((group) => group.map(({ node }) => [node, group] as const)));
+  const sizeOf = (names: Iterable<string>) =>
+    [...names].reduce((sum, name) => sum + count(of.values.get(name)!.shape), 0);
+  const isLight = (group: Group) => {
+    const held = [...outsideOf(group)].filter((name) => !of.inputs.has(name) && !of.known.has(name));
+    const inside = new Set(group.map(({ node }) => node));
+    const written = group
+      .map(({ node }) => node.output[0]!)
+      .filter((name) => of.outputs.has(name) || [...(readersOf.get(name) ?? [])].some((n) => !inside.has(n)));
+    return sizeOf(held) <= Math.max(MOST_HELD, sizeOf(written));
+  };
   const ends = new Map<Group, boolean>();
   const isFree = (name: string, inside?: Group): boolean =>
     [...(readersOf.get(name) ?? [])].every((reader) => {
@@ -41,21 +51,11 @@ export function endOf(of: Surroundings, { groups, readersOf }: Groups): Readonly
   const isEnd = (group: Group): boolean => {
     const known = ends.get(group);
     if (known !== undefined) return known;
-    const found = group.every(({ node }) => isFree(node.output[0]!, group));
+    const found = isLight(group) && group.every(({ node }) => isFree(node.output[0]!, group));
     ends.set(group, found);
     return found;
   };
-  const sizeOf = (names: Iterable<string>) =>
-    [...names].reduce((sum, name) => sum + count(of.values.get(name)!.shape), 0);
-  const isLight = (group: Group) => {
-    const held = [...outsideOf(group)].filter((name) => !of.inputs.has(name) && !of.known.has(name));
-    const inside = new Set(group.map(({ node }) => node));
-    const written = group
-      .map(({ node }) => node.output[0]!)
-      .filter((name) => of.outputs.has(name) || [...(readersOf.get(name) ?? [])].some((n) => !inside.has(n)));
-    return sizeOf(held) <= Math.max(MOST_HELD, sizeOf(written));
-  };
-  return new Set(groups.filter((group) => isEnd(group) && isLight(group)));
+  return new Set(groups.filter(isEnd));
 }
 
 /**

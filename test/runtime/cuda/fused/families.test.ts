@@ -1,12 +1,13 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
-import { buildModel, encodeModel } from "../../../../src/graph/model.ts";
+import { buildModel, decodeModel, encodeModel } from "../../../../src/graph/model.ts";
 import { input, scalar, type Tensor } from "../../../../src/graph/tensor.ts";
 import * as on from "../../../../src/ops/elementwise.ts";
 import { matmul } from "../../../../src/ops/matmul.ts";
 import { cast, chunk, expand, reshape, slice, transpose } from "../../../../src/ops/movement.ts";
 import { perChannel } from "../../../../src/ops/normalization.ts";
 import {
+  divideByCount,
   logSoftmaxOp,
   reduceMax,
   reduceMean,
@@ -15,7 +16,7 @@ import {
   softmax,
 } from "../../../../src/ops/reduce.ts";
 import { randomFor } from "../../../../src/random.ts";
-import { type Lowered, lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
+import { DOMAIN, fused, type Lowered, lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
 import { operations } from "../../../../src/runtime/cuda/fused/operations.ts";
 import { temporaryFolder } from "../../../data/folder.ts";
 import { openGraph } from "../../../methods/stepping.ts";
@@ -321,6 +322,88 @@ describe("runtime/cuda/fused: families of nodes", () => {
     );
     expect(update.step.model.graph!.node).to.have.length(1);
     expect((await differences(update, interpret)).filter(({ by }) => !(by < 1e-6))).to.deep.equal([]);
+  });
+
+  it("computes again what it would read besides what this is made of", async () => {
+    const step = prepared(
+      {
+        outputs: ({ x, y }) => {
+          const normal = on.add(on.erf(on.mul(x!, Math.SQRT1_2)), 1);
+          const later = matmul(on.mul(x!, normal), y!);
+          return { dx: on.mul(on.mul(later, normal), on.square(x!)) };
+        },
+      },
+      pair([16, 16]),
+    );
+    expect((await differences(step, interpret)).filter(({ by }) => !(by < ROUNDING))).to.deep.equal([]);
+    const [first, second] = step.step.launches;
+    expect(first!.outputs).to.have.length(1);
+    expect(second!.inputs).to.have.length(2).and.include("x");
+  });
+
+  it("writes no value twice", async () => {
+    const twice = ({ x, y }: { [name: string]: Tensor }) => on.relu(on.mul(x!, y!));
+    const step = prepared(
+      { outputs: (inputs) => ({ z: on.add(matmul(twice(inputs), transpose(twice(inputs))), 1) }) },
+      pair([3, 4]),
+    );
+    expect((await differences(step, interpret)).filter(({ by }) => !(by < ROUNDING))).to.deep.equal([]);
+    expect(step.step.launches[0]!.outputs).to.have.length(1);
+  });
+
+  it("holds no feature maps for the end of a step", async () => {
+    const size = [4, 2 ** 15];
+    const step = prepared(
+      {
+        outputs: ({ x, y, v, w }) =>
+          Object.fromEntries(
+            [x!, y!].map((map, i) => {
+              const sum = reduceSum(on.square(transpose(map)), { axes: [0] });
+              return [`w${i}.next`, on.sub(on.mul([v!, w!][i]!, 0.9), sum)];
+            }),
+          ),
+      },
+      { x: size, y: size, v: [4], w: [4] },
+    );
+    expect((await differences(step, interpret)).filter(({ by }) => !(by < ROUNDING))).to.deep.equal([]);
+    const together = step.step.launches.map(({ kernels }) => kernels.length);
+    expect(together.sort()).to.deep.equal([1, 1, 1, 1, 2]);
+  });
+
+  it("computes what depends on sizes alone beforehand", async () => {
+    const x = input("x", "float32", ["2*n", 3]);
+    const outputs = { z: on.mul(on.add(x, 1), divideByCount(scalar(1), x, [0, 1])) };
+    const graph = encodeModel(buildModel(outputs, { name: "test", stated: true }));
+    const feeds = { x: drawn("x", [8, 3]) };
+    const step = lowered(graph, new Map([["x", [8, 3]]]));
+    const found = await evaluate(step, feeds, ["z"]);
+    expect(step.model.graph!.node).to.have.length(1);
+    expect(step.launches[0]!.inputs).to.deep.equal(["x"]);
+    const wanted = Array.from(feeds.x.data as Float32Array, (value) => (value + 1) / 24);
+    expect(Math.max(...wanted.map((value, i) => Math.abs(value - Number(found.get("z")![i]))))).to.be.below(
+      1e-6,
+    );
+  });
+
+  it("leaves values alone whose shapes are not stated", () => {
+    const [x, y] = [input("x", "float32", [4]), input("y", "float32", [4])];
+    const graph = encodeModel(buildModel({ z: on.exp(on.mul(on.add(x, y), y)) }, { name: "test" }));
+    const sizes = new Map([x, y].map((_, i) => [["x", "y"][i]!, [4]]));
+    const { model, launches } = lowered(graph, sizes);
+    expect(launches).to.deep.equal([]);
+    expect(model.graph!.node.map(({ opType }) => opType)).to.deep.equal(["Add", "Mul", "Exp"]);
+  });
+
+  it("gives an operator for each node of its domain", () => {
+    const { graph, step } = all[0]!.sizes[0]!;
+    const { model, operators } = fused(graph, new Map(Object.entries(all[0]!.shapes[0]!)));
+    const nodes = decodeModel(model).graph!.node.filter(({ domain }) => domain === DOMAIN);
+    expect(nodes).to.have.length(step.launches.length);
+    expect(
+      nodes.map(({ opType, input, output }) => [opType, input.length, output.length]),
+    ).to.have.deep.members(
+      operators.map(({ type, inputs, outputs }) => [type, inputs.length, outputs.length]),
+    );
   });
 
   it("knows the same operations as C and as arithmetic", () => {
