@@ -2,6 +2,9 @@ import { expect } from "chai";
 import type { NodeProto } from "onnx-buf";
 import type * as ort from "onnxruntime-node";
 import { type ArtifactSpec, compile, targetNamed } from "../../../../src/artifact/compile.ts";
+import { evaluateDim } from "../../../../src/graph/dims.ts";
+import { signatureOf } from "../../../../src/graph/signature.ts";
+import { methods } from "../../../../src/methods/index.ts";
 import type { OptimizerChoice } from "../../../../src/methods/method.ts";
 import { isPlace } from "../../../../src/runtime/cuda/fused/ir.ts";
 import { type Lowered, lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
@@ -54,16 +57,16 @@ function readAfter({ model, launches }: Lowered, state: string, next: string): r
     left.push(...node.input);
   }
   const isView = ({ opType }: NodeProto) => ["Reshape", "Identity", "Squeeze", "Unsqueeze"].includes(opType);
-  /** Whether a launch reads the value in the kernel that writes the next one alone, each place by itself. */
+  /** Whether a launch reads the value in the kernel that writes the next one alone, each place where it writes it. */
   const readsInPlace = ({ opType }: NodeProto) =>
     launches
       .find(({ type }) => type === opType)
-      ?.kernels.every(({ inputs, outputs, steps, count, rows }) => {
+      ?.kernels.every(({ inputs, outputs, steps, count }) => {
         const input = inputs.indexOf(state);
         if (input < 0) return true;
         const reads = steps.filter((step) => step.kind === "read" && step.input === input);
         const writes = outputs.find(({ name }) => name === next);
-        return writes && !rows && reads.every((step) => step.kind === "read" && isPlace(step.index, count));
+        return writes && reads.every((step) => step.kind === "read" && isPlace(step.index, count));
       });
   const after = (name: string): string[] =>
     nodes
@@ -107,6 +110,23 @@ describe("runtime/cuda/fused: whole steps", () => {
         ),
       }));
       expect(far.filter(({ by }) => !(by < 1e-4))).to.deep.equal([]);
+    });
+  }
+
+  for (const { name: method } of methods) {
+    it(`reads no state once its next value may be written over it: ${method}`, () => {
+      const { manifest, graphs } = compile(
+        { method, encoder: "resnet20", imageSize: 32 },
+        targetNamed("cuda", 1),
+      );
+      const symbols = { n: 8, h: 32, w: 32, m: 24 };
+      const fed = new Map(
+        signatureOf(graphs.step).inputs.map(({ name, shape }) => [
+          name,
+          shape.map((dim) => evaluateDim(dim, symbols)),
+        ]),
+      );
+      const step = lowered(graphs.step, fed);
       const written = manifest.state.filter(({ inPlace }) => inPlace);
       expect(written).not.to.have.length(0);
       for (const { name, next } of written) expect(readAfter(step, name, next), name).to.deep.equal([]);
