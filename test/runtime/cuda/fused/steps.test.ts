@@ -9,8 +9,11 @@ import type { OptimizerChoice } from "../../../../src/methods/method.ts";
 import { isPlace } from "../../../../src/runtime/cuda/fused/ir.ts";
 import { type Lowered, lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
 import { scheduleValue } from "../../../../src/train/schedules.ts";
+import { temporaryFolder } from "../../../data/folder.ts";
 import { batchOf, stepperOf } from "../../../methods/stepping.ts";
+import { compiled, compilerOr } from "./compiled.ts";
 import { evaluate } from "./evaluate.ts";
+import { interpret } from "./interpreter.ts";
 
 const at = { step: 50, steps: 100, stepsPerEpoch: 50, images: 10000 };
 
@@ -80,25 +83,34 @@ function readAfter({ model, launches }: Lowered, state: string, next: string): r
   return after(state);
 }
 
+/** A step, what it is fed, and what runs the plain one. */
+async function openedStep({ spec, images }: (typeof cases)[number]) {
+  const artifact = compile(spec, targetNamed("cuda", 1));
+  const { manifest, graphs } = artifact;
+  const stepper = await stepperOf(artifact);
+  const batch = batchOf(artifact, images, spec.imageSize);
+  const scalars = Object.fromEntries(
+    manifest.scalars.map(({ name, schedule }) => [name, scheduleValue(schedule, at)]),
+  );
+  const state = stepper.state(1);
+  const feeds: Record<string, ort.Tensor> = {
+    images: batch.images,
+    ...batch.views,
+    ...stepper.feeds(state, scalars),
+  };
+  const fed = new Map(Object.entries(feeds).map(([name, { dims }]) => [name, dims]));
+  const step = lowered(graphs.step, fed);
+  return { manifest, step, feeds, plain: () => stepper.step(state, batch, scalars) };
+}
+
 describe("runtime/cuda/fused: whole steps", () => {
-  for (const { spec, images } of cases) {
+  const folder = temporaryFolder();
+
+  for (const one of cases) {
+    const { spec } = one;
     it(`has the loss and the next state of the plain step: ${spec.method} ${spec.encoder}`, async () => {
-      const artifact = compile(spec, targetNamed("cuda", 1));
-      const { manifest, graphs } = artifact;
-      const stepper = await stepperOf(artifact);
-      const batch = batchOf(artifact, images, spec.imageSize);
-      const scalars = Object.fromEntries(
-        manifest.scalars.map(({ name, schedule }) => [name, scheduleValue(schedule, at)]),
-      );
-      const state = stepper.state(1);
-      const plain = await stepper.step(state, batch, scalars);
-      const feeds: Record<string, ort.Tensor> = {
-        images: batch.images,
-        ...batch.views,
-        ...stepper.feeds(state, scalars),
-      };
-      const fed = new Map(Object.entries(feeds).map(([name, { dims }]) => [name, dims]));
-      const step = lowered(graphs.step, fed);
+      const { manifest, step, feeds, plain: runPlain } = await openedStep(one);
+      const plain = await runPlain();
       const names = [...manifest.metrics, ...manifest.state.map(({ next }) => next)];
       const found = await evaluate(step, feeds, names);
       const far = names.map((name) => ({
@@ -112,6 +124,25 @@ describe("runtime/cuda/fused: whole steps", () => {
       expect(far.filter(({ by }) => !(by < 1e-4))).to.deep.equal([]);
     });
   }
+
+  it("has kernels that are the same in C, on a step's own values", async function () {
+    const compiler = compilerOr() ?? this.skip();
+    const { step, feeds } = await openedStep(cases[0]!);
+    const run = compiled(compiler, folder.path, [step]);
+    const far: unknown[] = [];
+    await evaluate(step, feeds, ["loss"], (launch, values) => {
+      const inC = new Map(values);
+      run(launch, inC);
+      interpret(launch, values);
+      // Parts of a row are others in C: what is made of them is the same.
+      for (const { name } of launch.outputs.filter(({ name }) => !name.endsWith(".parts"))) {
+        const by = distance(inC.get(name) as Float32Array, values.get(name) as Float32Array, 1e-8);
+        if (!(by < 1e-5)) far.push({ launch: launch.type, name, by });
+      }
+      for (const { name } of launch.outputs) values.set(name, inC.get(name)!);
+    });
+    expect(far).to.deep.equal([]);
+  });
 
   for (const { name: method } of methods) {
     it(`reads no state once its next value may be written over it: ${method}`, () => {
