@@ -12,6 +12,7 @@ import {
 import { signatureOf, sizesOf } from "../../../src/graph/signature.ts";
 import { methods } from "../../../src/methods/index.ts";
 import { capturing } from "../../../src/runtime/cuda/captured.ts";
+import { fusedStep } from "../../../src/runtime/cuda/fused-for.ts";
 import { keptState } from "../../../src/runtime/kept-state.ts";
 import type { Feeds } from "../../../src/runtime/session.ts";
 import { initialState, toRuntime } from "../../../src/runtime/state.ts";
@@ -86,29 +87,34 @@ describe("runtime/cuda: where a step's nodes run", () => {
     session.close();
   });
 
-  it("is captured once, and replayed for each step", async () => {
-    const artifact = compiled({ method: "simclr", encoder: "resnet20", imageSize: 32 });
-    const { fed, state } = feedsOf(artifact);
-    const { metrics, embedding } = artifact.manifest;
-    const memory = stubs.runtime.memory(stubs.options);
-    const kept = keptState(memory, artifact.manifest.state, state, { still: true });
-    const notes: string[] = [];
-    const options = { ...stubs.options, asWritten: true, note: (line: string) => notes.push(line) };
-    const step = capturing(stubs.runtime, artifact.graphs.step, "step", { memory, state: kept }, options);
-    const counts = () => ({ captures: stubs.count("captures"), launches: stubs.count("graph_launches") });
-    const [before, launched] = [counts(), [] as number[]];
-    for (let i = 0; i < 3; i++) {
-      const found = await step.run(fed, [...metrics, embedding]);
-      kept.advance();
-      expect(found[embedding]!.dims).to.deep.equal([2 * IMAGES, 128]);
-      launched.push(stubs.count("kernels"));
-    }
-    await step.close();
-    kept.release();
-    const after = counts();
-    expect(notes).to.deep.equal([]);
-    expect(after.captures - before.captures).to.equal(1);
-    expect(after.launches - before.launches).to.equal(1 + 3);
-    expect(new Set(launched), "kernels launched one by one after the capture").to.have.length(1);
-  });
+  for (const [form, encoder, fuse] of [
+    ["as it is", "resnet20", undefined],
+    ["with passes fused", "resnet20", fusedStep],
+    ["with passes fused", "vit-tiny", fusedStep],
+  ] as const)
+    it(`is captured once, and replayed for each step, ${form}: ${encoder}`, async () => {
+      const artifact = compiled({ method: "simclr", encoder, imageSize: 32 });
+      const { fed, state } = feedsOf(artifact);
+      const { metrics, embedding } = artifact.manifest;
+      const memory = stubs.runtime.memory(stubs.options);
+      const kept = keptState(memory, artifact.manifest.state, state, { still: true });
+      const notes: string[] = [];
+      const options = { ...stubs.options, asWritten: true, note: (line: string) => notes.push(line), fuse };
+      const step = capturing(stubs.runtime, artifact.graphs.step, "step", { memory, state: kept }, options);
+      const counts = () => ({ captures: stubs.count("captures"), launches: stubs.count("graph_launches") });
+      const [before, launched] = [counts(), [] as number[]];
+      for (let i = 0; i < 3; i++) {
+        const found = await step.run(fed, [...metrics, embedding]);
+        kept.advance();
+        expect(found[embedding]!.dims).to.deep.equal([2 * IMAGES, 128]);
+        launched.push(stubs.count("kernels"));
+      }
+      await step.close();
+      kept.release();
+      const after = counts();
+      expect(notes).to.deep.equal([]);
+      expect(after.captures - before.captures).to.equal(1);
+      expect(after.launches - before.launches).to.equal(1 + 3);
+      expect(new Set(launched), "kernels launched one by one after the capture").to.have.length(1);
+    });
 });
