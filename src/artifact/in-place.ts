@@ -2,7 +2,7 @@
 import { elements } from "../graph/dims.ts";
 import { reach, takenBy } from "../graph/model.ts";
 import type { Node, Tensor } from "../graph/tensor.ts";
-import { after } from "../ops/movement.ts";
+import { after } from "../ops/order.ts";
 
 /**
  * The state tensors that a step may overwrite with their next value: all that reads one is needed for that value, so

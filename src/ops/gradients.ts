@@ -4,7 +4,8 @@ import { reach } from "../graph/model.ts";
 import { once } from "../graph/once.ts";
 import { apply, inScope, type Node, scalar, type Tensor } from "../graph/tensor.ts";
 import { add } from "./elementwise.ts";
-import { later, transpose, zerosLike } from "./movement.ts";
+import { transpose, zerosLike } from "./movement.ts";
+import { later } from "./order.ts";
 import { sumTo } from "./reduce.ts";
 import { target } from "./target.ts";
 

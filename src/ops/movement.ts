@@ -11,9 +11,10 @@ import {
   type Tensor,
 } from "../graph/tensor.ts";
 import type { Dim, Shape } from "../spec.ts";
-import { joinSizes, noSizesOf, reshaped, shapeOf, sizes, sizesIn, sizesOnce } from "./shape.ts";
+import { reshaped, shapeOf, sizes, sizesIn } from "./shape.ts";
 
-const reshapeOp = operator({
+/** With a shape that is a tensor. */
+export const reshapeOp = operator({
   type: "Reshape",
   infer: ([x, shape]) => [{ dtype: x!.dtype, shape: reshaped(x!.shape, sizesIn(shape!)) }],
   gradient: ({ inputs: [x], grad }) => [reshape(grad, x!.shape, x!), null],
@@ -45,26 +46,6 @@ export function reshape(x: Tensor, shape: Shape, ...from: readonly Tensor[]): Te
   return y;
 }
 const seen = new WeakMap<Tensor, Map<string, Tensor>>();
-
-/**
- * x, which the runtime computes only after the others: the shape that x is given is read from tensors that depend on
- * them.
- */
-export function after(x: Tensor, others: readonly Tensor[]): Tensor {
-  if (others.length === 0) return x;
-  const joined = joinSizes([shapeOf(x), ...others.map(noSizesOf)]); // [rank]
-  // Of two nodes the runtime first computes what the later one needs: x before the others.
-  const y = reshapeOp([x, shapeOf(x)])[0]!; // as x
-  return reshapeOp([y, joined])[0]!; // as x
-}
-
-/** x, which the runtime computes after the other tensor. Both have known sizes; the other has one axis or more. */
-export function later(x: Tensor, other: Tensor): Tensor {
-  const { source } = x;
-  // Not two reshapes in a row: they are a node more, and the runtime's fusion of reshapes cannot take this one.
-  const from = source.kind === "node" && source.op.type === "Reshape" ? source.inputs[0]! : x;
-  return reshapeOp([from, sizesOnce(x.shape as readonly number[], other)])[0]!; // as x
-}
 
 const transposeOp = operator({
   type: "Transpose",

@@ -3,25 +3,10 @@
  * parameters where they lie, from the gradients that the training model has summed.
  */
 import { create } from "@bufbuild/protobuf";
-import {
-  GraphProtoSchema,
-  ModelProtoSchema,
-  TypeProtoSchema,
-  type ValueInfoProto,
-  ValueInfoProtoSchema,
-} from "onnx-buf";
-import {
-  DATA_TYPES,
-  encodeModel,
-  IR_VERSION,
-  nodeProto,
-  OPSET,
-  opsetOf,
-  tensorProto,
-  valueInfo,
-} from "../graph/model.ts";
+import { TypeProtoSchema, type ValueInfoProto, ValueInfoProtoSchema } from "onnx-buf";
+import { DATA_TYPES, nodeProto, tensorProto, valueInfo } from "../graph/model.ts";
 import type { Attributes } from "../graph/tensor.ts";
-import { DOMAIN } from "./training-model.ts";
+import { DOMAIN, encodeGraph } from "./model.ts";
 
 export type OptimizerOperator =
   | {
@@ -58,28 +43,21 @@ export function optimizerModel(operator: OptimizerOperator, rates: Float32Array)
     nodeProto("Gather", "rate/Gather", ["rates", "at"], ["rate"]), // [1]
     update,
   ];
-  return encodeModel(
-    create(ModelProtoSchema, {
-      irVersion: BigInt(IR_VERSION),
-      producerName: "ort-pretrain",
-      opsetImport: [opsetOf("", OPSET), opsetOf(DOMAIN, 1)],
-      graph: create(GraphProtoSchema, {
-        name: `${operator.name}-update`,
-        node,
-        initializer: [
-          tensorProto("one", BigInt64Array.of(1n), [1]),
-          tensorProto("last", BigInt64Array.of(BigInt(rates.length - 1)), [1]),
-          tensorProto("rates", rates, [rates.length]),
-        ],
-        input: [
-          valueInfo("learning_rate", "float32", [1]),
-          valueInfo("step", "int64", [1]),
-          ...["params", "gradients", ...moments].map(sequenceInfo), // for SGD, too, the runtime feeds moments
-        ],
-        output: [valueInfo("updated", "bool", adam ? [1] : [])],
-      }),
-    }),
-  );
+  return encodeGraph({
+    name: `${operator.name}-update`,
+    node,
+    initializer: [
+      tensorProto("one", BigInt64Array.of(1n), [1]),
+      tensorProto("last", BigInt64Array.of(BigInt(rates.length - 1)), [1]),
+      tensorProto("rates", rates, [rates.length]),
+    ],
+    input: [
+      valueInfo("learning_rate", "float32", [1]),
+      valueInfo("step", "int64", [1]),
+      ...["params", "gradients", ...moments].map(sequenceInfo), // for SGD, too, the runtime feeds moments
+    ],
+    output: [valueInfo("updated", "bool", adam ? [1] : [])],
+  });
 }
 
 const adamAttributes = ({

@@ -2,25 +2,18 @@
  * A step in the form that ONNX Runtime's training API runs: state is parameters of a checkpoint, which the graph changes
  * where they lie. https://onnxruntime.ai/docs/api/python/on_device_training/training_artifacts.html
  */
-import { create } from "@bufbuild/protobuf";
+import type { GraphProto, NodeProto, ValueInfoProto } from "onnx-buf";
 import {
-  type GraphProto,
-  GraphProtoSchema,
-  ModelProtoSchema,
-  type NodeProto,
-  type ValueInfoProto,
-} from "onnx-buf";
-import {
+  DATA_TYPES,
   decodeModel,
   encodeModel,
-  IR_VERSION,
   nodeProto,
-  OPSET,
   opsetOf,
   tensorProto,
   valueInfo,
 } from "../graph/model.ts";
 import type { Attributes } from "../graph/tensor.ts";
+import { DOMAIN, encodeGraph } from "./model.ts";
 
 /** A state tensor of a step. */
 export interface Parameter {
@@ -32,8 +25,6 @@ export interface Parameter {
   readonly trained?: boolean;
 }
 
-/** Of the operators that update in place. */
-export const DOMAIN = "com.microsoft";
 /** True where gradients replace those before, false where they are added. */
 const RESET = "lazy_reset_grad";
 
@@ -127,24 +118,17 @@ const FEATURES = "features";
  * (1.19.2), `getContiguousParameters`, which would do, frees memory of the stack: it may end in a fault, or in a hang.
  */
 export function stateModel(parameters: readonly Omit<Parameter, "output">[]): Uint8Array {
-  const shape = parameters.map((p) => p.shape.reduce((a, b) => a * b, 1)).reduce((a, b) => a + b, 0);
+  const values = parameters.map((p) => p.shape.reduce((a, b) => a * b, 1)).reduce((a, b) => a + b, 0);
   const flat = ({ name }: { readonly name: string }) =>
     nodeProto("Reshape", `${name}/Reshape`, [name, FLAT], [`${name}.flat`]);
   const all = parameters.map(({ name }) => `${name}.flat`);
-  return encodeModel(
-    create(ModelProtoSchema, {
-      irVersion: BigInt(IR_VERSION),
-      producerName: "ort-pretrain",
-      opsetImport: [opsetOf("", OPSET)],
-      graph: create(GraphProtoSchema, {
-        name: "state",
-        node: [...parameters.map(flat), nodeProto("Concat", "state/Concat", all, ["state"], { axis: 0 })],
-        initializer: [tensorProto(FLAT, BigInt64Array.of(-1n), [1])],
-        input: parameters.map(({ name, shape }) => valueInfo(name, "float32", shape)),
-        output: [valueInfo("state", "float32", [shape])],
-      }),
-    }),
-  );
+  return encodeGraph({
+    name: "state",
+    node: [...parameters.map(flat), nodeProto("Concat", "state/Concat", all, ["state"], { axis: 0 })],
+    initializer: [tensorProto(FLAT, BigInt64Array.of(-1n), [1])],
+    input: parameters.map(({ name, shape }) => valueInfo(name, "float32", shape)),
+    output: [valueInfo("state", "float32", [values])],
+  });
 }
 
 const [FIRST, FLAT, TRUE] = ["written.first", "written.flat", "written.true"];
@@ -168,7 +152,7 @@ const isKept = (graph: GraphProto, name: string, next: string): boolean =>
   );
 
 const isFloat = ({ type }: ValueInfoProto): boolean =>
-  type?.value.case === "tensorType" && type.value.value.elemType === 1;
+  type?.value.case === "tensorType" && type.value.value.elemType === DATA_TYPES.float32;
 
 function writing(input: string[], output: string): NodeProto {
   const node = nodeProto("InPlaceAccumulatorV2", output, input, [output]);
