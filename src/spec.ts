@@ -151,6 +151,33 @@ export const VIEW_COLUMNS = [
 ] as const;
 export type ViewColumn = (typeof VIEW_COLUMNS)[number];
 
+/** What a clip is known by: a picture of it, and what is heard. */
+export type Modality = "image" | "audio";
+
+/** A log-mel spectrogram of audio; lengths in samples, frequencies in Hz. */
+export interface Spectrogram {
+  /** Of a frame, under a Hann window. */
+  readonly window: number;
+  /** From one frame to the next. */
+  readonly hop: number;
+  /** Bands, evenly spaced from `low` to `high` on the mel scale. */
+  readonly mels: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+/** The audio that a step takes beside images: a part of what is heard with each. */
+export interface AudioEntry {
+  /** Input float32 [n, samples], mono, in [-1, 1]. */
+  readonly input: string;
+  /** Samples a second. */
+  readonly rate: number;
+  readonly samples: number;
+  /** Each part is multiplied by a factor drawn from [1 - volume, 1 + volume]. */
+  readonly volume: number;
+  readonly encoder: { readonly name: string; readonly features: number };
+}
+
 /** JSON values, as configurations hold them. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 export type JsonObject = { readonly [key: string]: Json };
@@ -212,9 +239,10 @@ export interface Manifest {
     readonly features: number;
   };
   readonly optimizer: { readonly name: string; readonly config: JsonObject };
-  /** `encode`, and either `step` or the four parts of one. */
+  /** `encode`, `encodeAudio` where there is `audio`, and either `step` or the four parts of one. */
   readonly files: {
     readonly encode: GraphFile;
+    readonly encodeAudio?: GraphFile | undefined;
     readonly step?: GraphFile | undefined;
     readonly embed?: GraphFile | undefined;
     readonly contrast?: GraphFile | undefined;
@@ -222,6 +250,8 @@ export interface Manifest {
     readonly update?: GraphFile | undefined;
   };
   readonly views: readonly { readonly input: string; readonly recipe: ViewRecipe }[];
+  /** @default images alone */
+  readonly audio?: AudioEntry | undefined;
   /** Inputs int64 [n]: for each step an order of the batch's rows, drawn at random. */
   readonly permutations: readonly string[];
   /** The number of images in a batch is a multiple of this. */

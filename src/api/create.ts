@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import type { ArtifactSpec } from "../artifact/compile.ts";
 import { type Artifact, beginArtifact, readArtifact } from "../artifact/files.ts";
+import { findAudioPairs } from "../data/audio-pairs.ts";
 import { typicalSide } from "../data/sizes.ts";
 import { findImages, fingerprint, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
@@ -9,7 +10,7 @@ import { memoryBytes } from "../machine.ts";
 import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
 import type { Provider } from "../runtime/session.ts";
 import type { Engine } from "../runtime/training-web.ts";
-import type { JsonObject } from "../spec.ts";
+import type { JsonObject, Manifest } from "../spec.ts";
 import { batchOf, usualBatch } from "../train/batch.ts";
 import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
 import { artifactFor, loaded, lowered, targetOf } from "./artifacts.ts";
@@ -88,6 +89,11 @@ export interface TrainOptions {
    * sample of the training images, if they are more than 100. @default true
    */
   readonly rank?: boolean | undefined;
+  /**
+   * Of a method that takes audio: a CSV of pictures and what is heard with them, see `findAudioPairs`. @default audio files
+   * beside the pictures, of the same names
+   */
+  readonly audio?: string | undefined;
   /** The values of black and white, in files whose values are not of 8 bits. @default 0 and 65535 where they have 16 */
   readonly range?: readonly [black: number, white: number] | undefined;
   /** Whether a run stops once its representation has collapsed; the signs are logged in any case. @default true */
@@ -132,18 +138,18 @@ export async function create(given: TrainOptions): Promise<Opened> {
   if (given.knnEvery !== undefined && given.knnData === undefined)
     throw expected("--knn-every", "--knn DIR with it", "none");
   await checkNoRun(out);
-  const sources = await findImages(data, { limit, seed, range });
+  const pictures = await findImages(data, { limit, seed, range });
   const labelled = told.knnData === undefined ? undefined : await imagesForKnn(told.knnData, { seed, range });
   const { size, chosen } =
     told.imageSize === undefined && graph === undefined
-      ? await sizeFor(sources)
+      ? await sizeFor(pictures)
       : { size: told.imageSize, chosen: [] };
   const { provider, chosen: why } = await providerFor(told);
   const options = { ...told, imageSize: size, provider };
   const exact = exactness(options);
   const engine = engineFor(options);
   const target = targetOf(provider);
-  const usual = (size: number) => options.batch ?? Math.min(usualBatch(size), sources.files.length);
+  const usual = (size: number) => options.batch ?? Math.min(usualBatch(size), pictures.files.length);
   const provide = async () => {
     if (graph === undefined) {
       const spec = specOf(options);
@@ -162,6 +168,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
     return loaded(await lowered(given, { target, batch: usual(given.manifest.encoder.imageSize) }));
   };
   const { manifest, graphs } = await provide();
+  const sources = await withAudio(pictures, manifest, { ...told, limit, seed });
   const first = options.init === undefined ? undefined : await firstWeights(options.init, manifest);
   const { imageSize } = manifest.encoder;
   const batch = batchOf(manifest, sources.files.length, options);
@@ -194,12 +201,24 @@ export async function create(given: TrainOptions): Promise<Opened> {
     knn:
       options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
     init: first?.origin ?? null,
+    ...(told.audio !== undefined && { audio: resolve(told.audio) }),
     ...(range && { range: [...range] as [number, number] }),
     versions: versions(),
   };
   const { artifact, written } = await beginArtifact(out, manifest, graphs); // last: what is refused leaves nothing behind
   const lines = [...chosen, ...why, ...exact.chosen, ...engine.chosen, ...(first?.report ?? [])];
   return { config, artifact, sources, labelled, first, written, chosen: lines };
+}
+
+/** The same images, or of a method that takes audio pairs in their place. @throws UserError if there are none to be had */
+export async function withAudio(
+  images: Sources,
+  { method, audio }: Pick<Manifest, "method" | "audio">,
+  { audio: list, limit, seed, range }: Pick<TrainOptions, "audio" | "limit" | "seed" | "range">,
+): Promise<Sources> {
+  if (audio) return findAudioPairs(images.root, { limit, seed, range, list });
+  if (list === undefined) return images;
+  throw expected("--audio", "it with a method that takes audio, such as audio-video", method.name);
 }
 
 /** How exact the provider's arithmetic is to be. @throws UserError if it cannot be told so */

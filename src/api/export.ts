@@ -7,9 +7,9 @@ import { isForeign, readArtifact } from "../artifact/files.ts";
 import { openDecoder } from "../data/decoder.ts";
 import { findImages, type SourceOptions } from "../data/sources.ts";
 import { expected, messageOf } from "../errors.ts";
-import { drawnImages } from "../export/drawn.ts";
+import { drawnImages, drawnSounds } from "../export/drawn.ts";
 import { type EncoderParts, frozenEncoder, writeEncoder } from "../export/encoder.ts";
-import { encoderMetadata } from "../export/metadata.ts";
+import { audioMetadata, encoderMetadata } from "../export/metadata.ts";
 import type { Images } from "../export/verify.ts";
 import { checkWritable, makeFolder } from "../files/atomic.ts";
 import { type RunConfig, readConfig, runFiles } from "../train/run-folder.ts";
@@ -27,6 +27,8 @@ export interface ExportResult {
   readonly compared: string;
   /** Whether those images were drawn, for none of the run's could be read. */
   readonly drawn: boolean;
+  /** Where the method takes audio: path of audio-encoder.onnx, and the rest of it. */
+  readonly audio?: Pick<ExportResult, "encoder" | "bytes" | "maxRelative">;
 }
 
 export interface ExportOptions {
@@ -44,7 +46,8 @@ export interface ExportOptions {
 const COMPARED = 8;
 
 /**
- * The encoder of the run's latest checkpoint (as initialised, if there is none) as encoder.onnx.
+ * The encoder of the run's latest checkpoint (as initialised, if there is none) as encoder.onnx, and that of audio, if
+ * there is one, as audio-encoder.onnx.
  *
  * @throws UserError if there is no run, its files are damaged, the frozen encoder differs from the trained one, or
  *   `data` is given and holds no image that decodes.
@@ -54,10 +57,19 @@ export async function exportEncoder(run: string, options: ExportOptions = {}): P
   const path = join(out, "encoder.onnx");
   const config = await readConfig(run);
   if (out !== run) await checkOut(out, run);
-  const { parts, compared, drawn } = await partsOf(run, config, options);
+  const { parts, audio, compared, drawn } = await partsOf(run, config, options);
   const written = await writeEncoder(path, parts);
-  return { encoder: resolve(path), steps: parts.metadata.steps, ...written, compared, drawn };
+  const heard = audio && (await writeAudioEncoder(join(out, AUDIO_FILE), audio));
+  const result = { encoder: resolve(path), steps: parts.metadata.steps, ...written, compared, drawn };
+  return { ...result, ...(heard && { audio: heard }) };
 }
+
+export const AUDIO_FILE = "audio-encoder.onnx";
+
+const writeAudioEncoder = async (path: string, parts: EncoderParts) => ({
+  encoder: resolve(path),
+  ...(await writeEncoder(path, parts)),
+});
 
 /** The bytes of the encoder of the run's latest checkpoint, with its stages; nothing is written. */
 export async function stagedEncoder(run: string, threads?: number): Promise<Uint8Array> {
@@ -69,7 +81,7 @@ async function partsOf(
   run: string,
   config: RunConfig,
   { data, threads, stages }: ExportOptions,
-): Promise<{ parts: EncoderParts } & Pick<ExportResult, "compared" | "drawn">> {
+): Promise<{ parts: EncoderParts; audio?: EncoderParts } & Pick<ExportResult, "compared" | "drawn">> {
   const artifact = await readArtifact(run);
   const { manifest } = artifact;
   const { step, state } = await standing(run, manifest, config);
@@ -85,7 +97,16 @@ async function partsOf(
     images,
     threads,
   };
-  return { parts, ...compared };
+  if (!manifest.audio) return { parts, ...compared };
+  const { rate, samples } = manifest.audio;
+  const audio: EncoderParts = {
+    encode: await artifact.graph("encodeAudio"),
+    state: parts.state,
+    metadata: audioMetadata(config, manifest, manifest.audio, step),
+    images: drawnSounds(COMPARED, rate, samples),
+    threads,
+  };
+  return { parts, audio, ...compared };
 }
 
 /** Squares of the folder given, else of the run's own, else, rather than lose an export for want of them, drawn ones. */
@@ -109,13 +130,14 @@ async function comparisonImages(
 /** Makes the folder. @throws UserError if an encoder that is another run's, or none of ours, would be written over. */
 async function checkOut(out: string, run: string): Promise<void> {
   await makeFolder(out);
-  const path = join(out, "encoder.onnx");
   if (existsSync(runFiles(out).config) && (await realpath(out)) !== (await realpath(run))) {
     throw expected(out, "a folder without a run", "one", "give another --out");
   }
-  if (await isForeign(path))
-    throw expected(path, "an encoder of ours or none", "another file", "move it away");
-  await checkWritable(path);
+  for (const path of ["encoder.onnx", AUDIO_FILE].map((file) => join(out, file))) {
+    if (await isForeign(path))
+      throw expected(path, "an encoder of ours or none", "another file", "move it away");
+    await checkWritable(path);
+  }
 }
 
 /** The first images of the folder that can be decoded, uint8 [n, side, side, 3]. */

@@ -9,7 +9,7 @@ import type { Manifest } from "../spec.ts";
 import { type RunConfig, readConfig } from "../train/run-folder.ts";
 import { lowered, targetOf } from "./artifacts.ts";
 import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
-import { deviceOf, engineFor, exactness, type Opened, type TrainOptions } from "./create.ts";
+import { deviceOf, engineFor, exactness, type Opened, type TrainOptions, withAudio } from "./create.ts";
 import { imagesForKnn } from "./evaluation.ts";
 
 /** The run in `out`, as it was left. @throws UserError if an option would change what it computes. */
@@ -38,7 +38,9 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     rank: options.rank ?? stored.rank,
   };
   const { seed, limit, images, range } = config;
-  const sources = await findImages(config.data, { limit: limit ?? undefined, seed, range });
+  const searched = { limit: limit ?? undefined, seed, range };
+  const found = await findImages(config.data, searched);
+  const sources = await withAudio(found, own.manifest, { ...searched, audio: config.audio });
   if (sources.files.length !== images) {
     throw expected(config.data, `the ${images} images that the run began with`, `${sources.files.length}`);
   }
@@ -122,6 +124,7 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   seed: stored("seed", (run) => run.seed),
   limit: stored("limit", (run) => run.limit),
   range: stored("range", (run) => run.range),
+  audio: (given, { run }) => [{ flag: "--audio", given: resolve(given), stored: run.audio }],
   checkpointEvery: stored("checkpointEvery", (run) => run.checkpointEvery),
   knnData: (given, { run }) => [{ flag: "--knn", given: resolve(given), stored: run.knn?.data }],
   knnEvery: stored("knnEvery", (run) => run.knn?.every),

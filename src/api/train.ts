@@ -25,7 +25,7 @@ import {
 import { runSchedules } from "../train/schedules.ts";
 import { create, type TrainOptions } from "./create.ts";
 import { type EpochEvaluation, LEAST_RANK_IMAGES, openEvaluation, sampleForRank } from "./evaluation.ts";
-import { exportEncoder } from "./export.ts";
+import { type ExportResult, exportEncoder } from "./export.ts";
 import { extended } from "./extend.ts";
 import { reopen } from "./resume.ts";
 import { afterDivergence, afterFailure, standing } from "./standing.ts";
@@ -47,6 +47,8 @@ export interface TrainResult {
   readonly run: string;
   /** Null where the run was interrupted. */
   readonly encoder: string | null;
+  /** Of a method that takes audio. */
+  readonly audioEncoder?: string;
   readonly interrupted: boolean;
 }
 
@@ -193,7 +195,7 @@ async function trainAlone(
     if (result.step > from) {
       log.amend({ ...(exported && { exportSeconds: secondsSince(looped) }), peakRssBytes: peakRssBytes() });
     }
-    return summary(options.out, result, stepsPerEpoch, started, exported?.encoder ?? null);
+    return summary(options.out, result, stepsPerEpoch, started, exported);
   } finally {
     progress.end();
     metrics?.close();
@@ -217,7 +219,7 @@ function summary(
   result: LoopResult,
   stepsPerEpoch: number,
   started: number,
-  encoder: string | null,
+  exported: ExportResult | null,
 ): TrainResult {
   return {
     steps: result.step,
@@ -229,7 +231,8 @@ function summary(
     peakRssBytes: peakRssBytes(),
     seconds: secondsSince(started),
     run: resolve(run),
-    encoder: encoder && resolve(encoder),
+    encoder: exported && resolve(exported.encoder),
+    ...(exported?.audio && { audioEncoder: exported.audio.encoder }),
     interrupted: result.interrupted,
   };
 }

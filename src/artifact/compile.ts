@@ -1,6 +1,6 @@
 /** Method + encoder + optimizer -> the graphs and the manifest of a training artifact. */
 import type * as z from "zod";
-import { encoderNamed } from "../encoders/index.ts";
+import { audioEncoderNamed, encoderNamed } from "../encoders/index.ts";
 import { UserError, unknownName } from "../errors.ts";
 import { divideDims, multiplyDims } from "../graph/dims.ts";
 import { buildModel, encodeModel, OPSET } from "../graph/model.ts";
@@ -9,16 +9,16 @@ import { chunksFor, encoderChunks, type Values } from "../lowering/cpu/chunks.ts
 import { cpu } from "../lowering/cpu/index.ts";
 import { cuda } from "../lowering/cuda.ts";
 import { methodNamed } from "../methods/index.ts";
-import type { Method, OptimizerChoice, Step } from "../methods/method.ts";
+import type { AudioSettings, Method, OptimizerChoice, Step } from "../methods/method.ts";
 import { optimizers } from "../nn/optimizers.ts";
 import type { Scope } from "../nn/scope.ts";
 import { cut } from "../ops/pieces.ts";
 import { builtFor, portable, type Target, target } from "../ops/target.ts";
-import type { Dim, JsonObject, Least, Manifest, TargetName } from "../spec.ts";
+import type { AudioEntry, Dim, JsonObject, Least, Manifest, TargetName } from "../spec.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
 import { augment, isLarge } from "../views/augment.ts";
 import { sideFor } from "../views/centre.ts";
-import { encodeGraph, imagesInput } from "./encode.ts";
+import { AUDIO, audioInput, encodeAudio, encodeAudioGraph, encodeGraph, imagesInput } from "./encode.ts";
 import type { Graphs } from "./files.ts";
 import { writableInPlace } from "./in-place.ts";
 import { leastOf, type Wanted } from "./least.ts";
@@ -43,7 +43,7 @@ export interface ResolvedSpec {
   readonly optimizer: Manifest["optimizer"];
 }
 
-export interface CompiledArtifact<G = { readonly step: Uint8Array; readonly encode: Uint8Array }> {
+export interface CompiledArtifact<G = Graphs & { readonly step: Uint8Array }> {
   readonly manifest: Omit<Manifest, "files">;
   readonly graphs: G;
 }
@@ -132,7 +132,7 @@ function compileWhole(spec: ArtifactSpec): CompiledArtifact {
   const written = writableInPlace(next, Object.values(outputs));
   return {
     manifest: manifestOf(name, opened, step, { least: leastFor(opened, outputs), written }),
-    graphs: { step: graph, encode: encodeGraph(spec, name) },
+    graphs: { step: graph, ...encoderGraphs(spec, name) },
   };
 }
 
@@ -148,10 +148,16 @@ function compileParts(spec: ArtifactSpec): CompiledArtifact<Graphs> {
   const { scope, method, config, perImage } = opened;
   const name = `${nameOf(spec)}-parts`;
   const { step, parts } = stepInParts(scope, method, config, optimizerOf(spec), perImage);
-  const graphs = { ...encodeParts(parts, name), encode: encodeGraph(spec, name) };
+  const graphs = { ...encodeParts(parts, name), ...encoderGraphs(spec, name) };
   const least = leastFor(opened, parts.contrast.outputs, parts.contrast.options.given);
   const leastOfPart = leastOf(Object.values(parts.embed.outputs));
   return { manifest: manifestOf(name, opened, step, { least, leastOfPart }), graphs };
+}
+
+function encoderGraphs(spec: ArtifactSpec, name: string): Graphs {
+  const { config } = resolveSpec(spec).method;
+  const encodeAudio = encodeAudioGraph({ ...spec, config }, name);
+  return { encode: encodeGraph({ ...spec, config }, name), ...(encodeAudio && { encodeAudio }) };
 }
 
 /** Of a batch, by what the outputs need and what the method does. */
@@ -170,7 +176,7 @@ const nameOf = ({ method, encoder, imageSize }: ArtifactSpec): string => `${meth
 
 function manifestOf(
   name: string,
-  { resolved, method, config, scope, recipes, batchMultiple }: Opened,
+  { resolved, method, config, scope, recipes, audio, batchMultiple }: Opened,
   step: Step,
   { least, leastOfPart, written = new Set() }: Built,
 ): Omit<Manifest, "files"> {
@@ -182,6 +188,7 @@ function manifestOf(
     target: target().name,
     pieces: target().pieces,
     views: recipes.map((recipe, i) => ({ input: viewInput(i), recipe })),
+    ...(audio && { audio: audioEntry(audio) }),
     permutations: [...scope.permutations.keys()],
     batchMultiple,
     ...(method.batchMultiple && { multipleOf: method.batchMultiple }),
@@ -196,6 +203,11 @@ function manifestOf(
     metrics: ["loss", ...Object.keys(step.metrics)],
     embedding: "embedding",
   };
+}
+
+function audioEntry({ rate, samples, volume, encoder }: AudioSettings): AudioEntry {
+  const { name, features } = audioEncoderNamed(encoder);
+  return { input: AUDIO, rate, samples, volume, encoder: { name, features } };
 }
 
 type Tensors = Readonly<Record<string, Tensor>>;
@@ -213,8 +225,14 @@ export function openStep(spec: ArtifactSpec) {
   const images = imagesInput(n); // [n, h, w, 3]
   const params = recipes.map((_, i) => input(viewInput(i), "float32", [n, VIEW_COLUMNS.length]));
   const views = inScope("views", () => augment(images, params, recipes, target().pieces)); // [n, 3, s, s] each
-  const scope = new TrainingScope({ views, params, encode: encoderOf(spec, n) });
-  return { resolved, method, config, scope, recipes, batchMultiple, perImage: [images, ...params] };
+  const audio = method.audio?.(config);
+  const heard = audio && audioInput(n, audio); // [n, samples]
+  const scope = new TrainingScope({
+    ...{ views, params, encode: encoderOf(spec, n) },
+    ...(audio && { audio: heard, encodeAudio: (s: Scope, part: Tensor) => encodeAudio(s, part, audio) }),
+  });
+  const perImage = [images, ...params, ...(heard ? [heard] : [])];
+  return { resolved, method, config, scope, recipes, audio, batchMultiple, perImage };
 }
 type Opened = ReturnType<typeof openStep>;
 

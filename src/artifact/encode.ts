@@ -1,12 +1,15 @@
 /** The graphs of an encoder in evaluation: of images of any size, by running statistics. */
-import { encoderNamed, type Stage } from "../encoders/index.ts";
+import { audioEncoderNamed, encoderNamed, type Stage } from "../encoders/index.ts";
+import { logMel } from "../encoders/log-mel.ts";
 import { pooledStage } from "../encoders/pooled.ts";
 import { buildModel, encodeModel } from "../graph/model.ts";
 import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
 import { methodNamed } from "../methods/index.ts";
+import type { AudioSettings } from "../methods/method.ts";
 import { Scope } from "../nn/scope.ts";
-import type { Dim, StageEntry } from "../spec.ts";
+import type { Dim, JsonObject, Modality, StageEntry } from "../spec.ts";
 import { centreShare, centreView } from "../views/centre.ts";
+import { AUDIO_ENCODER } from "./scope.ts";
 
 /** What an encoder in evaluation depends on. */
 interface Spec {
@@ -16,13 +19,48 @@ interface Spec {
   readonly imageSize: number;
 }
 
+interface WholeSpec extends Spec {
+  /** All settings of the method. */
+  readonly config: JsonObject;
+}
+
 export const imagesInput = (n: Dim) => input("images", "uint8", [n, "h", "w", 3]);
 
-/** Images uint8 [n, h, w, 3] -> features [n, d]. */
-export function encodeGraph(spec: Spec, name: string): Uint8Array {
+/** Images uint8 [n, h, w, 3] -> features [n, d], and `embedding` [n, dim] of a method that has one. */
+export function encodeGraph(spec: WholeSpec, name: string): Uint8Array {
   const images = imagesInput("n");
   const features = evaluated(spec, images).at(-1)!.x; // [n, d]
-  return encodeModel(buildModel({ features }, { name: `${name}-encode`, inputs: [images] }));
+  const outputs = withEmbedding(spec, "image", features);
+  return encodeModel(buildModel(outputs, { name: `${name}-encode`, inputs: [images] }));
+}
+
+/** The input that holds audio. */
+export const AUDIO = "audio";
+export const audioInput = (n: Dim, { samples }: AudioSettings) => input(AUDIO, "float32", [n, samples]);
+
+/** Audio float32 [n, samples] -> features [n, d] and `embedding` [n, dim]; undefined of a method that takes none. */
+export function encodeAudioGraph(spec: WholeSpec, name: string): Uint8Array | undefined {
+  const settings = methodNamed(spec.method).audio?.(spec.config);
+  if (!settings) return undefined;
+  const audio = audioInput("n", settings); // [n, samples]
+  const s = new Scope("evaluation");
+  const features = s.in(AUDIO_ENCODER, () => encodeAudio(s, audio, settings)); // [n, d]
+  const outputs = withEmbedding(spec, "audio", features);
+  return encodeModel(buildModel(outputs, { name: `${name}-encode-audio`, inputs: [audio] }));
+}
+
+/** Audio [rows, samples] -> features [rows, d]. */
+export function encodeAudio(s: Scope, audio: Tensor, { encoder, rate, spectrogram }: AudioSettings): Tensor {
+  const bands = s.in("spectrogram", () => logMel(audio, rate, spectrogram)); // [rows, mels, frames]
+  return audioEncoderNamed(encoder).build(s, bands);
+}
+
+function withEmbedding({ method, config }: WholeSpec, modality: Modality, features: Tensor) {
+  const { embed } = methodNamed(method);
+  return {
+    features,
+    ...(embed && { embedding: embed(new Scope("evaluation"), modality, features, config) }),
+  };
 }
 
 /** A graph that gives what comes before the features as well. */

@@ -1,5 +1,6 @@
 /**
- * An artifact on disk: a folder with manifest.json, step.onnx (or its parts) and encode.onnx. All that is read is
+ * An artifact on disk: a folder with manifest.json, step.onnx (or its parts), encode.onnx and, of methods that take
+ * audio, encode-audio.onnx. All that is read is
  * checked, because an artifact may come from anywhere.
  */
 import { createHash } from "node:crypto";
@@ -12,12 +13,15 @@ import { type GraphFile, type Manifest, STEP_GRAPHS, type StepGraph } from "../s
 import { MAX_GRAPH, parseManifest, REBUILD } from "./schema.ts";
 
 const MAX_MANIFEST = 4e6;
-export type GraphName = StepGraph | "encode";
-const GRAPHS: readonly GraphName[] = [...STEP_GRAPHS, "encode"];
-const fileOf = (which: GraphName) => `${which}.onnx`;
+export type GraphName = StepGraph | "encode" | "encodeAudio";
+const GRAPHS: readonly GraphName[] = [...STEP_GRAPHS, "encode", "encodeAudio"];
+const fileOf = (which: GraphName) => (which === "encodeAudio" ? "encode-audio.onnx" : `${which}.onnx`);
 
 /** The bytes of an artifact's graphs. */
-export type Graphs = { readonly encode: Uint8Array } & { readonly [name in StepGraph]?: Uint8Array };
+export type Graphs = {
+  readonly encode: Uint8Array;
+  readonly encodeAudio?: Uint8Array | undefined;
+} & { readonly [name in StepGraph]?: Uint8Array };
 
 export interface Artifact {
   readonly manifest: Manifest;

@@ -67,7 +67,7 @@ function built(spec: ArtifactSpec, by: UpdateBy): OrtTraining {
     training: trainingModel(model({ ...outputs, ...counted }, "training"), parameters),
     evaluation: evaluationModel(
       model({ ...watched(step), ...banks }, "evaluation"),
-      encodeGraph(spec, name),
+      encodeGraph({ ...spec, config: resolveSpec(spec).method.config }, name),
       parameters,
     ),
     optimizer: (rates) =>

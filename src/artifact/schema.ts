@@ -8,6 +8,10 @@ const FORMAT = 1;
 export const MAX_GRAPH = 512e6;
 export const REBUILD = 'rebuild it with "ort-pretrain graphs build"';
 
+/** Of audio: samples a second, and samples of a part. */
+const MAX_RATE = 192_000;
+const MAX_SAMPLES = 2 ** 24;
+
 const text = z.string().max(500);
 // Names become keys of objects and lines on a terminal.
 const name = z.string().regex(/^(?!__proto__$)\P{Cc}{1,200}$/u, "a printable name of at most 200 characters");
@@ -80,6 +84,14 @@ const recipeSchema = z.strictObject({
   dropChannels: share.optional(),
 });
 
+const audioSchema = z.strictObject({
+  input: name,
+  rate: count.max(MAX_RATE),
+  samples: count.max(MAX_SAMPLES),
+  volume: share,
+  encoder: z.strictObject({ name, features: count.max(2 ** 24) }),
+});
+
 const stateSchema = z.strictObject({
   name,
   role: z.enum(["param", "average", "buffer", "optimizer"]),
@@ -128,6 +140,7 @@ export const manifestSchema = z
         backward: graphFileSchema.optional(),
         update: graphFileSchema.optional(),
         encode: graphFileSchema,
+        encodeAudio: graphFileSchema.optional(),
       })
       .refine(
         ({ step, embed, contrast, backward, update }) =>
@@ -138,6 +151,7 @@ export const manifestSchema = z
       .array(z.strictObject({ input: name, recipe: recipeSchema }))
       .min(1)
       .max(100),
+    audio: audioSchema.optional(),
     permutations: z.array(name).max(10),
     batchMultiple: count.max(4096),
     multipleOf: name.optional(),
@@ -154,7 +168,11 @@ export const manifestSchema = z
     embedding: name,
   })
   .superRefine((manifest, context) => {
-    const { files, views, permutations, scalars, state, metrics, embedding } = manifest;
+    const { files, views, audio, permutations, scalars, state, metrics, embedding } = manifest;
+    if (Boolean(audio) !== Boolean(files.encodeAudio)) {
+      const message = audio ? "a graph that encodes the audio" : "no such graph where there is no audio";
+      context.addIssue({ code: "custom", path: ["files", "encodeAudio"], message });
+    }
     type Named = [path: (string | number)[], name: string];
     const unique = (kind: string, named: readonly Named[], taken: readonly string[] = []) => {
       const seen = new Set(taken);
@@ -173,6 +191,7 @@ export const manifestSchema = z
       "an input",
       [
         ...views.map(({ input }, i): Named => [["views", i, "input"], input]),
+        ...(audio ? [[["audio", "input"], audio.input] satisfies Named] : []),
         ...scalars.map((scalar, i): Named => [["scalars", i, "name"], scalar.name]),
         ...permutations.map((name, i): Named => [["permutations", i], name]),
         ...state.map((entry, i): Named => [["state", i, "name"], entry.name]),

@@ -12,27 +12,37 @@ export interface StepViews {
   readonly params: readonly Tensor[];
   /** Views [rows, 3, size, size] -> features [rows, d]. */
   readonly encode: (s: Scope, views: Tensor) => Tensor;
+  /** Float32 [n, samples]. */
+  readonly audio?: Tensor | undefined;
+  /** Audio [rows, samples] -> features [rows, d]. */
+  readonly encodeAudio?: ((s: Scope, audio: Tensor) => Tensor) | undefined;
 }
 
 export class TrainingScope extends Scope implements StepScope {
   readonly views: readonly Tensor[];
-  private readonly viewParams: readonly Tensor[];
-  private readonly encoder: StepViews["encode"];
+  private readonly given: StepViews;
   private readonly orders = new Map<string, Tensor>();
 
-  constructor({ views, params, encode }: StepViews) {
+  constructor(given: StepViews) {
     super("training");
-    this.views = views;
-    this.viewParams = params;
-    this.encoder = encode;
+    this.views = given.views;
+    this.given = given;
+  }
+
+  get audio(): Tensor {
+    return taken(this.given.audio);
+  }
+
+  encodeAudio(audio: Tensor): Tensor {
+    return this.in(AUDIO_ENCODER, () => taken(this.given.encodeAudio)(this, audio)); // [rows, d]
   }
 
   encode(views: Tensor): Tensor {
-    return this.in("encoder", () => this.encoder(this, views)); // [rows, d]
+    return this.in("encoder", () => this.given.encode(this, views)); // [rows, d]
   }
 
   drawn(view: number, column: ViewColumn): Tensor {
-    const params = this.viewParams[view]!; // [n, columns]
+    const params = this.given.params[view]!; // [n, columns]
     const at = VIEW_COLUMNS.indexOf(column);
     return reshape(slice(params, { 1: [at, at + 1] }), [params.shape[0]!]); // [n]
   }
@@ -46,4 +56,12 @@ export class TrainingScope extends Scope implements StepScope {
   get permutations(): ReadonlyMap<string, Tensor> {
     return this.orders;
   }
+}
+
+/** The name scope of the audio encoder's state. */
+export const AUDIO_ENCODER = "audioEncoder";
+
+function taken<T>(of: T | undefined): T {
+  if (of === undefined) throw new Error("the method states no audio");
+  return of;
 }

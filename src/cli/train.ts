@@ -56,6 +56,10 @@ export const trainCommand = () =>
     .option("--warmup-epochs <n>", "(default: the artifact's)", nonNegative)
     .option("--seed <n>", "(default: 0)", integer)
     .option("--limit <n>", "train on a fixed, balanced sample of this many images", positiveInteger)
+    .option(
+      "--audio <csv>",
+      "of audio-video: a list picture,sound (default: audio files beside the pictures, of the same names)",
+    )
     .option("--range <low,high>", `${RANGE} (default: 0,65535 for 16 bits)`, valueRange)
     .option("--checkpoint-every <n>", "steps between two checkpoints (default: an epoch)", positiveInteger)
     .option("--cache-mb <n>", "memory for decoded images (default: 2048, or a quarter of all)", nonNegative)

@@ -5,6 +5,8 @@ export interface Source {
   readonly height: number;
   /** sRGB, [height, width, 3]. */
   readonly pixels: Uint8Array;
+  /** What is heard with it, all of it, mono; where that is asked for. */
+  readonly audio?: Float32Array | undefined;
 }
 
 export interface Canvas {

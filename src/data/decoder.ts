@@ -1,6 +1,7 @@
 /** Decodes the images of a folder and says what is to be said of it, each thing once. */
 import { join } from "node:path";
 import { messageOf } from "../errors.ts";
+import { decodeAudio } from "./audio.ts";
 import type { Source } from "./canvas.ts";
 import { decodeSource, decodeSquare } from "./decode.ts";
 import type { Sources } from "./sources.ts";
@@ -19,6 +20,8 @@ export interface Decoder {
   source(file: string, shorterSide: number): Promise<Source | undefined>;
   /** See `decodeSquare`. */
   square(file: string, side: number): Promise<Source | undefined>;
+  /** See `decodeAudio`. */
+  audio(file: string, rate: number): Promise<Float32Array | undefined>;
 }
 
 export function openDecoder(
@@ -41,5 +44,6 @@ export function openDecoder(
   return {
     source: (file, shorterSide) => decodeSource(join(root, file), shorterSide, reading).catch(tell),
     square: (file, side) => decodeSquare(join(root, file), side, reading).catch(tell),
+    audio: (file, rate) => decodeAudio(join(root, file), rate).catch(tell),
   };
 }

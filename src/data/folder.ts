@@ -11,6 +11,20 @@ export const IMAGE_EXTENSIONS = [
   ...["png", "apng", "webp", "avif", "tif", "tiff", "gif"],
 ] as const;
 
+/** Of audio, those that are read here first. */
+export const AUDIO_EXTENSIONS = [
+  "wav",
+  "flac",
+  "mp3",
+  "ogg",
+  "oga",
+  "opus",
+  "m4a",
+  "aac",
+  "aif",
+  "aiff",
+] as const;
+
 /** Images and films that are not read: who has them in a folder would miss them. */
 const OTHER_EXTENSIONS = (
   "bmp dib ico icns cur tga pcx ras xbm xpm pbm pgm ppm pnm pam pfm " +
@@ -28,6 +42,28 @@ export interface Found {
   readonly notes: readonly string[];
 }
 
+/** What a folder is searched for. */
+interface Wanted {
+  readonly what: string;
+  readonly extensions: readonly string[];
+  /** Extensions of the same kind that are not read, and what to do about them. */
+  readonly others: readonly string[];
+  readonly advice: string;
+}
+
+const IMAGES: Wanted = {
+  what: "images",
+  extensions: IMAGE_EXTENSIONS,
+  others: OTHER_EXTENSIONS,
+  advice: "convert them to PNG or JPEG",
+};
+const AUDIO: Wanted = {
+  what: "audio files",
+  extensions: AUDIO_EXTENSIONS,
+  others: ["wma", "amr", "ra", "mid", "midi", "ape", "wv", "au", "snd", "caf", "dsf", "ac3"],
+  advice: "convert them to WAV",
+};
+
 /** Lists a folder, as node:fs does. */
 export type List = (path: string) => Promise<Dirent[]>;
 
@@ -39,14 +75,22 @@ const MAX_LINES = 10;
  *
  * @throws UserError if there is no such folder, it cannot be read itself, or it holds no image.
  */
-export async function imagesIn(
+export const imagesIn = (root: string, list?: List): Promise<Found> => filesIn(root, IMAGES, list);
+
+/** The same of audio files. @throws UserError as `imagesIn` */
+export const audioIn = (root: string, list?: List): Promise<Found> => filesIn(root, AUDIO, list);
+
+async function filesIn(
   root: string,
+  wanted: Wanted,
   list: List = (path) => readdir(path, { withFileTypes: true }),
 ): Promise<Found> {
-  const what = await stat(root).catch((error) => {
-    throw unreadable(root, error);
+  const { what, extensions } = wanted;
+  const stats = await stat(root).catch((error) => {
+    throw unreadable(root, what, error);
   });
-  if (!what.isDirectory()) throw expected(root, "a folder of images", "a file", "give the folder it lies in");
+  if (!stats.isDirectory())
+    throw expected(root, `a folder of ${what}`, "a file", "give the folder it lies in");
 
   const files: string[] = [];
   const faults: string[] = [];
@@ -58,7 +102,7 @@ export async function imagesIn(
   for (let folder = folders.pop(); folder !== undefined; folder = folders.pop() ?? linked.pop()) {
     const path = join(root, folder);
     const entries = await entriesOnce(path, visited, list).catch((error) => {
-      if (folder === "") throw unreadable(root, error);
+      if (folder === "") throw unreadable(root, what, error);
       faults.push(`${path}: the folder is left out: ${faultOf(error)}`);
       return [];
     });
@@ -70,17 +114,17 @@ export async function imagesIn(
         faults.push(`${join(path, entry.name)}: left out: ${faultOf(error)}`);
       });
       if (kind === "folder") (entry.isSymbolicLink() ? linked : folders).push(file);
-      else if (kind === "file" && isOneOf(IMAGE_EXTENSIONS, extension)) files.push(file);
-      else if (kind === "file" && isOneOf(OTHER_EXTENSIONS, extension))
+      else if (kind === "file" && isOneOf(extensions, extension)) files.push(file);
+      else if (kind === "file" && isOneOf(wanted.others, extension))
         others.set(extension, (others.get(extension) ?? 0) + 1);
-      else if (kind === "other" && isOneOf(IMAGE_EXTENSIONS, extension))
+      else if (kind === "other" && isOneOf(extensions, extension))
         faults.push(`${join(path, entry.name)}: left out: not a file`);
     }
   }
-  const notes = [...shortened(root, faults), ...leftOut(root, others)];
+  const notes = [...shortened(root, faults), ...leftOut(root, others, wanted)];
   if (files.length === 0) {
-    const wanted = `images (${IMAGE_EXTENSIONS.join(", ")})`;
-    throw expected(root, wanted, "none in it or in its folders", notes.join("; ") || undefined);
+    const named = `${what} (${extensions.join(", ")})`;
+    throw expected(root, named, "none in it or in its folders", notes.join("; ") || undefined);
   }
   return { files: files.sort(), notes };
 }
@@ -109,16 +153,16 @@ function shortened(root: string, faults: readonly string[]): readonly string[] {
   return [...faults.slice(0, MAX_LINES), `${root}: ${more} more entries are left out, which cannot be read`];
 }
 
-function leftOut(root: string, others: ReadonlyMap<string, number>): readonly string[] {
+function leftOut(root: string, others: ReadonlyMap<string, number>, { advice }: Wanted): readonly string[] {
   if (others.size === 0) return [];
   const counts = [...others].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
   const named = counts.map(([extension, count]) => `${count} .${extension}`).join(", ");
-  return [`${root}: left out ${named}, of formats that are not read: convert them to PNG or JPEG`];
+  return [`${root}: left out ${named}, of formats that are not read: ${advice}`];
 }
 
-function unreadable(path: string, error: unknown): UserError {
+function unreadable(path: string, what: string, error: unknown): UserError {
   const code = (error as NodeJS.ErrnoException).code;
   if (code === "ENOENT" || code === "ENOTDIR")
-    return expected(path, "a folder of images", "nothing at this path");
+    return expected(path, `a folder of ${what}`, "nothing at this path");
   return expected(path, "a folder that can be read", faultOf(error));
 }

@@ -6,8 +6,8 @@ import type { Source } from "./canvas.ts";
 import type { Sources } from "./sources.ts";
 
 export interface ImagesOptions {
-  /** Of a file of the folder, such as `Decoder.source`. */
-  readonly decode: (file: string) => Promise<Source | undefined>;
+  /** Of a file of the folder, `sources.files[index]`, such as `Decoder.source`. */
+  readonly decode: (file: string, index: number) => Promise<Source | undefined>;
   /** Decoded images are kept up to this many bytes. */
   readonly cacheBytes: number;
   /** Images handed to sharp at a time. */
@@ -43,11 +43,11 @@ export function openImages(sources: Sources, options: ImagesOptions): Images {
   async function decode(index: number): Promise<Source | undefined> {
     if (closed) throw new Error(CLOSED);
     const file = sources.files[index]!;
-    const image = await options.decode(file);
+    const image = await options.decode(file, index);
     if (!image) broken.set(index, join(sources.root, file));
     // First come, first kept: each is used once an epoch, so none deserves another's place.
-    else if (image.pixels.byteLength <= room) {
-      room -= image.pixels.byteLength;
+    else if (bytesOf(image) <= room) {
+      room -= bytesOf(image);
       kept.set(index, image);
     }
     return image;
@@ -61,3 +61,5 @@ export function openImages(sources: Sources, options: ImagesOptions): Images {
 
   return { get, broken, close };
 }
+
+const bytesOf = ({ pixels, audio }: Source): number => pixels.byteLength + (audio?.byteLength ?? 0);

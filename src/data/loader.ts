@@ -8,6 +8,8 @@ import { epochOrders } from "./order.ts";
 import type { Sources } from "./sources.ts";
 
 export interface Batch extends Canvas {
+  /** What is heard with each image, all of it, where the loader was asked for it. */
+  readonly audio?: readonly Float32Array[];
   /** The files that were used, as indices into `sources.files`. */
   readonly indices: readonly number[];
   readonly epoch: number;
@@ -22,6 +24,8 @@ export interface LoaderOptions {
   readonly shorterSide: number;
   /** Height and width that a batch's canvas has at least, pixels. @default as its images need */
   readonly canvas?: number | undefined;
+  /** At which `sources.audio` is decoded too, samples a second. @default it is not */
+  readonly audioRate?: number | undefined;
   /** Decoded images are kept up to this many bytes; the others are decoded again in each epoch. */
   readonly cacheBytes: number;
   /** Images handed to sharp at a time. @default batch * ahead, at most 256, but no less than a batch */
@@ -58,6 +62,7 @@ export interface Loader {
  */
 export function openLoader(sources: Sources, options: LoaderOptions): Loader {
   const { batch, seed, shorterSide, cacheBytes, ahead = 2, startStep = 0, steps = Infinity, warn } = options;
+  const { audioRate } = options;
   // While this thread is busy, decodes that libuv holds go on, but none can be started. So a whole batch is handed over at
   // once, to wait in libuv's queue.
   const { concurrency = Math.max(batch, Math.min(batch * ahead, 256)) } = options;
@@ -72,7 +77,12 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
   }
   const stepsPerEpoch = Math.floor(count / batch);
   const images = openImages(sources, {
-    decode: (file) => decoder.source(file, shorterSide),
+    decode: async (file, index) => {
+      if (audioRate === undefined) return decoder.source(file, shorterSide);
+      const heard = decoder.audio(sources.audio![index]!, audioRate);
+      const [image, audio] = await Promise.all([decoder.source(file, shorterSide), heard]);
+      return image && audio && { ...image, audio };
+    },
     cacheBytes,
     concurrency,
   });
@@ -99,11 +109,10 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
         indices[slot] = spare.indices[i]!;
       });
     }
+    const taken = found.map((image) => image!);
     return {
-      ...assemble(
-        found.map((image) => image!),
-        options.canvas,
-      ),
+      ...assemble(taken, options.canvas),
+      ...(audioRate !== undefined && { audio: taken.map(({ audio }) => audio!) }),
       indices,
       epoch,
       step,

@@ -3,7 +3,8 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { expected } from "../errors.ts";
 import { drawBalanced } from "../random.ts";
-import { imagesIn } from "./folder.ts";
+import type { Modality } from "../spec.ts";
+import { audioIn, imagesIn } from "./folder.ts";
 import type { ValueRange } from "./values.ts";
 
 export interface Sources {
@@ -11,6 +12,8 @@ export interface Sources {
   readonly root: string;
   /** Paths relative to root, with "/" between their parts, sorted by code unit. */
   readonly files: readonly string[];
+  /** What is heard with each of them, in the same order and form; where that was searched for. */
+  readonly audio?: readonly string[] | undefined;
   /** Sorted names of the top-level folders that hold images, in Unicode's form NFC; empty if not labelled. */
   readonly classes: readonly string[];
   /** Index into `classes` for each file; empty if not labelled. */
@@ -22,6 +25,8 @@ export interface Sources {
 }
 
 export interface SourceOptions {
+  /** What files are searched for. @default "image" */
+  readonly modality?: Modality | undefined;
   /** Take a sample of this many images, balanced over the classes where there are classes. @default all */
   readonly limit?: number | undefined;
   /** Decides the sample. @default 0 */
@@ -37,7 +42,7 @@ export interface SourceOptions {
  * @throws UserError if there is no such folder, it cannot be read or it holds no image.
  */
 export async function findImages(root: string, options: SourceOptions = {}): Promise<Sources> {
-  const { files, notes } = await imagesIn(root);
+  const { files, notes } = await filesOf(root, options);
   const found = { root, files: sample(files, options), classes: [], labels: new Int32Array(0), notes };
   return { ...found, ...rangeOf(options) };
 }
@@ -49,7 +54,7 @@ export async function findImages(root: string, options: SourceOptions = {}): Pro
  * @throws UserError like `findImages`, or if there are fewer than two classes.
  */
 export async function findLabelledImages(root: string, options: SourceOptions = {}): Promise<Sources> {
-  const { files: found, notes } = await imagesIn(root);
+  const { files: found, notes } = await filesOf(root, options);
   const { rows, classes, notes: stray } = classesOf(root, found);
   if (classes.every((name) => SETS.has(name.toLowerCase()))) {
     const paths = classes.map((name) => join(root, name)).join(" or ");
@@ -70,10 +75,14 @@ export async function findLabelledImages(root: string, options: SourceOptions = 
   };
 }
 
+const filesOf = (root: string, { modality }: SourceOptions) =>
+  modality === "audio" ? audioIn(root) : imagesIn(root);
+
 /** Those of the rows named, in their order. */
 export const takeFiles = (sources: Sources, rows: readonly number[]): Sources => ({
   ...sources,
   files: rows.map((row) => sources.files[row]!),
+  ...(sources.audio && { audio: rows.map((row) => sources.audio![row]!) }),
   labels: Int32Array.from(sources.labels.length ? rows : [], (row) => sources.labels[row]!),
 });
 
@@ -106,7 +115,7 @@ export function classesOf(
 /** Folders of these names alone hold the classes of a data set, and are none themselves. */
 const SETS = new Set(["train", "training", "val", "valid", "validation", "dev", "test", "testing"]);
 
-function rangeOf({ range }: SourceOptions): Pick<Sources, "range"> {
+export function rangeOf({ range }: SourceOptions): Pick<Sources, "range"> {
   if (!range) return {};
   const [low, high] = range;
   if (Number.isFinite(low) && Number.isFinite(high) && low < high) return { range };
@@ -114,9 +123,9 @@ function rangeOf({ range }: SourceOptions): Pick<Sources, "range"> {
 }
 
 /** SHA-256 of the files' names in their order, in hexadecimal: the same images at the same places give the same. */
-export function fingerprint({ files }: Pick<Sources, "files">): string {
+export function fingerprint({ files, audio = [] }: Pick<Sources, "files" | "audio">): string {
   const hash = createHash("sha256");
-  for (const file of files) hash.update(`${file}\0`);
+  for (const file of [...files, ...audio]) hash.update(`${file}\0`);
   return hash.digest("hex");
 }
 
@@ -130,7 +139,7 @@ function classOf(file: string): string | undefined {
 }
 
 /** Takes an image of each class in turn, each class in its own random order; sorted. */
-function sample(files: string[], { limit, seed = 0 }: SourceOptions): string[] {
+export function sample(files: string[], { limit, seed = 0 }: SourceOptions): string[] {
   if (limit === undefined) return files;
   if (!Number.isInteger(limit) || limit < 1) throw expected("limit", "a whole number from 1", `${limit}`);
   if (limit >= files.length) return files;

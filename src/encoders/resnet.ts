@@ -22,7 +22,7 @@ type Block = (s: Scope, x: Tensor, width: number, stride: number) => readonly [T
 type Shortcut = (s: Scope, x: Tensor, out: number, stride: number) => Tensor;
 
 /** A 1x1 convolution where the shape changes (option B of the paper). */
-const projected: Shortcut = (s, x, out, stride) =>
+export const projected: Shortcut = (s, x, out, stride) =>
   x.shape[1] === out && stride === 1
     ? x
     : s.in("downsample", () =>
@@ -30,7 +30,7 @@ const projected: Shortcut = (s, x, out, stride) =>
       ); // [n, out, h', w']
 
 /** Every other pixel, new channels zero: no weights (option A, which the paper takes for CIFAR). */
-const padded: Shortcut = (_, x, out, stride) => {
+export const padded: Shortcut = (_, x, out, stride) => {
   const c = x.shape[1] as number;
   if (c === out && stride === 1) return x;
   const changed = byPieces([x], (piece) => {
@@ -40,7 +40,7 @@ const padded: Shortcut = (_, x, out, stride) => {
   return inFewer(changed, stride);
 };
 
-const basic =
+export const basic =
   (shortcut: Shortcut): Block =>
   (s, x, width, stride) => {
     const first = inFewer(conv(s, "conv1", x, { out: width, kernel: 3, stride, pad: 1 }), stride);
@@ -61,7 +61,7 @@ const bottleneck: Block = (s, x, width, stride) => {
 /** Up to this many pixels an image is small. */
 const SMALL = 64;
 
-interface Plan {
+export interface Plan {
   readonly block: Block;
   /** Blocks of each stage; a stage's width doubles from the first's. */
   readonly stages: readonly number[];
@@ -71,7 +71,7 @@ interface Plan {
 }
 
 /** The stem's output, each stage's, and features [n, d]. */
-function stagesOf(
+export function stagesOf(
   s: Scope,
   views: Tensor,
   imageSize: number,

@@ -1,11 +1,13 @@
-/** Images for a comparison where there are no photographs: shades that change slowly, and noise on them. */
+/** Images for a comparison where there are no photographs: shades that change slowly, and noise on them; and sounds. */
 import { randomFor } from "../random.ts";
-import type { Images } from "./verify.ts";
+import type { Images, Sounds } from "./verify.ts";
 
 /** Discs of an image. */
 const DISCS = 6;
 /** Standard deviation of the noise, of 255. */
 const NOISE = 12;
+/** Of a sound. */
+const TONES = 4;
 
 /** Images uint8 [n, side, side, 3] of discs with soft edges, in colours of their own; the same ones each time. */
 export function drawnImages(n: number, side: number): Images {
@@ -33,4 +35,21 @@ export function drawnImages(n: number, side: number): Images {
     }
   }
   return { data, shape: [n, side, side, 3] };
+}
+
+/** Sounds float32 [n, samples] of a few tones each that fade, and noise on them; the same ones each time. */
+export function drawnSounds(n: number, rate: number, samples: number): Sounds {
+  const data = new Float32Array(n * samples);
+  for (let i = 0; i < n; i++) {
+    const random = randomFor("drawn sound", i);
+    const tones = Array.from({ length: TONES }, () => ({
+      turns: random.uniform(80, rate / 4) / rate, // of a sample
+      fade: random.uniform(0.5, 4) / samples,
+    }));
+    for (let at = 0; at < samples; at++) {
+      const heard = tones.map(({ turns, fade }) => Math.sin(2 * Math.PI * turns * at) * Math.exp(-fade * at));
+      data[i * samples + at] = heard.reduce((a, b) => a + b, 0) / (2 * TONES) + random.uniform(-0.01, 0.01);
+    }
+  }
+  return { data, shape: [n, samples] };
 }

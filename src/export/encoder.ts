@@ -1,10 +1,10 @@
-/** Writes encoder.onnx: frozen, compared with the training-time encoder, and only then put in place. */
+/** Writes encoder.onnx, or audio-encoder.onnx: frozen, compared with the training-time encoder, and only then put in place. */
 import { expected } from "../errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import type { TensorData } from "../files/safetensors.ts";
 import { freezeEncoder } from "./freeze.ts";
-import { type EncoderMetadata, metadataTexts } from "./metadata.ts";
-import { type Images, verifyFrozen } from "./verify.ts";
+import { type AudioMetadata, audioMetadataTexts, type EncoderMetadata, metadataTexts } from "./metadata.ts";
+import { type Images, type Sounds, verifyFrozen } from "./verify.ts";
 
 export interface EncoderParts {
   /** The artifact's encode.onnx. */
@@ -12,9 +12,9 @@ export interface EncoderParts {
   /** What is frozen, where it has more outputs than `encode`. */
   readonly staged?: Uint8Array | undefined;
   readonly state: ReadonlyMap<string, TensorData>;
-  readonly metadata: EncoderMetadata;
-  /** What the two encoders are compared on. */
-  readonly images: Images;
+  readonly metadata: EncoderMetadata | AudioMetadata;
+  /** What the two encoders are compared on; of audio, sounds. */
+  readonly images: Images | Sounds;
   /** Of the CPU provider. @default one for each core */
   readonly threads?: number | undefined;
 }
@@ -38,7 +38,10 @@ export async function frozenEncoder(
   where: string,
   { encode, staged = encode, state, metadata, images, threads }: EncoderParts,
 ): Promise<{ frozen: Uint8Array } & Pick<WrittenEncoder, "maxRelative">> {
-  const frozen = freezeEncoder(staged, state, metadataTexts(metadata));
+  const frozen =
+    "rate" in metadata
+      ? freezeEncoder(staged, state, audioMetadataTexts(metadata), "audio")
+      : freezeEncoder(staged, state, metadataTexts(metadata));
   const { maxRelative, d } = await verifyFrozen({ encode, state, frozen, images, where, threads });
   if (d !== metadata.features) throw expected("encode.onnx", `${metadata.features} features`, `${d}`);
   return { frozen, maxRelative };

@@ -7,15 +7,13 @@ import { DATA_TYPES, decodeModel, encodeModel, type ModelProto, tensorProto } fr
 import { foldBatchNorms } from "./fold.ts";
 import { dropUnused } from "./unused.ts";
 
-/** The input that remains an input. */
-const IMAGES = "images";
 const WHERE = "encode.onnx";
 
 /**
  * The model with the state tensors that it reads as initializers, BatchNormalization folded away, without what
  * nothing reads, and `metadata` in the order of its keys. Equal arguments give equal bytes.
  *
- * @param encode inputs `images` (uint8 [n, h, w, 3]) and state tensors by name
+ * @param encode inputs `images` (uint8 [n, h, w, 3]), or another that remains an input, and state tensors by name
  * @throws UserError if it is no such model, or reads a tensor that `state` lacks or has in another shape: both come
  *   from files that anyone may have written.
  */
@@ -23,12 +21,13 @@ export function freezeEncoder(
   encode: Uint8Array,
   state: ReadonlyMap<string, TensorData>,
   metadata: Readonly<Record<string, string>>,
+  fed = "images",
 ): Uint8Array {
   const { model, graph } = decode(encode);
-  const inputs = graph.input.filter(({ name }) => name !== IMAGES);
-  if (inputs.length === graph.input.length) throw expected(WHERE, `an input "${IMAGES}"`, "none");
+  const inputs = graph.input.filter(({ name }) => name !== fed);
+  if (inputs.length === graph.input.length) throw expected(WHERE, `an input "${fed}"`, "none");
 
-  graph.input = graph.input.filter(({ name }) => name === IMAGES);
+  graph.input = graph.input.filter(({ name }) => name === fed);
   const isState = new Set(inputs.map(({ name }) => name));
   graph.initializer = [
     ...graph.initializer.filter(({ name }) => !isState.has(name)),

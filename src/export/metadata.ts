@@ -5,22 +5,32 @@ import { StringStringEntryProtoSchema } from "onnx-buf";
 import * as z from "zod";
 import { expected } from "../errors.ts";
 import { parseJson } from "../files/safetensors.ts";
-import type { JsonObject, Manifest, StageEntry } from "../spec.ts";
+import type { AudioEntry, JsonObject, Manifest, Modality, StageEntry } from "../spec.ts";
 
-export interface EncoderMetadata {
+/** What each encoder says, whatever it takes. */
+interface Common {
   readonly method: string;
   readonly encoder: string;
-  /** Height and width that the network sees, pixels. */
-  readonly imageSize: number;
-  /** Height and width of the squares that images are best given as, pixels. */
-  readonly side: number;
   /** Length of a feature vector. */
   readonly features: number;
   /** Steps that it was trained for. */
   readonly steps: number;
-  /** Images that it was trained on. */
+  /** Images that it was trained on, or that were heard with what it was trained on. */
   readonly images: number;
   readonly seed: number;
+}
+
+export interface AudioMetadata extends Common {
+  /** Of the audio that it takes, samples a second, and how many of them. */
+  readonly rate: number;
+  readonly samples: number;
+}
+
+export interface EncoderMetadata extends Common {
+  /** Height and width that the network sees, pixels. */
+  readonly imageSize: number;
+  /** Height and width of the squares that images are best given as, pixels. */
+  readonly side: number;
   /** The values of black and white, if its images are not of 8 bits and they were given. */
   readonly range?: readonly [black: number, white: number] | undefined;
   /** What its probes scored, such as {"knn": {"top1": 41.2, "k": 200}}. */
@@ -31,6 +41,9 @@ export interface EncoderMetadata {
 
 const PREFIX = "ort-pretrain.";
 const FORMAT = "1";
+/** Under this key an encoder of audio says so. */
+const MODALITY = `${PREFIX}modality`;
+const AUDIO = "audio" satisfies Modality;
 /** Bytes of an entry, key and value. */
 const MAX_ENTRY = 2 ** 17;
 /** Outermost fields of a model; ours have a few dozen. */
@@ -66,15 +79,18 @@ const twoNumbers = z
   .transform(([low, high]) => [low!, high!] as const);
 
 const MOST = Number.MAX_SAFE_INTEGER;
-const fieldsSchema = z.object({
+const commonSchema = z.object({
   method: name,
   encoder: name,
-  imageSize: whole(1, MAX_SIZE),
-  side: whole(1, MAX_SIZE),
   features: whole(1, 2 ** 24),
   steps: whole(0, MOST),
   images: whole(0, MOST),
   seed: whole(-MOST, MOST),
+});
+const audioSchema = commonSchema.extend({ rate: whole(1, 192_000), samples: whole(1, 2 ** 24) });
+const imageSchema = commonSchema.extend({
+  imageSize: whole(1, MAX_SIZE),
+  side: whole(1, MAX_SIZE),
   range: twoNumbers.optional(),
   probes: z.string().max(65_536, "at most 65536 characters").optional(),
   stages: z.string().max(65_536, "at most 65536 characters").optional(),
@@ -106,16 +122,45 @@ export function encoderMetadata(
   };
 }
 
+/** The same of its audio encoder. */
+export const audioMetadata = (
+  { images, seed }: Pick<AudioMetadata, "images" | "seed">,
+  { method }: Pick<Manifest, "method">,
+  { rate, samples, encoder: { name, features } }: AudioEntry,
+  step: number,
+): AudioMetadata => ({
+  method: method.name,
+  encoder: name,
+  rate,
+  samples,
+  features,
+  steps: step,
+  images,
+  seed,
+});
+
 /** The entries of metadata_props. @throws Error if they could not be read back. */
 export function metadataTexts({ probes, stages, ...fields }: EncoderMetadata): Record<string, string> {
-  const texts: Record<string, string> = { [`${PREFIX}format`]: FORMAT };
-  for (const [key, value] of Object.entries(fields)) {
-    if (value !== undefined) texts[PREFIX + key] = String(value);
-  }
+  const texts = textsOf(fields);
   if (probes) texts[`${PREFIX}probes`] = JSON.stringify(probes);
   if (stages) texts[`${PREFIX}stages`] = JSON.stringify(stages);
   parse(new Map(Object.entries(texts)), "encoder.onnx");
   return texts;
+}
+
+/** The same of an audio encoder. */
+export function audioMetadataTexts(metadata: AudioMetadata): Record<string, string> {
+  const texts = { ...textsOf(metadata), [MODALITY]: AUDIO };
+  fieldsOf(new Map(Object.entries(texts)), "audio-encoder.onnx", audioSchema);
+  return texts;
+}
+
+function textsOf(fields: object): Record<string, string> {
+  const known = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return Object.fromEntries([
+    [`${PREFIX}format`, FORMAT],
+    ...known.map(([key, value]) => [PREFIX + key, String(value)]),
+  ]);
 }
 
 /**
@@ -126,25 +171,45 @@ export function metadataTexts({ probes, stages, ...fields }: EncoderMetadata): R
 export const readEncoderMetadata = (model: Uint8Array, where: string): EncoderMetadata =>
   parse(metadataOf(model, where), where);
 
+/** The same of an audio encoder. @throws UserError if it is none of ours */
+export function readAudioMetadata(model: Uint8Array, where: string): AudioMetadata {
+  const texts = metadataOf(model, where);
+  const fields = fieldsOf(texts, where, audioSchema);
+  if (texts.get(MODALITY) !== AUDIO) throw expected(where, "an encoder of audio", "one of images");
+  return fields;
+}
+
+/** What a model says that it takes; images, where it does not say it. @throws UserError if it is no model. */
+export const modalityOf = (model: Uint8Array, where: string): Modality =>
+  metadataOf(model, where).get(MODALITY) === AUDIO ? AUDIO : "image";
+
 /** Whether a model says that it is an encoder of ours. @throws UserError if it is no model. */
 export const isOurs = (model: Uint8Array, where: string): boolean =>
   metadataOf(model, where).has(`${PREFIX}format`);
 
-function parse(texts: ReadonlyMap<string, string>, where: string): EncoderMetadata {
+function fieldsOf<S extends z.ZodObject>(
+  texts: ReadonlyMap<string, string>,
+  where: string,
+  schema: S,
+): z.infer<S> {
   const format = texts.get(`${PREFIX}format`);
   if (format === undefined) throw notOurs(where, "an ONNX model without its metadata");
   if (format !== FORMAT) {
     const advice = "a newer ort-pretrain may have written it: update to read it";
     throw expected(`${where}: metadata ${PREFIX}format`, `"${FORMAT}"`, shown(format), advice);
   }
-  const given = Object.keys(fieldsSchema.shape).map((key) => [key, texts.get(PREFIX + key)] as const);
-  const parsed = fieldsSchema.safeParse(Object.fromEntries(given));
-  if (!parsed.success) {
-    const { path, message } = parsed.error.issues[0]!;
-    const key = `${PREFIX}${String(path[0])}`;
-    throw expected(`${where}: metadata ${key}`, message, shown(texts.get(key)));
-  }
-  const { probes, stages, range, ...fields } = parsed.data;
+  const given = Object.keys(schema.shape).map((key) => [key, texts.get(PREFIX + key)] as const);
+  const parsed = schema.safeParse(Object.fromEntries(given));
+  if (parsed.success) return parsed.data;
+  const { path, message } = parsed.error.issues[0]!;
+  const key = `${PREFIX}${String(path[0])}`;
+  throw expected(`${where}: metadata ${key}`, message, shown(texts.get(key)));
+}
+
+function parse(texts: ReadonlyMap<string, string>, where: string): EncoderMetadata {
+  if (texts.get(MODALITY) === AUDIO)
+    throw expected(where, "an encoder of images", "one of audio", "give the encoder.onnx of its run");
+  const { probes, stages, range, ...fields } = fieldsOf(texts, where, imageSchema);
   return {
     ...fields,
     ...(range && { range }),

@@ -11,11 +11,18 @@ export interface Images {
   readonly shape: readonly [n: number, height: number, width: number, channels: number];
 }
 
+/** Parts of audio. */
+export interface Sounds {
+  /** float32 [n, samples]. */
+  readonly data: Float32Array;
+  readonly shape: readonly [n: number, samples: number];
+}
+
 export interface VerifyOptions {
   readonly encode: Uint8Array;
   readonly state: ReadonlyMap<string, TensorData>;
   readonly frozen: Uint8Array;
-  readonly images: Images;
+  readonly images: Images | Sounds;
   /** Names the frozen encoder in errors. */
   readonly where: string;
   /** Of the CPU provider. @default one for each core */
@@ -23,51 +30,62 @@ export interface VerifyOptions {
 }
 
 /**
- * Runs both encoders on `images`.
+ * Runs both encoders on `images`; what holds of the features holds of an embedding that comes with them too.
  * @returns what `compareFeatures` says, and the length of a feature vector.
  * @throws UserError if a row differs by more than 0.1 %, a feature is not finite or one of the two does not run.
  */
 export async function verifyFrozen(options: VerifyOptions): Promise<Comparison & { readonly d: number }> {
   const { encode, state, frozen, images, where, threads } = options;
-  const shown = { images: new ort.Tensor("uint8", images.data, [...images.shape]) };
+  const shown =
+    images.data instanceof Float32Array
+      ? { audio: new ort.Tensor("float32", images.data, [...images.shape]) }
+      : { images: new ort.Tensor("uint8", images.data, [...images.shape]) };
   const feeds: Record<string, ort.Tensor> = { ...shown };
   for (const [name, { dtype, shape, data }] of state)
     feeds[name] = new ort.Tensor(dtype, data as never, [...shape]);
 
   const n = images.shape[0];
   if (n < 1) throw new Error("verifyFrozen: expected an image or more, found none");
-  const reference = await featuresOf("encode.onnx", encode, feeds, n, threads); // [n, d]
-  const found = await featuresOf(where, frozen, shown, n, threads); // [n, d]
-  if (found.d !== reference.d) throw expected(where, `${reference.d} features`, `${found.d}`, NOT_WRITTEN);
-  const { maxRelative } = checkFeatures(where, reference.data, found.data, reference.d);
-  return { maxRelative, d: reference.d };
+  const reference = await outputsOf("encode.onnx", encode, feeds, threads);
+  const found = await outputsOf(where, frozen, shown, threads);
+  const compared = ["features", ...(reference.embedding ? ["embedding"] : [])].map((name) => {
+    const [a, b] = [rowsOf("encode.onnx", name, reference, n), rowsOf(where, name, found, n)]; // [n, d] each
+    if (b.d !== a.d) throw expected(where, `${a.d} ${name}`, `${b.d}`, NOT_WRITTEN);
+    return { ...checkFeatures(where, a.data, b.data, a.d), d: a.d };
+  });
+  return { ...compared[0]!, maxRelative: Math.max(...compared.map(({ maxRelative }) => maxRelative)) };
 }
 
-/** The output `features` float32 [n, d] of a model that gets those of the feeds that it takes. */
-async function featuresOf(
-  where: string,
-  model: Uint8Array,
-  feeds: Readonly<Record<string, ort.Tensor>>,
-  n: number,
-  threads: number | undefined,
-): Promise<{ data: Float32Array; d: number }> {
-  const { features } = await run(model, feeds, threads).catch((error: unknown) => {
-    throw new UserError(
-      `${where}: expected an encoder that runs, found: ${messageOf(error)}; ${NOT_WRITTEN}`,
-    );
-  });
-  const [rows, d] = features?.dims ?? [];
-  if (features?.type !== "float32" || features.dims.length !== 2 || rows !== n || !d) {
-    const type = features ? `${features.type} [${features.dims.join(", ")}]` : "none";
-    throw expected(where, `features float32 [${n}, d]`, type, NOT_WRITTEN);
+type Outputs = Readonly<Record<string, ort.Tensor>>;
+
+/** An output float32 [n, d]. */
+function rowsOf(where: string, name: string, outputs: Outputs, n: number): { data: Float32Array; d: number } {
+  const output = outputs[name];
+  const [rows, d] = output?.dims ?? [];
+  if (output?.type !== "float32" || output.dims.length !== 2 || rows !== n || !d) {
+    const type = output ? `${output.type} [${output.dims.join(", ")}]` : "none";
+    throw expected(where, `${name} float32 [${n}, d]`, type, NOT_WRITTEN);
   }
-  const data = features.data as Float32Array; // [n, d]
+  const data = output.data as Float32Array; // [n, d]
   const bad = data.findIndex((x) => !Number.isFinite(x));
   if (bad >= 0) {
     throw expected(where, "finite features", `${data[bad]} for image ${Math.floor(bad / d)}`, NOT_WRITTEN);
   }
   return { data, d };
 }
+
+/** All outputs of a model that gets those of the feeds that it takes. */
+const outputsOf = (
+  where: string,
+  model: Uint8Array,
+  feeds: Outputs,
+  threads: number | undefined,
+): Promise<Outputs> =>
+  run(model, feeds, threads).catch((error: unknown) => {
+    throw new UserError(
+      `${where}: expected an encoder that runs, found: ${messageOf(error)}; ${NOT_WRITTEN}`,
+    );
+  });
 
 async function run(
   model: Uint8Array,

@@ -1,5 +1,6 @@
 /** All methods by name. */
 import { named } from "../errors.ts";
+import { audioVideo } from "./audio-video.ts";
 import { barlowTwins } from "./barlow-twins.ts";
 import { byol } from "./byol.ts";
 import { cpc } from "./cpc.ts";
@@ -21,6 +22,7 @@ export type { Method } from "./method.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: each method has a configuration of its own
 export const methods: readonly Method<any>[] = [
+  audioVideo,
   barlowTwins,
   byol,
   cpc,

@@ -3,7 +3,16 @@ import type * as z from "zod";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Hyperparameters } from "../nn/optimizers.ts";
 import type { Scope } from "../nn/scope.ts";
-import type { Chance, JsonObject, Least, ViewColumn, ViewRecipe } from "../spec.ts";
+import type {
+  AudioEntry,
+  Chance,
+  JsonObject,
+  Least,
+  Modality,
+  Spectrogram,
+  ViewColumn,
+  ViewRecipe,
+} from "../spec.ts";
 
 /** What a method builds with. */
 export interface StepScope extends Scope {
@@ -15,6 +24,17 @@ export interface StepScope extends Scope {
   permutation(name: string): Tensor;
   /** Views [rows, 3, size, size] -> features [rows, d], with the weights that are trained and exported. */
   encode(views: Tensor): Tensor;
+  /** What is heard with each image, float32 [n, samples]; of methods that state `audio`. */
+  readonly audio: Tensor;
+  /** Audio [rows, samples] -> features [rows, d] of the audio encoder, which is trained and exported too. */
+  encodeAudio(audio: Tensor): Tensor;
+}
+
+/** How a method takes audio. */
+export interface AudioSettings extends Pick<AudioEntry, "rate" | "samples" | "volume"> {
+  /** Its encoder's name. */
+  readonly encoder: string;
+  readonly spectrogram: Spectrogram;
 }
 
 export interface Step {
@@ -47,6 +67,13 @@ export interface Method<C> {
    */
   readonly config: (imageSize: number, multiple?: number) => z.ZodType<C>;
   readonly views: (config: C, imageSize: number) => readonly ViewRecipe[];
+  /** The audio that it takes beside images. @default none */
+  readonly audio?: (config: C) => AudioSettings;
+  /**
+   * Features [rows, d] of either modality -> vectors [rows, dim] of unit length, in which the two compare: a further output
+   * of both encoders. Where there is `audio`.
+   */
+  readonly embed?: (s: Scope, modality: Modality, features: Tensor, config: C) => Tensor;
   readonly optimizer: (imageSize: number) => OptimizerChoice;
   /** The setting, a number, that the number of images in a batch must be a multiple of. */
   readonly batchMultiple?: keyof C & string;

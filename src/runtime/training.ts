@@ -14,6 +14,8 @@ export interface StepInput {
   readonly indices: readonly number[];
   /** One for each of the manifest's views, float32 [n, columns]. */
   readonly views: readonly Float32Array[];
+  /** Float32 [n, samples], where the manifest has audio. */
+  readonly audio?: Float32Array;
   /** One for each of the manifest's permutations, int64 [n]. */
   readonly permutations: readonly BigInt64Array[];
   /** By the name of a memory bank, further images whose rows are fed. */
@@ -75,7 +77,7 @@ export function trainerOf(
     });
 
   return {
-    async step({ images, height, width, indices, views, permutations, others, scalars }) {
+    async step({ images, height, width, indices, views, audio, permutations, others, scalars }) {
       const rows = views[0]!.length / VIEW_COLUMNS.length;
       const feeds: Record<string, ort.Tensor> = {
         images: new ort.Tensor("uint8", images, [rows, height, width, 3]),
@@ -83,6 +85,10 @@ export function trainerOf(
       manifest.views.forEach(({ input }, i) => {
         feeds[input] = new ort.Tensor("float32", views[i]!, [rows, VIEW_COLUMNS.length]);
       });
+      if (manifest.audio) {
+        const { input, samples } = manifest.audio;
+        feeds[input] = new ort.Tensor("float32", audio!, [rows, samples]);
+      }
       manifest.permutations.forEach((name, i) => {
         feeds[name] = new ort.Tensor("int64", permutations[i]!, [rows]);
       });

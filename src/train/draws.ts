@@ -1,7 +1,8 @@
 /** What a step is fed besides images and state, drawn on the host: parameters of views, orders, rows of banks. */
+import { takePart } from "../data/audio-part.ts";
 import type { Batch } from "../data/loader.ts";
 import { type Random, randomFor } from "../random.ts";
-import { type Manifest, VIEW_COLUMNS } from "../spec.ts";
+import { type AudioEntry, type Manifest, VIEW_COLUMNS } from "../spec.ts";
 import { sampleView } from "../views/sample.ts";
 
 export interface Draws {
@@ -9,11 +10,13 @@ export interface Draws {
   readonly views: readonly Float32Array[];
   /** For each of the manifest's permutations, int64 [n]. */
   readonly permutations: readonly BigInt64Array[];
+  /** A part of what is heard with each image, float32 [n, samples], where the manifest has audio. */
+  readonly audio?: Float32Array;
   /** By a bank's name, images whose rows are fed as its others. */
   readonly others: Readonly<Record<string, readonly number[]>>;
 }
 
-type Drawn = Pick<Batch, "indices" | "sizes" | "epoch" | "step">;
+type Drawn = Pick<Batch, "indices" | "sizes" | "epoch" | "step" | "audio">;
 
 /** Of one step: they depend on the seed, the step and the batch alone. */
 export function drawStep(manifest: Manifest, seed: number, batch: Drawn, images: number): Draws {
@@ -21,6 +24,7 @@ export function drawStep(manifest: Manifest, seed: number, batch: Drawn, images:
   const rows = Array.from(indices.keys());
   return {
     views: drawViews(manifest, seed, batch),
+    ...(manifest.audio && { audio: drawAudio(manifest.audio, seed, batch) }),
     permutations: manifest.permutations.map((name) =>
       BigInt64Array.from(randomFor(seed, "permutation", name, step).shuffled(rows), BigInt),
     ),
@@ -48,6 +52,23 @@ export function drawViews(
     });
     return rows;
   });
+}
+
+/** A part of each clip's audio, anywhere in it, or all of it anywhere in silence; its loudness is drawn too. */
+export function drawAudio(
+  { samples, volume }: Pick<AudioEntry, "samples" | "volume">,
+  seed: number,
+  { indices, epoch, audio = [] }: Pick<Batch, "indices" | "epoch" | "audio">,
+): Float32Array {
+  const rows = new Float32Array(indices.length * samples);
+  indices.forEach((index, i) => {
+    const random = randomFor(seed, "audio", epoch, index);
+    const room = audio[i]!.length - samples;
+    const start = Math.min(0, room) + random.integer(Math.abs(room) + 1);
+    const factor = random.uniform(1 - volume, 1 + volume);
+    takePart(audio[i]!, start, rows.subarray(i * samples, (i + 1) * samples), factor);
+  });
+  return rows;
 }
 
 /** Images outside of the batch, each once, uniformly: Floyd's algorithm (Bentley and Floyd 1987) over their ranks. */

@@ -49,6 +49,8 @@ try {
 }
 
 /** They change hands rather than be copied: nothing else lies in them. */
-function buffersOf({ images, views, permutations }: Fed): ArrayBuffer[] {
-  return [images, ...views, ...permutations].map(({ buffer }) => buffer as ArrayBuffer);
+function buffersOf({ images, views, permutations, audio }: Fed): ArrayBuffer[] {
+  return [images, ...views, ...permutations, ...(audio ? [audio] : [])].map(
+    ({ buffer }) => buffer as ArrayBuffer,
+  );
 }

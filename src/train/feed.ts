@@ -5,7 +5,7 @@ import type { Manifest } from "../spec.ts";
 import { type Draws, drawStep } from "./draws.ts";
 
 /** A batch of images and what is drawn for it. */
-export type Fed = Omit<Batch, "sizes"> & Draws;
+export type Fed = Omit<Batch, "sizes" | "audio"> & Draws;
 
 export interface Feed {
   readonly stepsPerEpoch: number;
@@ -21,7 +21,12 @@ export interface FeedOptions extends LoaderOptions {
 
 /** On this thread, see `openLoader`. @throws UserError as it does */
 export const openFeed = (sources: Sources, { manifest, ...options }: FeedOptions): Feed =>
-  withDraws(openLoader(sources, options), manifest, options.seed, sources.files.length);
+  withDraws(
+    openLoader(sources, { ...options, audioRate: manifest.audio?.rate }),
+    manifest,
+    options.seed,
+    sources.files.length,
+  );
 
 /** A loader's batches, each with what is drawn for it out of so many images. */
 export const withDraws = (
@@ -33,7 +38,7 @@ export const withDraws = (
   stepsPerEpoch,
   async next() {
     const batch = await next();
-    const { sizes, ...fed } = batch;
+    const { sizes, audio, ...fed } = batch;
     return { ...fed, ...drawStep(manifest, seed, batch, images) };
   },
   close,

@@ -71,6 +71,8 @@ export const runConfigSchema = z.strictObject({
     .strictObject({ from: z.string().max(4096), file: z.string().max(4096), tensors: count })
     .nullable()
     .optional(),
+  /** The list of pictures and what is heard with them, if it was given. */
+  audio: z.string().max(4096).optional(),
   /** The values of black and white, if they were given. */
   range: z.tuple([z.number(), z.number()]).optional(),
   /** Of the programs that it began with, by their names. */

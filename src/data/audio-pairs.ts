@@ -1,0 +1,122 @@
+/** Pictures of a folder, each with what is heard with it: an audio file of the same name beside it, or one that a list names. */
+import { readFile, stat } from "node:fs/promises";
+import { extname, join } from "node:path";
+import { expected } from "../errors.ts";
+import { faultOf } from "../fault.ts";
+import { AUDIO_EXTENSIONS, audioIn, imagesIn } from "./folder.ts";
+import { mapInOrder } from "./parallel.ts";
+import { rangeOf, type SourceOptions, type Sources, sample } from "./sources.ts";
+
+export interface AudioPairOptions extends Omit<SourceOptions, "modality"> {
+  /** A CSV whose first line is `picture,sound`, with paths relative to the folder. @default files of the same name */
+  readonly list?: string | undefined;
+}
+
+/** Relative paths of a picture and of what is heard. */
+type Pair = readonly [picture: string, sound: string];
+
+/**
+ * Sorted by the pictures' paths, then by those of the audio; a picture may stand in several pairs of a list.
+ * @throws UserError if there are none, or the list is no such file or names a file that is missing.
+ */
+export async function findAudioPairs(root: string, options: AudioPairOptions = {}): Promise<Sources> {
+  const { list } = options;
+  const { pairs, notes } = list === undefined ? await besideIn(root) : await listed(root, list);
+  // As text, whose order and folders are those of the pictures.
+  const taken = sample(pairs.map((pair) => pair.join("\0")).sort(), options).map((text) => text.split("\0"));
+  return {
+    root,
+    files: taken.map(([picture]) => picture!),
+    audio: taken.map(([, sound]) => sound!),
+    classes: [],
+    labels: new Int32Array(0),
+    notes,
+    ...rangeOf(options),
+  };
+}
+
+async function besideIn(root: string): Promise<{ pairs: readonly Pair[]; notes: readonly string[] }> {
+  const [images, audio] = await Promise.all([imagesIn(root), audioIn(root)]);
+  const stemOf = (file: string) => file.slice(0, file.length - extname(file).length);
+  const preference = (file: string) =>
+    (AUDIO_EXTENSIONS as readonly string[]).indexOf(extname(file).slice(1).toLowerCase());
+  const byStem = new Map<string, string>();
+  for (const file of audio.files) {
+    const before = byStem.get(stemOf(file));
+    if (before === undefined || preference(file) < preference(before)) byStem.set(stemOf(file), file);
+  }
+  const pairs = images.files.flatMap((picture): Pair[] => {
+    const sound = byStem.get(stemOf(picture));
+    return sound === undefined ? [] : [[picture, sound]];
+  });
+  const alone = images.files.length - pairs.length;
+  if (pairs.length === 0) {
+    const found = `${images.files.length} pictures and ${audio.files.length} audio files of other names`;
+    throw expected(
+      root,
+      "audio files with the names of pictures (a.jpg, a.wav)",
+      found,
+      "or give --audio FILE",
+    );
+  }
+  const note = `${root}: left out pictures without an audio file of the same name: ${alone}`;
+  return { pairs, notes: [...new Set([...images.notes, ...audio.notes]), ...(alone > 0 ? [note] : [])] };
+}
+
+const HEADER = "picture,sound";
+const MAX_LIST = 2 ** 27;
+
+async function listed(
+  root: string,
+  list: string,
+): Promise<{ pairs: readonly Pair[]; notes: readonly string[] }> {
+  const lines = (await textOf(list)).split(/\r?\n/);
+  const first = lines[0]!.replace(/^\uFEFF/, "").trim();
+  if (first !== HEADER) throw expected(`${list}, line 1`, HEADER, JSON.stringify(first.slice(0, 80)));
+  const pairs = lines.flatMap((line, i) => {
+    if (i === 0 || line.trim() === "") return [];
+    const fields = fieldsOf(line);
+    const two = fields?.length === 2 && fields.every((field) => field !== "");
+    if (two) return [{ pair: fields as unknown as Pair, line: i + 1 }];
+    throw expected(
+      `${list}, line ${i + 1}`,
+      "two paths with a comma between them",
+      JSON.stringify(line.slice(0, 80)),
+    );
+  });
+  if (pairs.length === 0) throw expected(list, "a pair or more", "none");
+  await mapInOrder(pairs, async ({ pair, line }) => {
+    for (const file of pair) {
+      const found = await stat(join(root, file)).catch(() => undefined);
+      if (!found?.isFile())
+        throw expected(`${list}, line ${line}`, `a file of ${root}`, `none at ${JSON.stringify(file)}`);
+    }
+  });
+  return { pairs: pairs.map(({ pair }) => pair), notes: [] };
+}
+
+async function textOf(list: string): Promise<string> {
+  const what = "a CSV of pictures and sounds";
+  const stats = await stat(list).catch((error) => {
+    throw expected(list, what, faultOf(error));
+  });
+  if (!stats.isFile() || stats.size > MAX_LIST)
+    throw expected(
+      list,
+      `${what}, of at most 128 MiB`,
+      stats.isFile() ? "a larger one" : "something that is no file",
+    );
+  return readFile(list, "utf8");
+}
+
+/** Of a line of CSV, where quotes stand about what holds commas (RFC 4180); undefined where they do not close. */
+function fieldsOf(line: string): readonly string[] | undefined {
+  const fields: string[] = [];
+  for (let rest = `,${line}`; rest !== ""; ) {
+    const found = /^,(?:"((?:[^"]|"")*)"|([^",]*))(?=,|$)/.exec(rest);
+    if (!found) return undefined;
+    fields.push(found[1]?.replaceAll('""', '"') ?? found[2]!.trim());
+    rest = rest.slice(found[0].length);
+  }
+  return fields;
+}
