@@ -1,5 +1,6 @@
 /** The public API: all that the command line does. */
 export { GRAPHS, prebuiltFolders } from "./api/artifacts.ts";
+export { type Embedder, openAudioEncoder, openEmbedder } from "./api/audio-encoder.ts";
 export { type Baseline, type Measured, readBaseline, writeBaseline } from "./api/baseline.ts";
 export type { CostName } from "./api/cost.ts";
 export type { TrainOptions } from "./api/create.ts";
@@ -37,15 +38,17 @@ export { holdRank, type MeasureRankOptions, measureRank, type RankLimits } from 
 export { type Recipe, recipes } from "./api/recipes.ts";
 export type { Repeats } from "./api/repeat.ts";
 export { type ReportOptions, type ReportResult, report } from "./api/report.ts";
+export { type RetrievalOptions, type RetrievalResult, retrieval } from "./api/retrieval.ts";
 export { type Serving, serve } from "./api/serve.ts";
 export type { Surroundings } from "./api/surroundings.ts";
 export { type TrainResult, train } from "./api/train.ts";
 export { type WebOptions, type WebResult, web } from "./api/web.ts";
 export { type ArtifactSpec, type CompiledArtifact, compile } from "./artifact/compile.ts";
 export { type Artifact, readArtifact, writeArtifact } from "./artifact/files.ts";
+export { findAudioPairs } from "./data/audio-pairs.ts";
 export { findImages, findLabelledImages, type Sources } from "./data/sources.ts";
 export { UserError } from "./errors.ts";
-export type { EncoderMetadata } from "./export/metadata.ts";
+export type { AudioMetadata, EncoderMetadata } from "./export/metadata.ts";
 export type { Features } from "./probe/features.ts";
 export type { AccuracyCheck, Check } from "./probe/gate.ts";
 export type { ClassScore, Scores, Spread, TestImage } from "./probe/result.ts";

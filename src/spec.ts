@@ -176,6 +176,8 @@ export interface AudioEntry {
   /** Each part is multiplied by a factor drawn from [1 - volume, 1 + volume]. */
   readonly volume: number;
   readonly encoder: { readonly name: string; readonly features: number };
+  /** Length of the vectors in which images and audio compare: the output "embedding" of both encoders. */
+  readonly embedding: number;
 }
 
 /** JSON values, as configurations hold them. */

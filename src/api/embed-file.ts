@@ -15,7 +15,8 @@ import { npyHeader } from "../files/npy.ts";
 import { type FeatureRows, writeParquet } from "../files/parquet.ts";
 import { parseJson } from "../files/safetensors.ts";
 import { openProgress } from "../train/progress.ts";
-import { noneDecoded, type OpenedEncoder, readModelFile, writeIndex } from "./encoder.ts";
+import type { Embedder } from "./audio-encoder.ts";
+import { noneDecoded, readModelFile, writeIndex } from "./encoder.ts";
 import type { FeatureBlock } from "./features.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
@@ -49,7 +50,7 @@ type Progress = Pick<z.infer<typeof recordSchema>, "done" | "left">;
  * @throws UserError if nothing can be decoded or written, or another process writes it now; the signal's reason once it is aborted.
  */
 export async function embedToFile(
-  encoder: OpenedEncoder,
+  encoder: Embedder,
   sources: Sources,
   file: string,
   { settings = "", recordEvery = 2000 }: EmbedFileOptions = {},
@@ -186,11 +187,7 @@ async function writeAt(handle: FileHandle, bytes: Buffer, at: number): Promise<v
 }
 
 /** What features depend on, as a hash: the encoder, the images' names in their order, how they are read. */
-async function identityOf(
-  { path, metadata }: OpenedEncoder,
-  sources: Sources,
-  settings: string,
-): Promise<string> {
+async function identityOf({ path, metadata }: Embedder, sources: Sources, settings: string): Promise<string> {
   const { bytes } = await readModelFile(path);
   const how = JSON.stringify(metadata); // of a third-party model, how it was taken
   const parts = [fingerprint(sources), JSON.stringify(sources.range ?? null), settings, how];

@@ -9,7 +9,7 @@ import type { Sources } from "../data/sources.ts";
 import { expected, UserError } from "../errors.ts";
 import { forMany, MANY } from "../export/for-many.ts";
 import type { ForeignOptions } from "../export/foreign.ts";
-import { type EncoderMetadata, isOurs, readEncoderMetadata } from "../export/metadata.ts";
+import { type AudioMetadata, type EncoderMetadata, isOurs, readEncoderMetadata } from "../export/metadata.ts";
 import { checkWritable, readWhole, writeFileAtomic } from "../files/atomic.ts";
 import { npyHeader } from "../files/npy.ts";
 import { cores } from "../machine.ts";
@@ -118,16 +118,29 @@ export function checkOurs(file: string, model: object | undefined): void {
   throw expected(`--${option}`, "it with a third-party model", `${file}, which says it itself`);
 }
 
+/** The vectors of an encoder: its features, or those in which it compares with another modality's. */
+export type Output = "features" | "embedding";
+
+/** The length of an output. @throws UserError if there is none */
+export function lengthOf(output: Output, metadata: EncoderMetadata | AudioMetadata, file: string): number {
+  const length = metadata[output];
+  if (length === undefined)
+    throw expected(file, "an encoder of a run with audio", `one of ${metadata.method}`);
+  return length;
+}
+
 /** Opens an encoder of ours; with its stages a feature vector holds these first, in order, and then the features. */
 export async function openFrozen(
   bytes: Uint8Array,
   file: string,
   options: SessionOptions,
   stages: readonly StageEntry[] = [],
+  output: Output = "features",
 ): Promise<OpenedEncoder> {
   const known = readEncoderMetadata(bytes, file);
-  const d = stages.reduce((sum, { channels, places }) => sum + channels * places, known.features);
-  const outputs = [...stages.map(({ name }) => name), "features"];
+  const length = lengthOf(output, known, file);
+  const d = stages.reduce((sum, { channels, places }) => sum + channels * places, length);
+  const outputs = [...stages.map(({ name }) => name), output];
   const few = await openSession(bytes, file, options);
   let many: Promise<Session> | undefined;
   const openMany = async () => {
@@ -194,7 +207,8 @@ async function* blocks(
     concurrency: 2 * cores(),
   });
   try {
-    const found = { square: images.get, encode, side, d, title: "features of", progress, signal };
+    const squares = (pixels: Uint8Array, n: number) => encode(pixels, [n, side, side, 3]);
+    const found = { decoded: images.get, encode: squares, d, title: "features of", progress, signal };
     yield* featureBlocks(sources, found, from);
   } finally {
     progress.end();
@@ -242,7 +256,7 @@ export async function writeIndex(
   file: string,
   files: readonly string[],
   d: number,
-  metadata: OpenedEncoder["metadata"],
+  metadata: OpenedEncoder["metadata"] | AudioMetadata,
 ): Promise<string> {
   const index = indexOf(file);
   const shape = [files.length, d];

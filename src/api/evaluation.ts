@@ -89,10 +89,10 @@ export function openEvaluation(
   });
 
   async function measure(): Promise<Measured> {
-    const { encode } = trainer;
+    const encode = (pixels: Uint8Array, n: number) => trainer.encode(pixels, [n, side, side, 3]);
     // Unasked, it must not need more memory than a step.
     const own = labelled ? { title: "kNN:" } : { title: "rank:", block: Math.min(batch, BLOCK) };
-    const all = await featuresOf(sources, { square: images.get, encode, side, d, ...own, progress, signal });
+    const all = await featuresOf(sources, { decoded: images.get, encode, d, ...own, progress, signal });
     return { ...(labelled && { knn: await knnOf(all) }), ...(rank && (await rankOf(all))) };
   }
 

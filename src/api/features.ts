@@ -22,16 +22,17 @@ export function joined(parts: readonly Float32Array[], n: number): Float32Array 
   return rows;
 }
 
+/** Pixels [side, side, 3], or the bytes of samples. */
+type Taken = Pick<Source, "pixels">;
+
 export interface FeaturesOptions {
-  /** The image of `sources.files[index]` as [side, side, 3]; undefined if it cannot be decoded. */
-  readonly square: (index: number) => Source | undefined | Promise<Source | undefined>;
-  /** uint8 [n, side, side, 3] -> float32 [n, d] */
-  readonly encode: (
-    images: Uint8Array,
-    shape: [n: number, height: number, width: number, channels: 3],
-  ) => Promise<Float32Array>;
-  readonly side: number;
+  /** What the encoder takes of `sources.files[index]`, as many values of each; undefined if it cannot be decoded. */
+  readonly decoded: (index: number) => Taken | undefined | Promise<Taken | undefined>;
+  /** Of n files, one after the other -> float32 [n, d]. */
+  readonly encode: (values: Uint8Array, n: number) => Promise<Float32Array>;
   readonly d: number;
+  /** What the files are, for the progress. @default "images" */
+  readonly what?: string;
   /** Images that are encoded at a time. @default 64 */
   readonly block?: number;
   /** What is shown of it, such as "features of". */
@@ -70,7 +71,7 @@ export interface FeatureBlock {
  */
 export async function* featureBlocks(
   { files }: Pick<Sources, "files">,
-  { square, encode, side, block: size = BLOCK, title, progress, signal }: FeaturesOptions,
+  { decoded: get, encode, what = "images", block: size = BLOCK, title, progress, signal }: FeaturesOptions,
   from = 0,
 ): AsyncGenerator<FeatureBlock> {
   const count = files.length;
@@ -79,7 +80,7 @@ export async function* featureBlocks(
     const places = Array.from({ length: Math.min(size, count - from) }, (_, i) => from + i);
     const block = Promise.all(
       places.map(async (index) => {
-        const image = await square(index);
+        const image = await get(index);
         return image ? [{ pixels: image.pixels, index }] : [];
       }),
     );
@@ -94,10 +95,10 @@ export async function* featureBlocks(
     if (done < count) ahead = decoded(done); // while this block is encoded
     signal?.throwIfAborted();
     const pixels = Buffer.concat(block.map((image) => image.pixels));
-    const data = block.length > 0 ? await encode(pixels, [block.length, side, side, 3]) : new Float32Array(0);
+    const data = block.length > 0 ? await encode(pixels, block.length) : new Float32Array(0);
     rate.add(done - at, (performance.now() - before) / 1000);
     const left = duration((count - done) / rate.perSecond);
-    progress.show(`${title} ${done}/${count} images  ${rate.perSecond.toFixed(0)} images/s  ${left} left`);
+    progress.show(`${title} ${done}/${count} ${what}  ${rate.perSecond.toFixed(0)} ${what}/s  ${left} left`);
     yield { from: at, done, data, kept: block.map(({ index }) => index) };
   }
 }

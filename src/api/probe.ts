@@ -6,8 +6,9 @@ import { checkClasses, checkProbe, rowsOfShare, takeRows } from "../probe/featur
 import { knnVotes } from "../probe/knn.ts";
 import { type LinearResult, linearProbe } from "../probe/linear.ts";
 import { confusionCsv, type Ranking, type Scores, type Spread, scoresOf, spreadOf } from "../probe/result.ts";
+import { type Embedder, modalityAt, openEmbedder } from "./audio-encoder.ts";
 import { readEmbedding } from "./embedding.ts";
-import { type Embedded, type EncoderOptions, type OpenedEncoder, openEncoder } from "./encoder.ts";
+import type { Embedded, EncoderOptions } from "./encoder.ts";
 import { checkRoom } from "./features.ts";
 import { firstGiven } from "./foreign.ts";
 import { columnsOf, type Layer, type LayeredEncoder, layerProbes, openLayers } from "./layers.ts";
@@ -270,7 +271,7 @@ export async function findSets(options: ProbesOptions, surroundings: Surrounding
       path === undefined ? "no encoder" : `no folder to ${options.train ? "test on" : "train on"}`;
     throw expected("probe", "an encoder and labelled folders to train and test on, or features", missing);
   }
-  const sample = { limit, seed, range };
+  const sample = { limit, seed, range, modality: await modalityAt(path) };
   const found = await findLabelledImages(options.train, sample);
   const train = labels === undefined ? found : takeFiles(found, rowsOfShare(found, labels, seed));
   const test = await findLabelledImages(options.test, sample);
@@ -290,9 +291,9 @@ async function embedSets(
   surroundings: Surroundings,
 ): Promise<LabelledSets> {
   const how = { threads, provider, device, cudaLibraries, model };
-  const encoder: OpenedEncoder & Partial<LayeredEncoder> = kinds.includes("layers")
+  const encoder: Embedder & Partial<Pick<LayeredEncoder, "layers">> = kinds.includes("layers")
     ? await openLayers(path, { ...how, stages }, surroundings)
-    : await openEncoder(path, how, surroundings);
+    : await openEmbedder(path, how, surroundings);
   try {
     checkRoom(train.files.length + test.files.length, encoder.metadata.features);
     return {

@@ -21,6 +21,7 @@ import {
   writeConfig,
 } from "../train/run-folder.ts";
 import { loaded } from "./artifacts.ts";
+import { withAudio } from "./create.ts";
 import { readEncoder } from "./encoder.ts";
 import { firstWeights } from "./init.ts";
 import type { ProbeResult } from "./probe.ts";
@@ -87,7 +88,7 @@ export async function findAgain(run: string | undefined, repeat: number): Promis
     throw expected(run, `a run that has ended, after ${steps} steps`, found, "go on with train --resume");
   }
   const { seed } = config;
-  if (config.limit !== null && (await sampleOf(config, seed)).fingerprint !== config.fingerprint)
+  if (config.limit !== null && (await sampleOf(config, artifact, seed)).fingerprint !== config.fingerprint)
     throw expected(config.data, "the images that the run began with", "others");
   const trainings: Training[] = [];
   for (let s = seed + 1; s < seed + repeat; s++) trainings.push(await findTraining(run, s, config, artifact));
@@ -101,7 +102,7 @@ async function findTraining(
   artifact: Artifact,
 ): Promise<Training> {
   const run = join(origin, "repeats", `seed-${seed}`);
-  const sample = config.limit === null ? {} : await sampleOf(config, seed);
+  const sample = config.limit === null ? {} : await sampleOf(config, artifact, seed);
   const wanted: RunConfig = { ...config, ...sample, seed, versions: versions() };
   const steps = plannedSteps(wanted);
   const training = { run, config: wanted, artifact, left: steps };
@@ -136,10 +137,12 @@ async function refuseOther({ run, config, artifact }: Training, origin: string):
 
 /** The images that a run with that seed takes: a sample is drawn by the seed. */
 async function sampleOf(
-  { data, limit, range }: RunConfig,
+  { data, limit, range, audio }: RunConfig,
+  { manifest }: Artifact,
   seed: number,
 ): Promise<Pick<RunConfig, "images" | "fingerprint">> {
-  const sources = await findImages(data, { limit: limit ?? undefined, seed, range });
+  const searched = { limit: limit ?? undefined, seed, range };
+  const sources = await withAudio(await findImages(data, searched), manifest, { ...searched, audio });
   return { images: sources.files.length, fingerprint: fingerprint(sources) };
 }
 

@@ -196,19 +196,17 @@ export async function embeddedBy(
     concurrency: 2 * cores(),
   });
   try {
-    const encode = async (pixels: Uint8Array, shape: [n: number, h: number, w: number, channels: 3]) => {
-      const all = new Float32Array(shape[0] * encoders.length * d); // [n, encoders d]
+    const encode = async (pixels: Uint8Array, n: number) => {
+      const all = new Float32Array(n * encoders.length * d); // [n, encoders d]
       for (const [e, encoder] of encoders.entries()) {
-        const own = await encoder.encode(pixels, shape);
-        for (let i = 0; i < shape[0]; i++)
-          all.set(own.subarray(i * d, (i + 1) * d), (i * encoders.length + e) * d);
+        const own = await encoder.encode(pixels, [n, side, side, 3]);
+        for (let i = 0; i < n; i++) all.set(own.subarray(i * d, (i + 1) * d), (i * encoders.length + e) * d);
       }
       return all;
     };
     const options = {
-      square: images.get,
+      decoded: images.get,
       encode,
-      side,
       d: encoders.length * d,
       title: `${title}: features of`,
     };

@@ -12,6 +12,7 @@ import { fitted, spriteOf } from "../report/sprite.ts";
 import { openSession } from "../runtime/session.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
 import { drawViews } from "../train/draws.ts";
+import { withAudio } from "./create.ts";
 import type { EncoderOptions } from "./encoder.ts";
 
 /** Images whose views are shown, fewer where there are many views of each. */
@@ -25,7 +26,9 @@ const MOST_BYTES = 400_000;
 export async function viewsShown(run: Run, { threads }: EncoderOptions): Promise<ViewsShown> {
   const { config, manifest, records } = run;
   const { seed, limit, range } = config;
-  const sources = await findImages(config.data, { limit: limit ?? undefined, seed, range });
+  const searched = { limit: limit ?? undefined, seed, range };
+  const found = await findImages(config.data, searched);
+  const sources = await withAudio(found, manifest, { ...searched, audio: config.audio });
   if (fingerprint(sources) !== config.fingerprint)
     throw expected(config.data, "the images that the run began with", "others");
   const recipes = manifest.views.map(({ recipe }) => recipe);

@@ -55,6 +55,8 @@ export async function web({ of, out, built = BUILT, ...options }: WebOptions): P
   const run = existsSync(runFiles(of).config) ? of : undefined;
   const spec = run === undefined ? specGiven(of, options) : await specOfRun(run, options);
   const { manifest, graphs } = await artifactFor(spec, { target: "portable", batch: BATCH });
+  if (manifest.audio)
+    throw expected("web", "a method that takes images alone", manifest.method.name, "train it with train");
   const first = run === undefined ? undefined : await firstWeights(run, manifest);
   const metadata = run === undefined ? {} : { run: basename(resolve(run)) };
   // WebAssembly computes the CPU's forms in half the time; its caches are unknown, so that a batch is one piece.

@@ -205,9 +205,9 @@ function manifestOf(
   };
 }
 
-function audioEntry({ rate, samples, volume, encoder }: AudioSettings): AudioEntry {
+function audioEntry({ rate, samples, volume, encoder, embedding }: AudioSettings): AudioEntry {
   const { name, features } = audioEncoderNamed(encoder);
-  return { input: AUDIO, rate, samples, volume, encoder: { name, features } };
+  return { input: AUDIO, rate, samples, volume, encoder: { name, features }, embedding };
 }
 
 type Tensors = Readonly<Record<string, Tensor>>;

@@ -90,6 +90,7 @@ const audioSchema = z.strictObject({
   samples: count.max(MAX_SAMPLES),
   volume: share,
   encoder: z.strictObject({ name, features: count.max(2 ** 24) }),
+  embedding: count.max(2 ** 24),
 });
 
 const stateSchema = z.strictObject({

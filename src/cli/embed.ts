@@ -1,7 +1,8 @@
 import { resolve } from "node:path";
 import { Command, Option } from "commander";
+import { modalityAt, openEmbedder } from "../api/audio-encoder.ts";
 import { embedToFile } from "../api/embed-file.ts";
-import { checkEmbeddingFile, type EncoderOptions, openEncoder } from "../api/encoder.ts";
+import { checkEmbeddingFile, type EncoderOptions } from "../api/encoder.ts";
 import { findImages } from "../data/sources.ts";
 import { UserError } from "../errors.ts";
 import { type ForeignFlags, splitForeign, withForeignOptions } from "./foreign.ts";
@@ -37,8 +38,8 @@ export const embedCommand = () =>
     .description(
       "Write the features of a folder of images, with their paths, as .npy or .parquet; goes on where it was cut off",
     )
-    .argument("<encoder>", "encoder.onnx, a run's folder, or a third-party model")
-    .requiredOption("--data <dir>", "folder of images, searched recursively")
+    .argument("<encoder>", "encoder.onnx, a run's folder, an audio-encoder.onnx, or a third-party model")
+    .requiredOption("--data <dir>", "folder of images, or of audio files, searched recursively")
     .requiredOption(
       "--out <file>",
       "a .npy file, the list of paths goes beside it; or a .parquet file with both",
@@ -63,8 +64,8 @@ export const embedCommand = () =>
       const ending = format ?? FORMATS.find((name) => out.endsWith(`.${name}`)) ?? "npy";
       if (!out.endsWith(`.${ending}`))
         throw new UserError(`--out: expected a file that ends in .${ending}, found ${out}`);
-      const sources = await findImages(data, { limit, range });
-      const encoder = await openEncoder(path, { ...where, model }, surroundings);
+      const sources = await findImages(data, { limit, range, modality: await modalityAt(path) });
+      const encoder = await openEmbedder(path, { ...where, model }, surroundings);
       await checkEmbeddingFile(out, sources.files.length, encoder.metadata.features);
       const settings = JSON.stringify(where); // which rounding may depend on
       const written = await embedToFile(encoder, sources, out, { settings }, surroundings);

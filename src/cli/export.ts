@@ -28,5 +28,8 @@ export const exportCommand = () =>
         `${result.encoder}: ${(result.bytes / 1e6).toFixed(1)} MB, ${result.steps} steps, ` +
           `within ${result.maxRelative.toExponential(1)} of the training-time encoder, ` +
           `compared on ${result.compared}`,
+        ...(result.audio
+          ? [`${result.audio.encoder}: ${(result.audio.bytes / 1e6).toFixed(1)} MB, of audio`]
+          : []),
       ]);
     });

@@ -45,10 +45,11 @@ import {
   threadCount,
   valueRange,
 } from "./options.ts";
-import { type RankFlags, runRank } from "./rank.ts";
+import { runRank } from "./rank.ts";
+import { type RetrievalFlags, runRetrieval } from "./retrieval.ts";
 import { INTERRUPTED, listenToSignals } from "./signals.ts";
 
-interface Flags extends RankFlags, GateFlags {
+interface Flags extends RetrievalFlags, GateFlags {
   readonly kind: readonly Kind[];
   readonly train?: string;
   readonly test?: string;
@@ -64,9 +65,12 @@ interface Flags extends RankFlags, GateFlags {
   readonly confusion?: string;
 }
 
-/** Those that tell accuracy, and what is told without labels. */
-const KINDS = [...PROBE_KINDS, "rank"] as const;
+/** What is told without labels, each by itself. */
+const ALONE = ["rank", "retrieval"] as const;
+/** Those that tell accuracy, and these. */
+const KINDS = [...PROBE_KINDS, ...ALONE] as const;
 type Kind = (typeof KINDS)[number];
+const isAlone = (kind: Kind): kind is (typeof ALONE)[number] => ALONE.some((alone) => alone === kind);
 
 /** The kinds that an option is for, where it is not for all. */
 const OWNERS: Readonly<Partial<Record<keyof Flags, readonly Kind[]>>> = {
@@ -79,7 +83,8 @@ const OWNERS: Readonly<Partial<Record<keyof Flags, readonly Kind[]>>> = {
     epochs: ["linear"],
     augment: ["linear"],
     stages: ["layers"],
-    data: ["rank"],
+    data: ["rank", "retrieval"],
+    audio: ["retrieval"],
     views: ["rank"],
     leastOverlap: ["rank"],
   },
@@ -88,17 +93,18 @@ const OWNERS: Readonly<Partial<Record<keyof Flags, readonly Kind[]>>> = {
 export const probeCommand = () =>
   withForeignOptions(new Command("probe"))
     .description(
-      "Say how good an encoder is: kNN and linear classifiers on its frozen features, linear ones on each layer, or what features tell without labels",
+      "Say how good an encoder is: kNN and linear classifiers on its frozen features, linear ones on each layer, what features tell without labels, or retrieval between pictures and audio",
     )
     .argument("[encoder]", "encoder.onnx, a run's folder, or a third-party model")
     .requiredOption(
       "--kind <kinds>",
-      "knn, linear, layers or several: knn,linear; or rank, which needs no labels",
+      "knn, linear, layers or several: knn,linear; or rank or retrieval, which need no labels",
       listOf(kindNamed),
     )
     .option("--train <dir>", "labelled folder: one folder for each class")
     .option("--test <dir>", "labelled folder with the same classes")
-    .option("--data <dir>", "of rank: folder of images, searched recursively")
+    .option("--data <dir>", "of rank: folder of images, searched recursively; of retrieval: with audio files")
+    .option("--audio <csv>", "of retrieval: a list picture,sound (default: audio files beside the pictures)")
     .option(
       "--features <train.npy,test.npy>",
       "what embed wrote, in place of an encoder and folders; one of rank",
@@ -152,11 +158,11 @@ export const probeCommand = () =>
             `--kind ${kinds.join(",")}`,
           );
       }
-      const accuracies = kinds.filter((kind) => kind !== "rank");
-      if (accuracies.length > 0 && accuracies.length < kinds.length)
-        throw expected("--kind", "rank by itself", kinds.join(","));
-      if (accuracies.length > 0) await runProbes(encoder, accuracies, flags);
-      else await runRank(encoder, flags);
+      const alone = kinds.find(isAlone);
+      if (alone && kinds.length > 1) throw expected("--kind", `${alone} by itself`, kinds.join(","));
+      if (alone === "rank") await runRank(encoder, flags);
+      else if (alone === "retrieval") await runRetrieval(encoder, flags);
+      else await runProbes(encoder, kinds as readonly ProbeKind[], flags);
     });
 
 async function runProbes(

@@ -105,6 +105,7 @@ export const trainCommand = () =>
         result.interrupted
           ? `interrupted: go on with  ort-pretrain train --resume --out ${flags.out}`
           : `encoder: ${encoder}`,
+        ...(result.audioEncoder === undefined ? [] : [`audio:   ${result.audioEncoder}`]),
         `run:     ${run}`,
         ...(page === null ? [] : [`report:  ${page}`]),
       ]);

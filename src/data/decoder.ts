@@ -1,4 +1,4 @@
-/** Decodes the images of a folder and says what is to be said of it, each thing once. */
+/** Decodes the images and audio of a folder and says what is to be said of it, each thing once. */
 import { join } from "node:path";
 import { messageOf } from "../errors.ts";
 import { decodeAudio } from "./audio.ts";

@@ -18,6 +18,8 @@ interface Common {
   /** Images that it was trained on, or that were heard with what it was trained on. */
   readonly images: number;
   readonly seed: number;
+  /** Length of the further output `embedding`, in which images and audio compare, where there is one. */
+  readonly embedding?: number | undefined;
 }
 
 export interface AudioMetadata extends Common {
@@ -86,6 +88,7 @@ const commonSchema = z.object({
   steps: whole(0, MOST),
   images: whole(0, MOST),
   seed: whole(-MOST, MOST),
+  embedding: whole(1, 2 ** 24).optional(),
 });
 const audioSchema = commonSchema.extend({ rate: whole(1, 192_000), samples: whole(1, 2 ** 24) });
 const imageSchema = commonSchema.extend({
@@ -106,7 +109,7 @@ const stagesSchema = z
 /** What the encoder of a run says of itself after `step` steps. */
 export function encoderMetadata(
   { images, seed, range }: Pick<EncoderMetadata, "images" | "seed" | "range">,
-  { method, encoder }: Pick<Manifest, "method" | "encoder">,
+  { method, encoder, audio }: Pick<Manifest, "method" | "encoder" | "audio">,
   step: number,
 ): EncoderMetadata {
   const { name, imageSize, side, features } = encoder;
@@ -118,6 +121,7 @@ export function encoderMetadata(
     side,
     features,
     ...trained,
+    ...(audio && { embedding: audio.embedding }),
     ...(range && { range }),
   };
 }
@@ -126,17 +130,11 @@ export function encoderMetadata(
 export const audioMetadata = (
   { images, seed }: Pick<AudioMetadata, "images" | "seed">,
   { method }: Pick<Manifest, "method">,
-  { rate, samples, encoder: { name, features } }: AudioEntry,
+  { rate, samples, embedding, encoder: { name, features } }: AudioEntry,
   step: number,
 ): AudioMetadata => ({
-  method: method.name,
-  encoder: name,
-  rate,
-  samples,
-  features,
-  steps: step,
-  images,
-  seed,
+  ...{ method: method.name, encoder: name, rate, samples, features, embedding },
+  ...{ steps: step, images, seed },
 });
 
 /** The entries of metadata_props. @throws Error if they could not be read back. */
@@ -209,9 +207,10 @@ function fieldsOf<S extends z.ZodObject>(
 function parse(texts: ReadonlyMap<string, string>, where: string): EncoderMetadata {
   if (texts.get(MODALITY) === AUDIO)
     throw expected(where, "an encoder of images", "one of audio", "give the encoder.onnx of its run");
-  const { probes, stages, range, ...fields } = fieldsOf(texts, where, imageSchema);
+  const { probes, stages, range, embedding, ...fields } = fieldsOf(texts, where, imageSchema);
   return {
     ...fields,
+    ...(embedding !== undefined && { embedding }),
     ...(range && { range }),
     ...(probes !== undefined && { probes: probesOf(probes, `${where}: metadata ${PREFIX}probes`) }),
     ...(stages !== undefined && { stages: stagesOf(stages, `${where}: metadata ${PREFIX}stages`) }),

@@ -35,6 +35,11 @@ const config = (imageSize: number) => {
       /** Of each projector: two hidden layers, and the length of an embedding. */
       hidden: z.int().positive().default(512),
       dim: z.int().positive().default(128),
+      /**
+       * Batch normalisation in them and, without scale, of embeddings. The authors have none; but over few clips all
+       * embeddings would move together, and a clip's own row be told from the others by its age alone.
+       */
+      headNorm: z.boolean().default(small),
       /** Brightness, contrast and saturation; a quarter of it for hue. */
       jitter: z.number().min(0).default(0.4),
       /** Least share of the picture's area in a crop. */
@@ -76,17 +81,24 @@ export const audioVideo: Method<Config> = {
   views: ({ jitter, cropScale, flip }, size) => [
     randomView(size, { scale: [cropScale, 1], jitter: [jitter, jitter, jitter, jitter / 4], flip }),
   ],
-  audio: ({ audioEncoder, rate, seconds, volume, window, hop, mels, band: [low, high] }) => ({
+  audio: ({ audioEncoder, rate, seconds, volume, window, hop, mels, band: [low, high], dim }) => ({
     encoder: audioEncoder,
     rate,
     samples: Math.round(seconds * rate),
     volume,
+    embedding: dim,
     spectrogram: { window: samplesOf(window, rate), hop: samplesOf(hop, rate), mels, low, high },
   }),
-  embed: (s, modality, features, { hidden, dim }) =>
+  embed: (s, modality, features, { hidden, dim, headNorm }) =>
     normalize(
       s.in("projector", () =>
-        s.in(modality, () => mlp(s, features, { sizes: [hidden, hidden, dim], batchNorm: false })),
+        s.in(modality, () =>
+          mlp(s, features, {
+            sizes: [hidden, hidden, dim],
+            batchNorm: headNorm,
+            lastBatchNorm: headNorm && "plain",
+          }),
+        ),
       ),
     ), // [rows, dim]
   // The authors' Adam; its decay is not decoupled, but at 1e-5 neither does much.

@@ -31,7 +31,7 @@ export interface StepScope extends Scope {
 }
 
 /** How a method takes audio. */
-export interface AudioSettings extends Pick<AudioEntry, "rate" | "samples" | "volume"> {
+export interface AudioSettings extends Omit<AudioEntry, "input" | "encoder"> {
   /** Its encoder's name. */
   readonly encoder: string;
   readonly spectrogram: Spectrogram;
@@ -70,8 +70,8 @@ export interface Method<C> {
   /** The audio that it takes beside images. @default none */
   readonly audio?: (config: C) => AudioSettings;
   /**
-   * Features [rows, d] of either modality -> vectors [rows, dim] of unit length, in which the two compare: a further output
-   * of both encoders. Where there is `audio`.
+   * Features [rows, d] of either modality -> vectors [rows, embedding] of unit length, in which the two compare: a further
+   * output of both encoders. Where there is `audio`.
    */
   readonly embed?: (s: Scope, modality: Modality, features: Tensor, config: C) => Tensor;
   readonly optimizer: (imageSize: number) => OptimizerChoice;

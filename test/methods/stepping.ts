@@ -104,11 +104,16 @@ export function batchOf({ manifest }: CompiledArtifact, n: number, size: number,
   const indices = Array.from({ length: n }, (_, i) => i);
   const sizes = indices.map(() => ({ height: size, width: size }));
   const whole = manifest as Manifest;
-  const drawn = drawStep(whole, seed, { indices, sizes, epoch: 0, step: seed }, n);
+  const audio = indices.map((i) => tone(i, whole.audio?.samples ?? 0));
+  const drawn = drawStep(whole, seed, { indices, sizes, audio, epoch: 0, step: seed }, n);
   const feeds: Record<string, ort.Tensor> = {};
   whole.views.forEach(({ input }, i) => {
     feeds[input] = new ort.Tensor("float32", drawn.views[i]!, [n, VIEW_COLUMNS.length]);
   });
+  if (whole.audio) {
+    const { input, samples } = whole.audio;
+    feeds[input] = new ort.Tensor("float32", drawn.audio!, [n, samples]);
+  }
   whole.permutations.forEach((name, i) => {
     feeds[name] = new ort.Tensor("int64", drawn.permutations[i]!, [n]);
   });
@@ -126,3 +131,10 @@ export function batchOf({ manifest }: CompiledArtifact, n: number, size: number,
   }
   return { images: new ort.Tensor("uint8", pixels, [n, size, size, 3]), views: feeds };
 }
+
+/** A tone of its own for each clip, at 16 kHz. */
+const tone = (clip: number, samples: number): Float32Array =>
+  Float32Array.from(
+    { length: samples },
+    (_, t) => 0.5 * Math.sin((2 * Math.PI * 200 * (1 + clip) * t) / 16_000),
+  );
