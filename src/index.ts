@@ -2,6 +2,7 @@
 export { GRAPHS, prebuiltFolders } from "./api/artifacts.ts";
 export { type Embedder, openAudioEncoder, openEmbedder } from "./api/audio-encoder.ts";
 export { type Baseline, type Measured, readBaseline, writeBaseline } from "./api/baseline.ts";
+export { type ClipsOptions, type ClipsResult, clips } from "./api/clips.ts";
 export type { CostName } from "./api/cost.ts";
 export type { TrainOptions } from "./api/create.ts";
 export { type EmbeddedFile, type EmbedFileOptions, embedToFile } from "./api/embed-file.ts";

@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { messageOf, UserError } from "../errors.ts";
 import { codeOf, writeFailed } from "../files/atomic.ts";
+import { clipsCommand } from "./clips.ts";
 import { doctorCommand } from "./doctor.ts";
 import { embedCommand } from "./embed.ts";
 import { exportCommand } from "./export.ts";
@@ -25,6 +26,7 @@ const program = new Command("ort-pretrain")
   .addCommand(probeCommand())
   .addCommand(exportCommand())
   .addCommand(embedCommand())
+  .addCommand(clipsCommand())
   .addCommand(reportCommand())
   .addCommand(graphsCommand())
   .addCommand(webCommand())

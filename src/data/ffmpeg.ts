@@ -53,7 +53,7 @@ export function ffmpeg(
     child.on("close", (code) => {
       clearTimeout(timer);
       // It repeats the path, and says more on further lines.
-      const line = said.trim().split("\n").at(-1) ?? "";
+      const line = (said.trim().split("\n").at(-1) ?? "").replace(`file:${resolve(path)}: `, "");
       if (fault) fail(fault);
       else if (code !== 0) fail(expected(path, what, messageOf(line) || `ffmpeg's exit code ${code}`));
       else done(Buffer.concat(parts));

@@ -57,6 +57,27 @@ const IMAGES: Wanted = {
   others: OTHER_EXTENSIONS,
   advice: "convert them to PNG or JPEG",
 };
+const VIDEOS: Wanted = {
+  what: "videos",
+  extensions: [
+    "mp4",
+    "m4v",
+    "mov",
+    "mkv",
+    "webm",
+    "avi",
+    "mpg",
+    "mpeg",
+    "wmv",
+    "flv",
+    "3gp",
+    "mts",
+    "m2ts",
+    "ogv",
+  ],
+  others: [],
+  advice: "",
+};
 const AUDIO: Wanted = {
   what: "audio files",
   extensions: AUDIO_EXTENSIONS,
@@ -79,6 +100,9 @@ export const imagesIn = (root: string, list?: List): Promise<Found> => filesIn(r
 
 /** The same of audio files. @throws UserError as `imagesIn` */
 export const audioIn = (root: string, list?: List): Promise<Found> => filesIn(root, AUDIO, list);
+
+/** The same of videos. @throws UserError as `imagesIn` */
+export const videosIn = (root: string): Promise<Found> => filesIn(root, VIDEOS);
 
 async function filesIn(
   root: string,

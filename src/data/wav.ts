@@ -92,3 +92,24 @@ function mono(
   if (!samples.every(Number.isFinite)) throw refuse("values that are not finite");
   return samples;
 }
+
+/** A mono file of 16 bits. */
+export function encodeWav(samples: Int16Array, rate: number): Uint8Array {
+  const bytes = Buffer.alloc(44 + 2 * samples.length);
+  bytes.write("RIFF");
+  bytes.writeUInt32LE(bytes.length - 8, 4);
+  bytes.write("WAVEfmt ", 8);
+  bytes.writeUInt32LE(16, 16);
+  bytes.writeUInt16LE(PCM, 20);
+  bytes.writeUInt16LE(1, 22);
+  bytes.writeUInt32LE(rate, 24);
+  bytes.writeUInt32LE(2 * rate, 28);
+  bytes.writeUInt16LE(2, 32);
+  bytes.writeUInt16LE(16, 34);
+  bytes.write("data", 36);
+  bytes.writeUInt32LE(2 * samples.length, 40);
+  samples.forEach((sample, i) => {
+    bytes.writeInt16LE(sample, 44 + 2 * i);
+  });
+  return bytes;
+}

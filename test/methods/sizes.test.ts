@@ -5,8 +5,9 @@ import { TrainingScope } from "../../src/artifact/scope.ts";
 import { nextOf, trainingStep } from "../../src/artifact/step.ts";
 import { encoderNamed } from "../../src/encoders/index.ts";
 import { multiplyDims } from "../../src/graph/dims.ts";
-import { input } from "../../src/graph/tensor.ts";
+import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { methodNamed, methods } from "../../src/methods/index.ts";
+import { linear } from "../../src/nn/layers.ts";
 import { Scope } from "../../src/nn/scope.ts";
 import { batchNormTraining } from "../../src/ops/normalization.ts";
 import { cut } from "../../src/ops/pieces.ts";
@@ -20,9 +21,11 @@ import { encode } from "./parity.ts";
 
 const PIXELS = 16;
 const OTHERS = 5;
+const SAMPLES = 20;
 
 /** Short vectors and few classes: a step in milliseconds. */
 const SMALL: Record<string, Record<string, unknown>> = {
+  "audio-video": { hidden: 16, negatives: OTHERS, dim: 8 },
   "barlow-twins": { width: 8 },
   byol: { hidden: 16, projection: 8 },
   cpc: { context: 8, blocks: 1, dim: 8 },
@@ -48,7 +51,9 @@ function stepOf(name: string, given: Record<string, unknown> = {}) {
   const sizes = method.views(config, PIXELS).map(({ size }) => size);
   const views = sizes.map((size, i) => input(`view${i}`, "float32", [n, 3, size, size]));
   const params = sizes.map((_, i) => input(`params${i}`, "float32", [n, VIEW_COLUMNS.length]));
-  const scope = new TrainingScope({ views, params, encode });
+  const audio = method.audio && input("audio", "float32", [n, SAMPLES]);
+  const encodeAudio = (s: Scope, x: Tensor) => linear(s, "0", x, { out: 8 }); // [n, 8]
+  const scope = new TrainingScope({ views, params, encode, audio, encodeAudio });
   const choice = { name: "sgd", lr: 0.1, weightDecay: 0, warmupEpochs: 0 } as const;
   const { outputs } = trainingStep(scope, method, config, choice);
   const least = leastOf(Object.values(outputs), {
@@ -68,7 +73,7 @@ function stepOf(name: string, given: Record<string, unknown> = {}) {
       const values = Array.from({ length: size }, () => random.normal());
       return floats(values, shape);
     };
-    const feeds: Record<string, Value> = {};
+    const feeds: Record<string, Value> = audio ? { audio: draw([images, SAMPLES]) } : {};
     sizes.forEach((size, i) => {
       feeds[`view${i}`] = draw([images, 3, size, size]);
       feeds[`params${i}`] = floats(Array(images * VIEW_COLUMNS.length).fill(0), [
@@ -108,6 +113,7 @@ function stepOf(name: string, given: Record<string, unknown> = {}) {
 describe("methods: the images of a batch", () => {
   const STATISTICS = /takes batch statistics over the images$/;
   const needs: Record<string, RegExp> = {
+    "audio-video": /^its projector takes/,
     "barlow-twins": /^its projector takes/,
     byol: /^its projector takes/,
     dino: /^its head takes/,
@@ -175,6 +181,8 @@ describe("methods: the images of a batch", () => {
 
 describe("methods: the loss where a network tells nothing", () => {
   const variants: readonly [string, Record<string, unknown>, (n: number) => number][] = [
+    ["audio-video", { loss: "infonce" }, () => Math.log(6)],
+    ["audio-video", { loss: "nce", headNorm: false }, () => Math.log(6) + 5 * Math.log(6 / 5)],
     ["byol", {}, () => 4],
     ["cpc", {}, (n) => Math.log(49 * n)],
     ["dino", {}, () => Math.log(16)],
