@@ -59,12 +59,10 @@ export async function exportEncoder(run: string, options: ExportOptions = {}): P
   if (out !== run) await checkOut(out, run);
   const { parts, audio, compared, drawn } = await partsOf(run, config, options);
   const written = await writeEncoder(path, parts);
-  const heard = audio && (await writeAudioEncoder(join(out, AUDIO_FILE), audio));
+  const heard = audio && (await writeAudioEncoder(runFiles(out).audioEncoder, audio));
   const result = { encoder: resolve(path), steps: parts.metadata.steps, ...written, compared, drawn };
   return { ...result, ...(heard && { audio: heard }) };
 }
-
-export const AUDIO_FILE = "audio-encoder.onnx";
 
 const writeAudioEncoder = async (path: string, parts: EncoderParts) => ({
   encoder: resolve(path),
@@ -133,7 +131,8 @@ async function checkOut(out: string, run: string): Promise<void> {
   if (existsSync(runFiles(out).config) && (await realpath(out)) !== (await realpath(run))) {
     throw expected(out, "a folder without a run", "one", "give another --out");
   }
-  for (const path of ["encoder.onnx", AUDIO_FILE].map((file) => join(out, file))) {
+  const { encoder, audioEncoder } = runFiles(out);
+  for (const path of [encoder, audioEncoder]) {
     if (await isForeign(path))
       throw expected(path, "an encoder of ours or none", "another file", "move it away");
     await checkWritable(path);

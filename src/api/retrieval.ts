@@ -1,14 +1,14 @@
 /** Retrieval with the two encoders of a run: from audio to pictures, and back. */
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { findAudioPairs } from "../data/audio-pairs.ts";
 import type { Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { type Features, takeRows } from "../probe/features.ts";
 import { chanceOf, type Recall, ranksOf, recallOf } from "../probe/retrieval.ts";
 import { providerFor } from "../runtime/providers.ts";
+import { runFiles } from "../train/run-folder.ts";
 import { type Embedder, openAudioEncoder } from "./audio-encoder.ts";
 import { type EncoderOptions, openFrozen, readModelFile } from "./encoder.ts";
-import { AUDIO_FILE } from "./export.ts";
 import { checkRoom, collected } from "./features.ts";
 import type { Surroundings } from "./surroundings.ts";
 
@@ -72,7 +72,12 @@ export async function embedPairs(
   const { provider } = await providerFor(given);
   const images = await openFrozen(bytes, file, { ...given, provider }, [], "embedding");
   try {
-    const sounds = await openAudioEncoder(join(dirname(file), AUDIO_FILE), given, surroundings, "embedding");
+    const sounds = await openAudioEncoder(
+      runFiles(dirname(file)).audioEncoder,
+      given,
+      surroundings,
+      "embedding",
+    );
     try {
       const [length, other] = [images.metadata.features, sounds.metadata.features];
       if (length !== other) throw expected(sounds.path, `embeddings of ${length} values`, `${other}`);

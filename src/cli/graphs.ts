@@ -10,7 +10,7 @@ import { encoders } from "../encoders/index.ts";
 import { expected, unknownName } from "../errors.ts";
 import { decodeModel } from "../graph/model.ts";
 import { methodNamed, methods } from "../methods/index.ts";
-import { type JsonObject, type Manifest, TARGETS, type TargetName } from "../spec.ts";
+import { type AudioEntry, type JsonObject, type Manifest, TARGETS, type TargetName } from "../spec.ts";
 import { integer, positive, positiveInteger, report, setting } from "./options.ts";
 
 interface BuildFlags {
@@ -176,6 +176,7 @@ const inspect = () =>
         `encoder    ${manifest.encoder.name}, ${manifest.encoder.imageSize} px, ${manifest.encoder.features} features`,
         `optimizer  ${manifest.optimizer.name} ${JSON.stringify(manifest.optimizer.config)}`,
         `views      ${manifest.views.length}, ${[...new Set(manifest.views.map((v) => `${v.recipe.size} px`))].join(", ")}`,
+        ...(manifest.audio ? [describeAudio(manifest.audio)] : []),
         `scalars    ${manifest.scalars.map((s) => `${s.name} (${s.schedule.kind})`).join(", ")}`,
         `state      ${Object.entries(roles)
           .map(([role, n]) => `${n} ${role}`)
@@ -199,3 +200,6 @@ export const graphsCommand = () =>
     .addCommand(build())
     .addCommand(list())
     .addCommand(inspect());
+
+const describeAudio = ({ samples, rate, encoder, embedding }: AudioEntry): string =>
+  `audio      ${samples / rate} s at ${rate} Hz; ${encoder.name}, ${encoder.features} features; embeddings of ${embedding}`;

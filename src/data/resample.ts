@@ -19,8 +19,10 @@ export function resample(samples: Float32Array, from: number, to: number): Float
     const [whole, phase] = [Math.floor(at / phases), at % phases];
     const kernel = kernels.get(phase) ?? kernelAt(phase / phases, cutoff, reach);
     kernels.set(phase, kernel);
+    const first = whole - reach + 1;
+    const end = Math.min(kernel.length, samples.length - first);
     let sum = 0;
-    for (let k = 0; k < kernel.length; k++) sum += kernel[k]! * (samples[whole - reach + 1 + k] ?? 0);
+    for (let k = Math.max(0, -first); k < end; k++) sum += kernel[k]! * samples[first + k]!;
     result[i] = sum;
   }
   return result;

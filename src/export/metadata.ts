@@ -172,9 +172,9 @@ export const readEncoderMetadata = (model: Uint8Array, where: string): EncoderMe
 /** The same of an audio encoder. @throws UserError if it is none of ours */
 export function readAudioMetadata(model: Uint8Array, where: string): AudioMetadata {
   const texts = metadataOf(model, where);
-  const fields = fieldsOf(texts, where, audioSchema);
-  if (texts.get(MODALITY) !== AUDIO) throw expected(where, "an encoder of audio", "one of images");
-  return fields;
+  if (texts.has(`${PREFIX}format`) && texts.get(MODALITY) !== AUDIO)
+    throw expected(where, "an encoder of audio", "one of images");
+  return fieldsOf(texts, where, audioSchema);
 }
 
 /** What a model says that it takes; images, where it does not say it. @throws UserError if it is no model. */

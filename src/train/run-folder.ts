@@ -16,6 +16,8 @@ export const runFiles = (run: string) => ({
   metrics: join(run, "metrics.jsonl"),
   checkpoints: join(run, "checkpoints"),
   encoder: join(run, "encoder.onnx"),
+  /** Of a method that takes audio. */
+  audioEncoder: join(run, "audio-encoder.onnx"),
   probes: join(run, "probes.json"),
 });
 
@@ -89,12 +91,12 @@ export function plannedSteps({ steps, extensions = [] }: RunConfig, at = Number.
 
 /** @throws UserError if the folder holds a run, or anything else that a new one would write over. */
 export async function checkNoRun(run: string): Promise<void> {
-  const { config, metrics, encoder, probes, checkpoints } = runFiles(run);
+  const { config, metrics, encoder, audioEncoder, probes, checkpoints } = runFiles(run);
   if (isRun(run)) {
     throw expected(run, "a folder without a run", "one", "give another --out, or go on with --resume");
   }
   const latest = await latestCheckpoint(checkpoints);
-  const foreign = latest ?? [config, metrics, encoder, probes].find(existsSync);
+  const foreign = latest ?? [config, metrics, encoder, audioEncoder, probes].find(existsSync);
   if (foreign === undefined) return;
   const found = JSON.stringify(relative(run, foreign));
   throw expected(run, "nothing that a run would write over", found, "move it away or give another --out");

@@ -2,7 +2,15 @@ import { create } from "@bufbuild/protobuf";
 import { expect } from "chai";
 import { StringStringEntryProtoSchema } from "onnx-buf";
 import { UserError } from "../../src/errors.ts";
-import { type EncoderMetadata, metadataTexts, readEncoderMetadata } from "../../src/export/metadata.ts";
+import {
+  type AudioMetadata,
+  audioMetadataTexts,
+  type EncoderMetadata,
+  metadataTexts,
+  modalityOf,
+  readAudioMetadata,
+  readEncoderMetadata,
+} from "../../src/export/metadata.ts";
 import { buildModel, encodeModel } from "../../src/graph/model.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { relu } from "../../src/ops/elementwise.ts";
@@ -116,6 +124,24 @@ describe("export/metadata", () => {
         /metadata ort-pretrain\.stages: expected stages with names and sizes, found/,
       );
     }
+  });
+
+  it("tells an encoder of audio from one of images, and gives back what it takes", () => {
+    const { imageSize: _, side: __, ...common } = metadata;
+    const heard: AudioMetadata = { ...common, rate: 16_000, samples: 32_000, embedding: 128 };
+    const audio = model(audioMetadataTexts(heard));
+    const image = model(texts);
+    expect(readAudioMetadata(audio, "b.onnx")).to.deep.equal(heard);
+    expect(read(model(metadataTexts({ ...metadata, embedding: 128 }))).embedding).to.equal(128);
+    expect([audio, image].map((bytes) => modalityOf(bytes, "b.onnx"))).to.deep.equal(["audio", "image"]);
+    expect(messageOf(audio)).to.equal(
+      "a.onnx: expected an encoder of images, found one of audio; give the encoder.onnx of its run",
+    );
+    expect(() => readAudioMetadata(image, "b.onnx")).to.throw(
+      "b.onnx: expected an encoder of audio, found one of images",
+    );
+    expect(() => readAudioMetadata(model({}), "b.onnx")).to.throw("an ONNX model without its metadata");
+    expect(() => audioMetadataTexts({ ...heard, samples: 0 })).to.throw("samples: expected a whole number from 1");
   });
 
   it("bounds the probes", () => {

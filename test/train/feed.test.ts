@@ -2,18 +2,20 @@ import { rmSync } from "node:fs";
 import type { Worker } from "node:worker_threads";
 import { expect } from "chai";
 import { compile } from "../../src/artifact/compile.ts";
+import { findAudioPairs } from "../../src/data/audio-pairs.ts";
 import { findImages, type Sources } from "../../src/data/sources.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Manifest } from "../../src/spec.ts";
 import { type Fed, type Feed, type FeedOptions, openFeed } from "../../src/train/feed.ts";
 import { openFeedBeside } from "../../src/train/feed-beside.ts";
 import { failure, plain, temporaryFolder } from "../data/folder.ts";
+import { toneWav } from "../support/wav.ts";
 
 const { manifest } = compile({ method: "moco", encoder: "resnet20", imageSize: 16 });
 
 describe("train/feed", () => {
   const folder = temporaryFolder();
-  const small = temporaryFolder();
+  const [small, heard] = [temporaryFolder(), temporaryFolder()];
   let sources: Sources; // 12 images, 3 and 7 broken; JPEGs of up to 96 px are not decoded by sharp, others are
   let warnings: string[] = [];
   const options: FeedOptions = {
@@ -61,6 +63,29 @@ describe("train/feed", () => {
     expect(warnings.toSorted()).to.deep.equal(said);
     const changed = { ...options, startStep: 4, cacheBytes: 0, ahead: 0 };
     expect(await take(await openFeedBeside(sources, changed), 5)).to.deep.equal(here.slice(4));
+  });
+
+  it("gives parts of audio too, the same beside this thread", async () => {
+    const audio = compile({
+      method: "audio-video",
+      encoder: "resnet20",
+      imageSize: 16,
+      config: { seconds: 0.1 },
+    });
+    const whole = { ...options, manifest: audio.manifest as Manifest, shorterSide: 32, batch: 2, steps: 4 };
+    for (let i = 0; i < 4; i++) {
+      await plain(20, 20, { r: 20 * i, g: 7, b: 9 }).toFile(await heard.write(`${i}.png`, ""));
+      await heard.write(`${i}.wav`, toneWav(200 + 100 * i, 0.05 + 0.05 * i, 8000));
+    }
+    const pairs = await findAudioPairs(heard.path);
+    const here = await take(openFeed(pairs, whole), 4);
+    for (const { audio: parts } of here) {
+      expect(parts).to.have.length(2 * 1600);
+      expect(parts!.some((x) => x !== 0)).to.equal(true);
+    }
+    expect(here[2]!.audio, "another epoch").not.to.deep.equal(here[0]!.audio);
+    expect(await take(await openFeedBeside(pairs, whole), 4)).to.deep.equal(here);
+    expect(warnings).to.deep.equal([]);
   });
 
   it("prepares batches while this thread is held up, no more than so many ahead", async () => {
