@@ -24,7 +24,7 @@ const COUNTED = {
   compiled: "libnvrtc.so.13",
   launches: DRIVER,
   modules: DRIVER,
-  gradients: CUDNN,
+  convolutions: CUDNN,
 } as const;
 
 /** Skips the test where there are none. */

@@ -2,18 +2,22 @@
 import type { NodeProto, ValueInfoProto } from "onnx-buf";
 import { sameShape } from "../../../graph/dims.ts";
 import { encodeModel, type ModelProto, nodeProto, opsetOf, valueInfo } from "../../../graph/model.ts";
+import { once } from "../../../graph/once.ts";
 import type { Fused, Value } from "../kernel.ts";
 import { computedAgain, outsideOf } from "./again.ts";
+import { type Convolution, operatorOf as convolutionOperator, withConvolutions } from "./convolutions.ts";
+import { type Source, sourceOf } from "./copies.ts";
 import { operatorOf } from "./cuda-c.ts";
 import { elementwise } from "./elementwise.ts";
 import { type Group, groupsOf } from "./groups.ts";
 import type { Kernel, Launch, Output } from "./ir.ts";
 import { inParts, kernelOf } from "./kernels.ts";
-import { endOf, launchOf, sideBySide } from "./launches.ts";
+import { endOf, launchOf, sideBySide, withinBounds } from "./launches.ts";
 import type { Surroundings } from "./member.ts";
 import { reductions } from "./reductions.ts";
 import { sized } from "./sizes.ts";
 import { softmax } from "./softmax.ts";
+import { plainStorage, type Storage } from "./storage.ts";
 import { surroundingsOf } from "./surroundings.ts";
 
 export const DOMAIN = "ort.pretrain";
@@ -21,36 +25,42 @@ export const DOMAIN = "ort.pretrain";
 export interface Lowered {
   readonly model: ModelProto;
   readonly launches: readonly Launch[];
-  /** Of all values whose sizes are known. */
+  /** By the types of their nodes. */
+  readonly convolutions: ReadonlyMap<string, Convolution>;
+  /** Of all values whose sizes are known, as they lie in memory. */
   readonly values: ReadonlyMap<string, Value>;
+  /** Of a value of the step, whose sizes are known. */
+  storageOf(name: string): Storage;
 }
 
 /**
- * The step with custom operators in place of nodes, and their kernels. Nodes whose sizes are not known stay.
+ * The step with custom operators in place of nodes, and what these run. Nodes whose sizes are not known stay.
  *
  * @param graph a step of the cuda target, which states the shapes of its values
  * @param fed sizes of its inputs
  * @throws Error on bytes that are no model
  */
 export function fused(graph: Uint8Array, fed: ReadonlyMap<string, readonly number[]>): Fused {
-  const { model, launches, values } = lowered(graph, fed);
-  return {
-    model: encodeModel(model),
-    operators: launches.map((launch) => operatorOf(launch, (name) => values.get(name)!)),
-  };
+  const { model, launches, convolutions, values } = lowered(graph, fed);
+  const kernels = launches.map((launch) => operatorOf(launch, (name) => values.get(name)!));
+  const others = Array.from(convolutions, ([type, convolution]) => convolutionOperator(type, convolution));
+  return { model: encodeModel(model), operators: [...kernels, ...others] };
 }
 
 /** The same, with the kernels as expressions. */
 export function lowered(graph: Uint8Array, fed: ReadonlyMap<string, readonly number[]>): Lowered {
-  const of = surroundingsOf(sized(graph, fed));
+  const { sized: step, convolutions } = withConvolutions(sized(graph, fed));
+  const of = surroundingsOf(step, convolutions);
   const found = groupsOf(of, [elementwise, reductions, softmax]);
   const ends = [...endOf(of, found)];
-  // A node by itself is as fast as it is.
-  const others = found.groups.filter((group) => group.length > 1 && !ends.includes(group));
+  // A node by itself is as fast as it is, unless it would want copies.
+  const isWorth = (group: Group) =>
+    group.length > 1 || group.some(({ node, reads }) => [node.output[0]!, ...reads.map(({ base }) => base)].some(of.orderOf));
+  const others = found.groups.filter((group) => isWorth(group) && !ends.includes(group));
   const places = new Map(of.nodes.map((node, i) => [node, i]));
   const groups = [...others, ...ends];
   const again = computedAgain(groups, of);
-  const { needed, plain, live } = liveIn(of, groups, again);
+  const { needed, plain, live, sources } = liveIn(of, groups, again, convolutions);
   const renamed = new Map<string, string>();
   const kernels = new Map<Group, Kernel>();
   for (const group of live) {
@@ -58,48 +68,85 @@ export function lowered(graph: Uint8Array, fed: ReadonlyMap<string, readonly num
     kernels.set(group, withoutTwins(kernelOf([...again.get(group)!, ...group], own, of), of, renamed));
   }
   const nameOf = (name: string) => renamed.get(name) ?? name;
-  const kernelsOf = (group: Group) => {
-    const kernel = kernels.get(group)!;
-    return inParts({ ...kernel, inputs: kernel.inputs.map(nameOf) });
-  };
+  const named = (kernel: Kernel): Kernel => ({ ...kernel, inputs: kernel.inputs.map(nameOf) });
+  const kernelsOf = (group: Group) => inParts(named(kernels.get(group)!));
   const placeOf = (group: Group) => Math.max(...group.map(({ node }) => places.get(node)!));
   const inside = others.filter((group) => live.has(group));
   const atEnd = sideBySide(
     ends.filter((group) => live.has(group)).flatMap((group) => kernelsOf(group).flat()),
   );
+  const copies = Array.from(new Set(sources.values()), ({ kernel }) => kernel)
+    .filter((kernel) => kernel !== undefined)
+    .map(named);
+  const isGiven = ({ inputs }: Kernel) => inputs.every((name) => of.inputs.has(name));
   const planned = [
+    ...withinBounds(copies.filter(isGiven)).map((kernels) => ({ kernels, place: 0 })),
+    ...copies.filter((kernel) => !isGiven(kernel)).map((kernel) => ({ kernels: [kernel], place: of.nodes.length })),
     ...inside.flatMap((group) => kernelsOf(group).map((kernels) => ({ kernels, place: placeOf(group) }))),
     ...atEnd.map((kernels) => ({ kernels, place: of.nodes.length })),
-  ];
+  ].filter(({ kernels }) => kernels.length > 0);
   const launches = planned.map(({ kernels }, i) => launchOf(`Fused_${i}`, kernels));
+  const types = new Map(plain.filter((node) => convolutions.has(node)).map((node, i) => [node, `Convolution_${i}`]));
+  const asRead = (node: NodeProto): NodeProto => {
+    const input = node.input.map((name, i) => nameOf(sources.get(readOf(node, i))?.name ?? name));
+    const type = types.get(node);
+    return type ? custom(type, input, node.output) : { ...node, input };
+  };
   const units: Unit[] = [
-    ...plain.map((node) => ({ node: { ...node, input: node.input.map(nameOf) }, place: places.get(node)! })),
-    ...launches.map((launch, i) => ({ node: nodeOf(launch), place: planned[i]!.place })),
+    ...plain.map((node) => ({ node: asRead(node), place: places.get(node)! })),
+    ...launches.map(({ type, inputs, outputs }, i) => ({
+      node: custom(type, inputs, outputs.map(({ name }) => name)),
+      place: planned[i]!.place,
+    })),
   ];
-  const values = new Map<string, Value>(of.values);
+  const values = new Map<string, Value>(Array.from(of.values.keys(), (name) => [name, valueOf(of.storageOf(name))]));
   for (const { name, dtype, shape } of launches.flatMap(({ outputs }) => outputs))
     values.set(name, { dtype, shape });
-  return { model: modelOf(of, inOrder(units), values), launches, values };
+  return {
+    model: modelOf(of, inOrder(units), values),
+    launches,
+    convolutions: new Map(Array.from(types, ([node, type]) => [type, convolutions.get(node)!])),
+    values,
+    storageOf: of.storageOf,
+  };
 }
 
-function nodeOf({ type, inputs, outputs }: Launch): NodeProto {
-  const node = nodeProto(
-    type,
-    `fused/${type}`,
-    [...inputs],
-    outputs.map(({ name }) => name),
-  );
-  return { ...node, domain: DOMAIN };
+const valueOf = ({ dtype, shape }: Value): Value => ({ dtype, shape });
+
+function custom(type: string, inputs: readonly string[], outputs: readonly string[]): NodeProto {
+  return { ...nodeProto(type, `fused/${type}`, [...inputs], [...outputs]), domain: DOMAIN };
 }
 
-/** What is still read, and the groups and other nodes that are still needed. */
-function liveIn(of: Surroundings, groups: readonly Group[], again: ReadonlyMap<Group, Group>) {
+/** A read of a node, as a key. */
+const readOf = (node: NodeProto, i: number): string => `${node.output[0]} ${i}`;
+
+/** What is still read, the groups and other nodes that are still needed, and what these read in place of their inputs. */
+function liveIn(
+  of: Surroundings,
+  groups: readonly Group[],
+  again: ReadonlyMap<Group, Group>,
+  convolutions: ReadonlyMap<NodeProto, Convolution>,
+) {
   const groupOf = new Map(groups.flatMap((group) => group.map(({ node }) => [node, group] as const)));
   const makers = new Map(of.nodes.flatMap((node) => node.output.map((name) => [name, node] as const)));
   const needed = new Set<string>();
   const live = new Set<Group>();
   const plain = new Set<NodeProto>();
+  const sources = new Map<string, Source>();
+  const copies = new Map<string, Source>();
   const left = [...of.outputs];
+  /** What input i of a node is read from. */
+  const follow = (node: NodeProto, i: number): readonly string[] => {
+    const name = node.input[i]!;
+    const value = of.values.get(name);
+    const convolution = convolutions.get(node);
+    // Views lie as nodes make them, which is in order.
+    const isOwn = !value || (!convolution && !of.orderOf(name) && of.storageOf(name).dtype === value.dtype);
+    if (isOwn) return [name];
+    const source = sourceOf(name, convolution?.inputs[i] ?? plainStorage(value), of);
+    sources.set(readOf(node, i), source.kernel ? once(copies, source.name, () => source) : source);
+    return source.kernel?.inputs ?? [source.name];
+  };
   while (left.length > 0) {
     const name = left.pop()!;
     if (needed.has(name)) continue;
@@ -111,10 +158,10 @@ function liveIn(of: Surroundings, groups: readonly Group[], again: ReadonlyMap<G
       left.push(...outsideOf([...again.get(group)!, ...group]));
     } else if (maker && !group && !plain.has(maker)) {
       plain.add(maker);
-      left.push(...maker.input);
+      left.push(...maker.input.flatMap((name, i) => (name === "" ? [] : follow(maker, i))));
     }
   }
-  return { needed, live, plain: [...plain] };
+  return { needed, live, plain: [...plain], sources };
 }
 
 /** A kernel that writes no value twice; `renamed` gets the names of those that others read in place of a second one. */
@@ -126,7 +173,10 @@ function withoutTwins(
   const sorted = kernel.outputs.toSorted((a, b) => Number(fixed.has(b.name)) - Number(fixed.has(a.name)));
   const kept: Output[] = [];
   for (const output of sorted) {
-    const twin = kept.find(({ step, shape }) => step === output.step && sameShape(shape, output.shape));
+    const twin = kept.find(
+      ({ step, dtype, shape }) =>
+        step === output.step && dtype === output.dtype && sameShape(shape, output.shape),
+    );
     if (twin && !fixed.has(output.name)) renamed.set(output.name, twin.name);
     else kept.push(output);
   }

@@ -1,21 +1,51 @@
-/** What values are views of. */
+/** What values are views of, and how they lie in memory. */
 import type { NodeProto } from "onnx-buf";
+import type { Convolution } from "./convolutions.ts";
+import { isElementwise } from "./elementwise.ts";
 import type { Surroundings } from "./member.ts";
 import { type Sized, settingsOf } from "./sizes.ts";
-import { expandedView, partOf, reshapedView, type View, whole } from "./views.ts";
+import { isSame, orderIn, plainStorage, type Storage, storedIn } from "./storage.ts";
+import { count, expandedView, partOf, reshapedView, type View, whole } from "./views.ts";
 
 const RESHAPES = new Set(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"]);
 
-export function surroundingsOf(sized: Sized): Surroundings {
-  const { nodes, values, inputs } = sized;
+/**
+ * Feature maps lie in memory as the convolutions have them that write or read them, and what is computed element by element
+ * lies as the maps that it is computed from. Gradients with respect to kernels are read as they are: the state that they
+ * update lies in order.
+ */
+export function surroundingsOf(sized: Sized, convolutions: ReadonlyMap<NodeProto, Convolution>): Surroundings {
+  const { nodes, values, inputs, outputs } = sized;
   const views = new Map<string, View>();
+  const stored = new Map<string, Storage>();
+  const orders = new Map<string, readonly number[]>();
+  const store = (name: string, storage: Storage) => {
+    const value = values.get(name)!;
+    if (outputs.has(name) || isSame(value.shape, storage, plainStorage(value))) return;
+    stored.set(name, storage);
+    orders.set(name, orderIn(whole(name, value.shape, storage.strides))!);
+  };
   const viewOf = (name: string): View | undefined => {
     const value = values.get(name);
-    return views.get(name) ?? (value && whole(name, value.shape));
+    return views.get(name) ?? (value && whole(name, value.shape, stored.get(name)?.strides));
   };
+  const maps = new Set<string>();
+  const wanted = wantedBy(convolutions, sized);
   for (const node of nodes) {
+    const [name] = node.output as [string];
+    const convolution = convolutions.get(node);
+    if (convolution) {
+      store(name, convolution.output);
+      if (convolution.work.function !== "backward-filter") maps.add(name);
+    } else if (isElementwise(node, sized)) {
+      const storage = storageFrom(node, sized, viewOf, maps) ?? wanted.get(name);
+      if (storage) {
+        store(name, storage);
+        maps.add(name);
+      }
+    }
     const from = viewOf(node.input[0]!);
-    if (!from) continue;
+    if (!from || convolution) continue;
     // What the step reads of its state and inputs may be overwritten once the node has run.
     if (inputs.has(from.base) && node.opType !== "Reshape" && node.opType !== "Identity") continue;
     node.output.forEach((name, i) => {
@@ -24,7 +54,41 @@ export function surroundingsOf(sized: Sized): Surroundings {
       if (view) views.set(name, view);
     });
   }
-  return { ...sized, viewOf };
+  return {
+    ...sized,
+    viewOf,
+    storageOf: (name) => stored.get(name) ?? plainStorage(values.get(name)!),
+    orderOf: (name) => orders.get(name),
+  };
+}
+
+/** How convolutions read values, where these may be written so: without zeros for more channels. */
+function wantedBy(
+  convolutions: ReadonlyMap<NodeProto, Convolution>,
+  { values }: Sized,
+): ReadonlyMap<string, Storage> {
+  const all = [...convolutions.values()].flatMap(({ node, inputs }) =>
+    node.input.map((name, i) => [name, inputs[i]!] as const),
+  );
+  return new Map(all.filter(([name, { shape }]) => count(shape) === count(values.get(name)!.shape)));
+}
+
+/** As the first of its inputs that is a map and has the size of the output. */
+function storageFrom(
+  { input, output: [name] }: NodeProto,
+  { values }: Sized,
+  viewOf: Surroundings["viewOf"],
+  maps: ReadonlySet<string>,
+): Storage | undefined {
+  const value = values.get(name!);
+  if (!value) return undefined;
+  for (const from of input) {
+    const view = viewOf(from);
+    if (!view || !maps.has(view.base) || view.shape.length > value.shape.length) continue;
+    const order = orderIn(expandedView(view, value.shape));
+    if (order) return storedIn(order, value);
+  }
+  return undefined;
 }
 
 /** How the i-th output of a node is a view of its first input; undefined where it is none. */

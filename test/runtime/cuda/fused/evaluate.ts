@@ -4,17 +4,20 @@ import type { NodeProto } from "onnx-buf";
 import * as ort from "onnxruntime-node";
 import { encodeModel, valueInfo } from "../../../../src/graph/model.ts";
 import { once } from "../../../../src/graph/once.ts";
+import { operatorOf } from "../../../../src/runtime/cuda/fused/convolutions.ts";
 import type { Launch } from "../../../../src/runtime/cuda/fused/ir.ts";
 import type { Lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
 import { openGraph } from "../../../methods/stepping.ts";
+import { convolve } from "./convolve.ts";
 import { type Data, interpret, type Values } from "./interpreter.ts";
 
-/** The outputs named. */
+/** The outputs named; what is computed goes on as `seen` gives it back. */
 export async function evaluate(
-  { model, launches, values: types }: Lowered,
+  { model, launches, convolutions, values: types }: Lowered,
   feeds: Readonly<Record<string, ort.Tensor>>,
   outputs: readonly string[],
   run: (launch: Launch, values: Values) => void = interpret,
+  seen: (name: string, data: Data) => Data = (_, data) => data,
 ): Promise<Values> {
   const graph = model.graph!;
   const byType = new Map(launches.map((launch) => [launch.type, launch]));
@@ -27,8 +30,8 @@ export async function evaluate(
     for (const name of nodes.flatMap(({ input }) => input)) lastRead.set(name, wave);
   const given = new Set(graph.initializer.map(({ name }) => name));
   for (const [wave, nodes] of waves) {
-    for (const node of nodes) if (byType.has(node.opType)) run(byType.get(node.opType)!, values);
-    const plain = nodes.filter(({ opType }) => !byType.has(opType));
+    for (const node of nodes) if (node.domain) compute(node);
+    const plain = nodes.filter(({ domain }) => !domain);
     if (plain.length === 0) continue;
     const made = new Set(plain.flatMap(({ output }) => output).filter(Boolean));
     const read = new Set(plain.flatMap(({ input }) => input).filter((name) => name && !made.has(name)));
@@ -50,13 +53,25 @@ export async function evaluate(
     const fed = [...read].filter((name) => !given.has(name)).map((name) => [name, tensorOf(name)] as const);
     const found = await session.run(Object.fromEntries(fed), wanted);
     await session.release();
-    for (const name of wanted) values.set(name, found[name]!.data as Data);
+    for (const name of wanted) values.set(name, seen(name, found[name]!.data as Data));
   }
   return new Map(outputs.map((name) => [name, values.get(name)!]));
 
+  function compute({ opType, input, output }: NodeProto): void {
+    const launch = byType.get(opType);
+    if (launch) {
+      run(launch, values);
+      for (const { name } of launch.outputs) values.set(name, seen(name, values.get(name)!));
+      return;
+    }
+    const [a, b] = input.map((name) => values.get(name) as Float32Array) as [Float32Array, Float32Array];
+    const made = convolve(operatorOf(opType, convolutions.get(opType)!), [a, b]);
+    values.set(output[0]!, seen(output[0]!, made));
+  }
+
   function tensorOf(name: string): ort.Tensor {
     const { dtype, shape } = types.get(name)!;
-    return new ort.Tensor(dtype, values.get(name) as never, shape);
+    return new ort.Tensor(dtype as "float32", values.get(name) as never, shape);
   }
 }
 

@@ -100,7 +100,7 @@ describe("runtime/cuda/fused: families of nodes", () => {
   });
 
   it("holds no feature maps for the end of a step", async () => {
-    const size = [4, 2 ** 15];
+    const size = [5, 2 ** 16];
     const step = prepared(
       {
         outputs: ({ x, y, v, w }) =>
@@ -111,7 +111,7 @@ describe("runtime/cuda/fused: families of nodes", () => {
             }),
           ),
       },
-      { x: size, y: size, v: [4], w: [4] },
+      { x: size, y: size, v: [5], w: [5] },
     );
     expect((await differences(step, interpret)).filter(({ by }) => !(by < ROUNDING))).to.deep.equal([]);
     const together = step.step.launches.map(({ kernels }) => kernels.length);
