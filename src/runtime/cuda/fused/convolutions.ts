@@ -3,21 +3,18 @@
  * eight of them: images, which have three, are copied with zeros.
  */
 import type { NodeProto } from "onnx-buf";
-import { noteFrom, WEIGHT_GRADIENT } from "../../../graph/model.ts";
+import { type HalfType, noteFrom, WEIGHT_GRADIENT } from "../../../graph/model.ts";
 import type { Attributes } from "../../../graph/tensor.ts";
 import type { Operator, Work } from "../kernel.ts";
 import { live, type Sized, settingsOf } from "./sizes.ts";
-import { lastStorage, type Storage } from "./storage.ts";
+import { lastStorage, type Placement } from "./storage.ts";
 
 export type Gradient = Extract<Work, { kind: "cudnn" }>;
 
-/** A node that cuDNN computes. */
-export interface Convolution {
+/** A node that cuDNN computes, with channels last. */
+export interface Convolution extends Placement {
   readonly node: NodeProto;
   readonly work: Gradient;
-  /** Of its inputs and its output, with channels last. */
-  readonly inputs: readonly Storage[];
-  readonly output: Storage;
 }
 
 /** Of channels that cuDNN's kernels for tensor cores take together. */
@@ -25,13 +22,16 @@ const TOGETHER = 8;
 const TYPE = "Convolution";
 
 /** The step with these nodes in cuDNN's order of inputs, without what only a gradient in another form needed. */
-export function withConvolutions(of: Sized): {
+export function withConvolutions(
+  of: Sized,
+  half?: HalfType,
+): {
   readonly sized: Sized;
   readonly convolutions: ReadonlyMap<NodeProto, Convolution>;
 } {
   const found = new Map<NodeProto, Convolution>();
   const nodes = of.nodes.map((node) => {
-    const convolution = of.outputs.has(node.output[0]!) ? undefined : convolutionOf(node, of);
+    const convolution = of.outputs.has(node.output[0]!) ? undefined : convolutionOf(node, of, half);
     if (!convolution) return node;
     found.set(convolution.node, convolution);
     return convolution.node;
@@ -46,7 +46,11 @@ export const operatorOf = (type: string, { work, inputs, output }: Convolution):
   work,
 });
 
-function convolutionOf(node: NodeProto, { values }: Sized): Convolution | undefined {
+function convolutionOf(
+  node: NodeProto,
+  { values }: Sized,
+  dtype: HalfType | "float32" = "float32",
+): Convolution | undefined {
   const what = functionOf(node);
   if (!what) return undefined;
   const { inputs, attributes, name } = what;
@@ -65,7 +69,7 @@ function convolutionOf(node: NodeProto, { values }: Sized): Convolution | undefi
   if (out! % TOGETHER !== 0 || map!.shape[1] !== out) return undefined;
   const storage = ({ shape }: { readonly shape: readonly number[] }) => {
     const channels = Math.ceil(shape[1]! / TOGETHER) * TOGETHER;
-    return lastStorage(shape, channels);
+    return lastStorage({ dtype, shape }, channels);
   };
   const output = storage(made);
   // What is computed for zeros that stand for channels would have to be left out again.

@@ -1,7 +1,7 @@
 /** A step for known sizes, with chains of its nodes as kernels: fewer passes over memory, the same values. */
-import type { NodeProto, ValueInfoProto } from "onnx-buf";
+import type { NodeProto, TensorProto, ValueInfoProto } from "onnx-buf";
 import { sameShape } from "../../../graph/dims.ts";
-import { encodeModel, type ModelProto, nodeProto, opsetOf, valueInfo } from "../../../graph/model.ts";
+import { encodeModel, type HalfType, type ModelProto, nodeProto, opsetOf, tensorProto, valueInfo } from "../../../graph/model.ts";
 import { once } from "../../../graph/once.ts";
 import type { Fused, Value } from "../kernel.ts";
 import { computedAgain, outsideOf } from "./again.ts";
@@ -12,12 +12,14 @@ import { elementwise } from "./elementwise.ts";
 import { type Group, groupsOf } from "./groups.ts";
 import type { Kernel, Launch, Output } from "./ir.ts";
 import { inParts, kernelOf } from "./kernels.ts";
+import { expanded } from "./expanded.ts";
 import { endOf, launchOf, sideBySide, withinBounds } from "./launches.ts";
 import type { Surroundings } from "./member.ts";
+import { RUNTIME_DOMAIN, withProducts } from "./products.ts";
 import { reductions } from "./reductions.ts";
 import { sized } from "./sizes.ts";
 import { softmax } from "./softmax.ts";
-import { plainStorage, type Storage } from "./storage.ts";
+import { isSame, type Placement, plainStorage, type Storage } from "./storage.ts";
 import { surroundingsOf } from "./surroundings.ts";
 
 export const DOMAIN = "ort.pretrain";
@@ -38,29 +40,43 @@ export interface Lowered {
  *
  * @param graph a step of the cuda target, which states the shapes of its values
  * @param fed sizes of its inputs
+ * @param half in which feature maps and what layers multiply are kept. @default float32
  * @throws Error on bytes that are no model
  */
-export function fused(graph: Uint8Array, fed: ReadonlyMap<string, readonly number[]>): Fused {
-  const { model, launches, convolutions, values } = lowered(graph, fed);
+export function fused(
+  graph: Uint8Array,
+  fed: ReadonlyMap<string, readonly number[]>,
+  half?: HalfType,
+): Fused {
+  const { model, launches, convolutions, values } = lowered(graph, fed, half);
   const kernels = launches.map((launch) => operatorOf(launch, (name) => values.get(name)!));
   const others = Array.from(convolutions, ([type, convolution]) => convolutionOperator(type, convolution));
   return { model: encodeModel(model), operators: [...kernels, ...others] };
 }
 
 /** The same, with the kernels as expressions. */
-export function lowered(graph: Uint8Array, fed: ReadonlyMap<string, readonly number[]>): Lowered {
-  const { sized: step, convolutions } = withConvolutions(sized(graph, fed));
-  const of = surroundingsOf(step, convolutions);
+export function lowered(
+  graph: Uint8Array,
+  fed: ReadonlyMap<string, readonly number[]>,
+  half?: HalfType,
+): Lowered {
+  const { sized: convolved, convolutions } = withConvolutions(expanded(sized(graph, fed)), half);
+  const { sized: step, placements: products } = withProducts(convolved, half);
+  const placements = new Map<NodeProto, Placement>([...convolutions, ...products]);
+  const maps = [...convolutions.values()].filter(({ work }) => work.function !== "backward-filter");
+  const of = surroundingsOf(step, placements, new Set(maps.map(({ node }) => node)));
   const found = groupsOf(of, [elementwise, reductions, softmax]);
   const ends = [...endOf(of, found)];
   // A node by itself is as fast as it is, unless it would want copies.
+  const isPlain = (name: string) => isSame(of.values.get(name)!.shape, of.storageOf(name), plainStorage(of.values.get(name)!));
   const isWorth = (group: Group) =>
-    group.length > 1 || group.some(({ node, reads }) => [node.output[0]!, ...reads.map(({ base }) => base)].some(of.orderOf));
+    group.length > 1 ||
+    group.some(({ node, reads }) => [node.output[0]!, ...reads.map(({ base }) => base)].some((name) => !isPlain(name)));
   const others = found.groups.filter((group) => isWorth(group) && !ends.includes(group));
   const places = new Map(of.nodes.map((node, i) => [node, i]));
   const groups = [...others, ...ends];
   const again = computedAgain(groups, of);
-  const { needed, plain, live, sources } = liveIn(of, groups, again, convolutions);
+  const { needed, plain, live, sources } = liveIn(of, groups, again, placements);
   const renamed = new Map<string, string>();
   const kernels = new Map<Group, Kernel>();
   for (const group of live) {
@@ -75,9 +91,9 @@ export function lowered(graph: Uint8Array, fed: ReadonlyMap<string, readonly num
   const atEnd = sideBySide(
     ends.filter((group) => live.has(group)).flatMap((group) => kernelsOf(group).flat()),
   );
-  const copies = Array.from(new Set(sources.values()), ({ kernel }) => kernel)
-    .filter((kernel) => kernel !== undefined)
-    .map(named);
+  const made = [...new Set(sources.values())];
+  const copies = made.flatMap(({ kernel }) => (kernel ? [named(kernel)] : []));
+  const reshaped = made.flatMap((source) => (source.shape ? [{ ...source, shape: source.shape }] : []));
   const isGiven = ({ inputs }: Kernel) => inputs.every((name) => of.inputs.has(name));
   const planned = [
     ...withinBounds(copies.filter(isGiven)).map((kernels) => ({ kernels, place: 0 })),
@@ -92,7 +108,15 @@ export function lowered(graph: Uint8Array, fed: ReadonlyMap<string, readonly num
     const type = types.get(node);
     return type ? custom(type, input, node.output) : { ...node, input };
   };
+  const shapes = new Map<string, TensorProto>();
   const units: Unit[] = [
+    ...reshaped.map(({ name, from, shape }) => {
+      const target = `shape/${shape.join("-")}`;
+      once(shapes, target, () =>
+        tensorProto(target, BigInt64Array.from(shape, BigInt), [shape.length], "int64"),
+      );
+      return { node: nodeProto("Reshape", name, [nameOf(from), target], [name]), place: of.nodes.length };
+    }),
     ...plain.map((node) => ({ node: asRead(node), place: places.get(node)! })),
     ...launches.map(({ type, inputs, outputs }, i) => ({
       node: custom(type, inputs, outputs.map(({ name }) => name)),
@@ -102,8 +126,11 @@ export function lowered(graph: Uint8Array, fed: ReadonlyMap<string, readonly num
   const values = new Map<string, Value>(Array.from(of.values.keys(), (name) => [name, valueOf(of.storageOf(name))]));
   for (const { name, dtype, shape } of launches.flatMap(({ outputs }) => outputs))
     values.set(name, { dtype, shape });
+  for (const { name, from, shape } of reshaped)
+    values.set(name, { dtype: values.get(nameOf(from))!.dtype, shape });
+  for (const [name, { dims }] of shapes) values.set(name, { dtype: "int64", shape: dims.map(Number) });
   return {
-    model: modelOf(of, inOrder(units), values),
+    model: modelOf(of, inOrder(units), values, shapes),
     launches,
     convolutions: new Map(Array.from(types, ([node, type]) => [type, convolutions.get(node)!])),
     values,
@@ -125,7 +152,7 @@ function liveIn(
   of: Surroundings,
   groups: readonly Group[],
   again: ReadonlyMap<Group, Group>,
-  convolutions: ReadonlyMap<NodeProto, Convolution>,
+  placements: ReadonlyMap<NodeProto, Placement>,
 ) {
   const groupOf = new Map(groups.flatMap((group) => group.map(({ node }) => [node, group] as const)));
   const makers = new Map(of.nodes.flatMap((node) => node.output.map((name) => [name, node] as const)));
@@ -139,13 +166,12 @@ function liveIn(
   const follow = (node: NodeProto, i: number): readonly string[] => {
     const name = node.input[i]!;
     const value = of.values.get(name);
-    const convolution = convolutions.get(node);
+    const placement = placements.get(node);
     // Views lie as nodes make them, which is in order.
-    const isOwn = !value || (!convolution && !of.orderOf(name) && of.storageOf(name).dtype === value.dtype);
-    if (isOwn) return [name];
-    const source = sourceOf(name, convolution?.inputs[i] ?? plainStorage(value), of);
-    sources.set(readOf(node, i), source.kernel ? once(copies, source.name, () => source) : source);
-    return source.kernel?.inputs ?? [source.name];
+    if (!value || (!placement && isSame(value.shape, of.storageOf(name), plainStorage(value)))) return [name];
+    const source = sourceOf(name, placement?.inputs[i] ?? plainStorage(value), of);
+    sources.set(readOf(node, i), once(copies, source.name, () => source));
+    return [source.from];
   };
   while (left.length > 0) {
     const name = left.pop()!;
@@ -214,6 +240,7 @@ function modelOf(
   { model, outputs, computed }: Surroundings,
   nodes: readonly NodeProto[],
   values: ReadonlyMap<string, Value>,
+  shapes: ReadonlyMap<string, TensorProto>,
 ): ModelProto {
   const graph = model.graph!;
   const read = new Set(nodes.flatMap(({ input }) => input));
@@ -225,11 +252,11 @@ function modelOf(
   const inner = nodes.flatMap(({ output }) => output).filter((name) => !outputs.has(name));
   return {
     ...model,
-    opsetImport: [...model.opsetImport, opsetOf(DOMAIN, 1)],
+    opsetImport: [...model.opsetImport, opsetOf(DOMAIN, 1), opsetOf(RUNTIME_DOMAIN, 1)],
     graph: {
       ...graph,
       node: [...nodes],
-      initializer: [...graph.initializer, ...computed.values()].filter(({ name }) => read.has(name)),
+      initializer: [...graph.initializer, ...computed.values(), ...shapes.values()].filter(({ name }) => read.has(name)),
       input: stated(graph.input),
       output: stated(graph.output),
       valueInfo: inner.flatMap(declare),

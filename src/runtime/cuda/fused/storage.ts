@@ -8,6 +8,12 @@ export interface Storage extends Value {
   readonly strides: readonly number[];
 }
 
+/** How a node reads its inputs and writes its output, where that is its own way. */
+export interface Placement {
+  readonly inputs: readonly Storage[];
+  readonly output: Storage;
+}
+
 /** In the order of the axes. */
 export const plainStorage = ({ dtype, shape }: Value): Storage => ({
   dtype,
@@ -25,14 +31,8 @@ export function storedIn(order: readonly number[], { dtype, shape }: Value): Sto
 const LAST = [0, 2, 3, 1];
 
 /** A feature map [n, c, h, w] or kernel [out, c, kh, kw], with channels last and room for so many. */
-export const lastStorage = (shape: readonly number[], channels = shape[1]!): Storage => ({
-  dtype: "float32",
-  shape: LAST.map((axis) => (axis === 1 ? channels : shape[axis]!)),
-  strides: storedIn(
-    LAST,
-    { dtype: "float32", shape: shape.map((size, axis) => (axis === 1 ? channels : size)) },
-  ).strides,
-});
+export const lastStorage = ({ dtype, shape }: Value, channels: number): Storage =>
+  storedIn(LAST, { dtype, shape: shape.map((size, axis) => (axis === 1 ? channels : size)) });
 
 /** Whether the same places of a value of that shape lie at the same places of memory, in both. */
 export const isSame = (shape: readonly number[], a: Storage, b: Storage): boolean =>

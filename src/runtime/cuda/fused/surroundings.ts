@@ -1,10 +1,9 @@
 /** What values are views of, and how they lie in memory. */
 import type { NodeProto } from "onnx-buf";
-import type { Convolution } from "./convolutions.ts";
 import { isElementwise } from "./elementwise.ts";
 import type { Surroundings } from "./member.ts";
 import { type Sized, settingsOf } from "./sizes.ts";
-import { isSame, orderIn, plainStorage, type Storage, storedIn } from "./storage.ts";
+import { isSame, orderIn, permuted, type Placement, plainStorage, type Storage, storedIn } from "./storage.ts";
 import { count, expandedView, partOf, reshapedView, type View, whole } from "./views.ts";
 
 const RESHAPES = new Set(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"]);
@@ -14,7 +13,7 @@ const RESHAPES = new Set(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identit
  * lies as the maps that it is computed from. Gradients with respect to kernels are read as they are: the state that they
  * update lies in order.
  */
-export function surroundingsOf(sized: Sized, convolutions: ReadonlyMap<NodeProto, Convolution>): Surroundings {
+export function surroundingsOf(sized: Sized, placements: ReadonlyMap<NodeProto, Placement>, maps: ReadonlySet<NodeProto>): Surroundings {
   const { nodes, values, inputs, outputs } = sized;
   const views = new Map<string, View>();
   const stored = new Map<string, Storage>();
@@ -23,29 +22,28 @@ export function surroundingsOf(sized: Sized, convolutions: ReadonlyMap<NodeProto
     const value = values.get(name)!;
     if (outputs.has(name) || isSame(value.shape, storage, plainStorage(value))) return;
     stored.set(name, storage);
-    orders.set(name, orderIn(whole(name, value.shape, storage.strides))!);
+    if (!isSame(value.shape, storage, { ...plainStorage(value), dtype: storage.dtype }))
+      orders.set(name, orderIn(whole(name, value.shape, storage.strides))!);
   };
   const viewOf = (name: string): View | undefined => {
     const value = values.get(name);
     return views.get(name) ?? (value && whole(name, value.shape, stored.get(name)?.strides));
   };
-  const maps = new Set<string>();
-  const wanted = wantedBy(convolutions, sized);
+  const inMaps = new Set<string>();
+  const wanted = wantedBy(placements, sized);
   for (const node of nodes) {
     const [name] = node.output as [string];
-    const convolution = convolutions.get(node);
-    if (convolution) {
-      store(name, convolution.output);
-      if (convolution.work.function !== "backward-filter") maps.add(name);
+    const placement = placements.get(node);
+    if (placement) {
+      store(name, placement.output);
+      if (maps.has(node)) inMaps.add(name);
     } else if (isElementwise(node, sized)) {
-      const storage = storageFrom(node, sized, viewOf, maps) ?? wanted.get(name);
-      if (storage) {
-        store(name, storage);
-        maps.add(name);
-      }
+      const storage = storageFrom(node, sized, viewOf, inMaps, stored) ?? wanted.get(name);
+      if (storage) store(name, storage);
+      if (storage?.strides.length === 4) inMaps.add(name);
     }
     const from = viewOf(node.input[0]!);
-    if (!from || convolution) continue;
+    if (!from || placement) continue;
     // What the step reads of its state and inputs may be overwritten once the node has run.
     if (inputs.has(from.base) && node.opType !== "Reshape" && node.opType !== "Identity") continue;
     node.output.forEach((name, i) => {
@@ -62,15 +60,31 @@ export function surroundingsOf(sized: Sized, convolutions: ReadonlyMap<NodeProto
   };
 }
 
-/** How convolutions read values, where these may be written so: without zeros for more channels. */
+/** How nodes read values, where these may be written so: without zeros for more channels. */
 function wantedBy(
-  convolutions: ReadonlyMap<NodeProto, Convolution>,
-  { values }: Sized,
+  placements: ReadonlyMap<NodeProto, Placement>,
+  { nodes, values }: Sized,
 ): ReadonlyMap<string, Storage> {
-  const all = [...convolutions.values()].flatMap(({ node, inputs }) =>
-    node.input.map((name, i) => [name, inputs[i]!] as const),
-  );
-  return new Map(all.filter(([name, { shape }]) => count(shape) === count(values.get(name)!.shape)));
+  const makers = new Map(nodes.map((node) => [node.output[0]!, node]));
+  const found = new Map<string, Storage>();
+  for (const [node, { inputs }] of placements)
+    node.input.forEach((name, i) => {
+      const { shape } = values.get(name)!;
+      const wanted = inputs[i]!;
+      if (count(wanted.shape) !== count(shape)) return;
+      found.set(name, wanted);
+      // What is only seen in another shape lies as it is in any.
+      let maker = makers.get(name);
+      if (!isSame(shape, wanted, { ...plainStorage({ shape, dtype: wanted.dtype }) })) return;
+      while (maker && RESHAPES.has(maker.opType)) {
+        const [base] = maker.input as [string];
+        const value = values.get(base);
+        if (!value) return;
+        found.set(base, plainStorage({ ...value, dtype: wanted.dtype }));
+        maker = makers.get(base);
+      }
+    });
+  return found;
 }
 
 /** As the first of its inputs that is a map and has the size of the output. */
@@ -79,6 +93,7 @@ function storageFrom(
   { values }: Sized,
   viewOf: Surroundings["viewOf"],
   maps: ReadonlySet<string>,
+  stored: ReadonlyMap<string, Storage>,
 ): Storage | undefined {
   const value = values.get(name!);
   if (!value) return undefined;
@@ -86,7 +101,8 @@ function storageFrom(
     const view = viewOf(from);
     if (!view || !maps.has(view.base) || view.shape.length > value.shape.length) continue;
     const order = orderIn(expandedView(view, value.shape));
-    if (order) return storedIn(order, value);
+    const dtype = value.dtype === "float32" ? (stored.get(view.base) ?? value).dtype : value.dtype;
+    if (order) return storedIn(order, { ...value, dtype });
   }
   return undefined;
 }
@@ -100,6 +116,7 @@ function viewThrough(
   { values, known }: Sized,
 ): View | undefined {
   if (RESHAPES.has(node.opType)) return reshapedView(from, shape);
+  if (node.opType === "Transpose") return permuted(from, settingsOf(node).perm as readonly number[]);
   if (node.opType === "Expand")
     return shape.length >= from.shape.length ? expandedView(from, shape) : undefined;
   if (node.opType === "Split") {

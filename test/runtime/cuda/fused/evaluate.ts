@@ -6,7 +6,7 @@ import { encodeModel, valueInfo } from "../../../../src/graph/model.ts";
 import { once } from "../../../../src/graph/once.ts";
 import { operatorOf } from "../../../../src/runtime/cuda/fused/convolutions.ts";
 import type { Launch } from "../../../../src/runtime/cuda/fused/ir.ts";
-import type { Lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
+import { DOMAIN, type Lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
 import { openGraph } from "../../../methods/stepping.ts";
 import { convolve } from "./convolve.ts";
 import { type Data, interpret, type Values } from "./interpreter.ts";
@@ -30,8 +30,8 @@ export async function evaluate(
     for (const name of nodes.flatMap(({ input }) => input)) lastRead.set(name, wave);
   const given = new Set(graph.initializer.map(({ name }) => name));
   for (const [wave, nodes] of waves) {
-    for (const node of nodes) if (node.domain) compute(node);
-    const plain = nodes.filter(({ domain }) => !domain);
+    for (const node of nodes) if (node.domain === DOMAIN) compute(node);
+    const plain = nodes.filter(({ domain }) => domain !== DOMAIN);
     if (plain.length === 0) continue;
     const made = new Set(plain.flatMap(({ output }) => output).filter(Boolean));
     const read = new Set(plain.flatMap(({ input }) => input).filter((name) => name && !made.has(name)));
@@ -87,7 +87,7 @@ function wavesOf(nodes: readonly NodeProto[]): ReadonlyMap<number, readonly Node
   const after = new Map<string, number>();
   const waves = new Map<number, NodeProto[]>();
   for (const node of nodes) {
-    const wave = Math.max(0, ...node.input.map((name) => after.get(name) ?? 0)) + (node.domain ? 1 : 0);
+    const wave = Math.max(0, ...node.input.map((name) => after.get(name) ?? 0)) + (node.domain === DOMAIN ? 1 : 0);
     for (const name of node.output) after.set(name, wave);
     once(waves, wave, () => []).push(node);
   }

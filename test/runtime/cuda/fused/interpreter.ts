@@ -124,7 +124,8 @@ function read(
   { index, inside }: { readonly index: Index; readonly inside?: Inside | undefined },
   count: number,
 ): Places {
-  if (isPlace(index, count) && !(data instanceof BigInt64Array) && !inside) return data;
+  if (isPlace(index, count) && !(data instanceof BigInt64Array) && !inside)
+    return data.length > count ? data.subarray(0, count) : data;
   const { offset, terms } = index;
   const found = new Float64Array(terms.length > 0 ? count : 1);
   for (let i = 0; i < found.length; i++) {
