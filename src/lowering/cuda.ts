@@ -15,8 +15,7 @@ export const cuda: Target = {
   ...portable,
   name: "cuda",
   stated: true,
-  weightGradient: (dy, x, w, window, once) =>
-    noted(weightGradient(dy, x, w, window, once), x, dy, window),
+  weightGradient: (dy, x, w, window, once) => noted(weightGradient(dy, x, w, window, once), x, dy, window),
   maxPool: maxPoolWithPlaces,
   logSoftmax: logSoftmaxOp,
   affine(x, a, b) {

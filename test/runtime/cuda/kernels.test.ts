@@ -154,11 +154,9 @@ describe("runtime/cuda/kernels, on stubs of CUDA's libraries", () => {
     const size = (axis: 0 | 1, length: number, kernel: number) =>
       Math.floor((length + 2 * pads[axis] - dilations[axis] * (kernel - 1) - 1) / strides[axis]) + 1;
     const [x, w, y] = [value([2, 7, 8, 4]), value([6, 3, 2, 4]), value([2, size(0, 7, 3), size(1, 8, 2), 6])];
-    const [a, b, c] = { forward: [x, w, y], "backward-data": [w, y, x], "backward-filter": [x, y, w] }[of] as [
-      Value,
-      Value,
-      Value,
-    ];
+    const [a, b, c] = { forward: [x, w, y], "backward-data": [w, y, x], "backward-filter": [x, y, w] }[
+      of
+    ] as [Value, Value, Value];
     const operator: Operator = {
       type,
       inputs: [a, b],

@@ -38,8 +38,10 @@ const FOUR: Readonly<Partial<Record<ElementType, string>>> = {
 };
 
 /** A value of memory as a float, and a float as memory has it. */
-const loaded = (value: string, dtype: ElementType): string => (isHalf(dtype) ? `from_${dtype}(${value})` : value);
-const rounded = (value: string, dtype: ElementType): string => (isHalf(dtype) ? `to_${dtype}(${value})` : value);
+const loaded = (value: string, dtype: ElementType): string =>
+  isHalf(dtype) ? `from_${dtype}(${value})` : value;
+const rounded = (value: string, dtype: ElementType): string =>
+  isHalf(dtype) ? `to_${dtype}(${value})` : value;
 const isHalf = (dtype: ElementType): dtype is HalfType => dtype === "float16" || dtype === "bfloat16";
 
 type TypeOf = (name: string) => Value;

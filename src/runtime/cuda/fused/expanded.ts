@@ -13,9 +13,17 @@ export function expanded(of: Sized): Sized {
     const { axis = -1, epsilon } = settingsOf(node) as { axis?: number; epsilon?: { float: number } };
     const isLast = value && (axis === -1 || axis === value.shape.length - 1);
     if (node.opType !== "LayerNormalization" || !isLast || value.dtype !== "float32") return [node];
-    const row: Typed = { dtype: "float32", shape: value.shape.map((size, i) => (i === axis + value.shape.length || i === axis ? 1 : size)) };
+    const row: Typed = {
+      dtype: "float32",
+      shape: value.shape.map((size, i) => (i === axis + value.shape.length || i === axis ? 1 : size)),
+    };
     const made: NodeProto[] = [];
-    const apply = (op: string, inputs: readonly string[], like: Typed, name = `${node.output[0]}/${made.length}`) => {
+    const apply = (
+      op: string,
+      inputs: readonly string[],
+      like: Typed,
+      name = `${node.output[0]}/${made.length}`,
+    ) => {
       made.push(nodeProto(op, name, [...inputs], [name], op === "ReduceMean" ? { axes: [-1] } : {}));
       values.set(name, like);
       return name;

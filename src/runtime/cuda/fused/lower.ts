@@ -1,7 +1,15 @@
 /** A step for known sizes, with chains of its nodes as kernels: fewer passes over memory, the same values. */
 import type { NodeProto, TensorProto, ValueInfoProto } from "onnx-buf";
 import { sameShape } from "../../../graph/dims.ts";
-import { encodeModel, type HalfType, type ModelProto, nodeProto, opsetOf, tensorProto, valueInfo } from "../../../graph/model.ts";
+import {
+  encodeModel,
+  type HalfType,
+  type ModelProto,
+  nodeProto,
+  opsetOf,
+  tensorProto,
+  valueInfo,
+} from "../../../graph/model.ts";
 import { once } from "../../../graph/once.ts";
 import type { Fused, Value } from "../kernel.ts";
 import { computedAgain, outsideOf } from "./again.ts";
@@ -9,10 +17,10 @@ import { type Convolution, operatorOf as convolutionOperator, withConvolutions }
 import { type Source, sourceOf } from "./copies.ts";
 import { operatorOf } from "./cuda-c.ts";
 import { elementwise } from "./elementwise.ts";
+import { expanded } from "./expanded.ts";
 import { type Group, groupsOf } from "./groups.ts";
 import type { Kernel, Launch, Output } from "./ir.ts";
 import { inParts, kernelOf } from "./kernels.ts";
-import { expanded } from "./expanded.ts";
 import { endOf, launchOf, sideBySide, withinBounds } from "./launches.ts";
 import type { Surroundings } from "./member.ts";
 import { RUNTIME_DOMAIN, withProducts } from "./products.ts";
@@ -68,10 +76,13 @@ export function lowered(
   const found = groupsOf(of, [elementwise, reductions, softmax]);
   const ends = [...endOf(of, found)];
   // A node by itself is as fast as it is, unless it would want copies.
-  const isPlain = (name: string) => isSame(of.values.get(name)!.shape, of.storageOf(name), plainStorage(of.values.get(name)!));
+  const isPlain = (name: string) =>
+    isSame(of.values.get(name)!.shape, of.storageOf(name), plainStorage(of.values.get(name)!));
   const isWorth = (group: Group) =>
     group.length > 1 ||
-    group.some(({ node, reads }) => [node.output[0]!, ...reads.map(({ base }) => base)].some((name) => !isPlain(name)));
+    group.some(({ node, reads }) =>
+      [node.output[0]!, ...reads.map(({ base }) => base)].some((name) => !isPlain(name)),
+    );
   const others = found.groups.filter((group) => isWorth(group) && !ends.includes(group));
   const places = new Map(of.nodes.map((node, i) => [node, i]));
   const groups = [...others, ...ends];
@@ -97,12 +108,16 @@ export function lowered(
   const isGiven = ({ inputs }: Kernel) => inputs.every((name) => of.inputs.has(name));
   const planned = [
     ...withinBounds(copies.filter(isGiven)).map((kernels) => ({ kernels, place: 0 })),
-    ...copies.filter((kernel) => !isGiven(kernel)).map((kernel) => ({ kernels: [kernel], place: of.nodes.length })),
+    ...copies
+      .filter((kernel) => !isGiven(kernel))
+      .map((kernel) => ({ kernels: [kernel], place: of.nodes.length })),
     ...inside.flatMap((group) => kernelsOf(group).map((kernels) => ({ kernels, place: placeOf(group) }))),
     ...atEnd.map((kernels) => ({ kernels, place: of.nodes.length })),
   ].filter(({ kernels }) => kernels.length > 0);
   const launches = planned.map(({ kernels }, i) => launchOf(`Fused_${i}`, kernels));
-  const types = new Map(plain.filter((node) => convolutions.has(node)).map((node, i) => [node, `Convolution_${i}`]));
+  const types = new Map(
+    plain.filter((node) => convolutions.has(node)).map((node, i) => [node, `Convolution_${i}`]),
+  );
   const asRead = (node: NodeProto): NodeProto => {
     const input = node.input.map((name, i) => nameOf(sources.get(readOf(node, i))?.name ?? name));
     const type = types.get(node);
@@ -119,11 +134,17 @@ export function lowered(
     }),
     ...plain.map((node) => ({ node: asRead(node), place: places.get(node)! })),
     ...launches.map(({ type, inputs, outputs }, i) => ({
-      node: custom(type, inputs, outputs.map(({ name }) => name)),
+      node: custom(
+        type,
+        inputs,
+        outputs.map(({ name }) => name),
+      ),
       place: planned[i]!.place,
     })),
   ];
-  const values = new Map<string, Value>(Array.from(of.values.keys(), (name) => [name, valueOf(of.storageOf(name))]));
+  const values = new Map<string, Value>(
+    Array.from(of.values.keys(), (name) => [name, valueOf(of.storageOf(name))]),
+  );
   for (const { name, dtype, shape } of launches.flatMap(({ outputs }) => outputs))
     values.set(name, { dtype, shape });
   for (const { name, from, shape } of reshaped)
@@ -170,7 +191,10 @@ function liveIn(
     // Views lie as nodes make them, which is in order.
     if (!value || (!placement && isSame(value.shape, of.storageOf(name), plainStorage(value)))) return [name];
     const source = sourceOf(name, placement?.inputs[i] ?? plainStorage(value), of);
-    sources.set(readOf(node, i), once(copies, source.name, () => source));
+    sources.set(
+      readOf(node, i),
+      once(copies, source.name, () => source),
+    );
     return [source.from];
   };
   while (left.length > 0) {
@@ -256,7 +280,9 @@ function modelOf(
     graph: {
       ...graph,
       node: [...nodes],
-      initializer: [...graph.initializer, ...computed.values(), ...shapes.values()].filter(({ name }) => read.has(name)),
+      initializer: [...graph.initializer, ...computed.values(), ...shapes.values()].filter(({ name }) =>
+        read.has(name),
+      ),
       input: stated(graph.input),
       output: stated(graph.output),
       valueInfo: inner.flatMap(declare),

@@ -30,17 +30,27 @@ export function withProducts(
 /** Products of views and of losses have no scope of a layer, and stay in float32. */
 const isOfLayer = ({ name }: NodeProto): boolean => /^(gradient\.)?(?!gradient\/|views\/)[^/]+\//.test(name);
 
-function untransposed(node: NodeProto, makers: ReadonlyMap<string, NodeProto>, { inputs, values }: Sized): NodeProto {
+function untransposed(
+  node: NodeProto,
+  makers: ReadonlyMap<string, NodeProto>,
+  { inputs, values }: Sized,
+): NodeProto {
   const given = node.input.map((name) => {
     const maker = makers.get(name);
     const order = maker?.opType === "Transpose" ? (settingsOf(maker).perm as readonly number[]) : undefined;
     const rank = values.get(name)?.shape.length ?? 0;
-    const isSwap = order && rank >= 2 && order.every((axis, i) => axis === (i < rank - 2 ? i : 2 * rank - 3 - i));
+    const isSwap =
+      order && rank >= 2 && order.every((axis, i) => axis === (i < rank - 2 ? i : 2 * rank - 3 - i));
     // The state is read where it was, for it may be overwritten later.
-    return isSwap && !inputs.has(maker!.input[0]!) ? { name: maker!.input[0]!, swapped: 1 } : { name, swapped: 0 };
+    return isSwap && !inputs.has(maker!.input[0]!)
+      ? { name: maker!.input[0]!, swapped: 1 }
+      : { name, swapped: 0 };
   });
   if (given.every(({ swapped }) => swapped === 0)) return node;
   const [transA, transB] = given.map(({ swapped }) => swapped) as [number, number];
   const input = given.map(({ name }) => name);
-  return { ...nodeProto("FusedMatMul", node.name, input, node.output, { transA, transB }), domain: RUNTIME_DOMAIN };
+  return {
+    ...nodeProto("FusedMatMul", node.name, input, node.output, { transA, transB }),
+    domain: RUNTIME_DOMAIN,
+  };
 }

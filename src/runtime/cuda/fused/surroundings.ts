@@ -3,7 +3,15 @@ import type { NodeProto } from "onnx-buf";
 import { isElementwise } from "./elementwise.ts";
 import type { Surroundings } from "./member.ts";
 import { type Sized, settingsOf } from "./sizes.ts";
-import { isSame, orderIn, permuted, type Placement, plainStorage, type Storage, storedIn } from "./storage.ts";
+import {
+  isSame,
+  orderIn,
+  type Placement,
+  permuted,
+  plainStorage,
+  type Storage,
+  storedIn,
+} from "./storage.ts";
 import { count, expandedView, partOf, reshapedView, type View, whole } from "./views.ts";
 
 const RESHAPES = new Set(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"]);
@@ -13,7 +21,11 @@ const RESHAPES = new Set(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identit
  * lies as the maps that it is computed from. Gradients with respect to kernels are read as they are: the state that they
  * update lies in order.
  */
-export function surroundingsOf(sized: Sized, placements: ReadonlyMap<NodeProto, Placement>, maps: ReadonlySet<NodeProto>): Surroundings {
+export function surroundingsOf(
+  sized: Sized,
+  placements: ReadonlyMap<NodeProto, Placement>,
+  maps: ReadonlySet<NodeProto>,
+): Surroundings {
   const { nodes, values, inputs, outputs } = sized;
   const views = new Map<string, View>();
   const stored = new Map<string, Storage>();

@@ -7,6 +7,7 @@ import { once } from "../../../../src/graph/once.ts";
 import { operatorOf } from "../../../../src/runtime/cuda/fused/convolutions.ts";
 import type { Launch } from "../../../../src/runtime/cuda/fused/ir.ts";
 import { DOMAIN, type Lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
+import type { DType } from "../../../../src/spec.ts";
 import { openGraph } from "../../../methods/stepping.ts";
 import { convolve } from "./convolve.ts";
 import { type Data, interpret, type Values } from "./interpreter.ts";
@@ -36,7 +37,7 @@ export async function evaluate(
     const made = new Set(plain.flatMap(({ output }) => output).filter(Boolean));
     const read = new Set(plain.flatMap(({ input }) => input).filter((name) => name && !made.has(name)));
     const wanted = [...made].filter((name) => lastRead.get(name)! > wave || outputs.includes(name));
-    const declared = (name: string) => valueInfo(name, types.get(name)!.dtype, types.get(name)!.shape);
+    const declared = (name: string) => valueInfo(name, hostType(name), types.get(name)!.shape);
     const session = await openGraph(
       encodeModel({
         ...model,
@@ -57,6 +58,12 @@ export async function evaluate(
   }
   return new Map(outputs.map((name) => [name, values.get(name)!]));
 
+  /** The CPU has no products in half precision: there they are rounded floats. */
+  function hostType(name: string): DType {
+    const { dtype } = types.get(name)!;
+    return dtype === "bfloat16" || dtype === "float16" ? "float32" : dtype;
+  }
+
   function compute({ opType, input, output }: NodeProto): void {
     const launch = byType.get(opType);
     if (launch) {
@@ -70,8 +77,7 @@ export async function evaluate(
   }
 
   function tensorOf(name: string): ort.Tensor {
-    const { dtype, shape } = types.get(name)!;
-    return new ort.Tensor(dtype as "float32", values.get(name) as never, shape);
+    return new ort.Tensor(hostType(name), values.get(name) as never, types.get(name)!.shape);
   }
 }
 
@@ -87,7 +93,8 @@ function wavesOf(nodes: readonly NodeProto[]): ReadonlyMap<number, readonly Node
   const after = new Map<string, number>();
   const waves = new Map<number, NodeProto[]>();
   for (const node of nodes) {
-    const wave = Math.max(0, ...node.input.map((name) => after.get(name) ?? 0)) + (node.domain === DOMAIN ? 1 : 0);
+    const wave =
+      Math.max(0, ...node.input.map((name) => after.get(name) ?? 0)) + (node.domain === DOMAIN ? 1 : 0);
     for (const name of node.output) after.set(name, wave);
     once(waves, wave, () => []).push(node);
   }

@@ -3,7 +3,7 @@ import type { NodeProto } from "onnx-buf";
 import type * as ort from "onnxruntime-node";
 import { type ArtifactSpec, compile, targetNamed } from "../../../../src/artifact/compile.ts";
 import { evaluateDim } from "../../../../src/graph/dims.ts";
-import { decodeModel, encodeModel } from "../../../../src/graph/model.ts";
+import { decodeModel, encodeModel, type HalfType } from "../../../../src/graph/model.ts";
 import { signatureOf } from "../../../../src/graph/signature.ts";
 import { methods } from "../../../../src/methods/index.ts";
 import type { OptimizerChoice } from "../../../../src/methods/method.ts";
@@ -87,7 +87,7 @@ function readAfter({ model, launches }: Lowered, state: string, next: string): r
 }
 
 /** A step, what it is fed, and what runs the plain one. */
-async function openedStep({ spec, images }: (typeof cases)[number]) {
+async function openedStep({ spec, images }: (typeof cases)[number], half?: HalfType) {
   const artifact = compile(spec, targetNamed("cuda", 1));
   const { manifest, graphs } = artifact;
   const stepper = await stepperOf(artifact);
@@ -102,7 +102,7 @@ async function openedStep({ spec, images }: (typeof cases)[number]) {
     ...stepper.feeds(state, scalars),
   };
   const fed = new Map(Object.entries(feeds).map(([name, { dims }]) => [name, dims]));
-  const step = lowered(graphs.step, fed);
+  const step = lowered(graphs.step, fed, half);
   return { step, feeds, graph: graphs.step };
 }
 
@@ -140,11 +140,19 @@ function placed(
 describe("runtime/cuda/fused: whole steps", () => {
   const folder = temporaryFolder();
 
-  for (const one of cases) {
+  /** Rounded values lie on the other side of zero now and then: so a part of a few hundredths may be another. */
+  const PRECISIONS = [
+    { half: undefined, most: 1e-4, rounding: 1e-8, of: cases },
+    { half: "bfloat16", most: 2 ** -4, rounding: 1e-4, of: [cases[0]!] },
+    { half: "float16", most: 2 ** -6, rounding: 1e-5, of: [cases[1]!] },
+  ] as const;
+  const all = PRECISIONS.flatMap(({ of, ...precision }) => of.map((one) => ({ one, ...precision })));
+
+  for (const { one, half, most, rounding } of all) {
     const { spec } = one;
     // From one value to the next: what differs by rounding would else put activations near zero on its other side.
-    it(`computes each value as the plain step, of the plain step's: ${spec.method} ${spec.encoder}`, async () => {
-      const { step, feeds, graph } = await openedStep(one);
+    it(`computes each value as the plain step, of the plain step's: ${spec.method} ${spec.encoder} ${half ?? ""}`, async () => {
+      const { step, feeds, graph } = await openedStep(one, half);
       const plain = await plainValues(graph, feeds);
       const far: object[] = [];
       const compared = new Set<string>();
@@ -153,8 +161,8 @@ describe("runtime/cuda/fused: whole steps", () => {
         if (wanted?.type !== "float32") return data;
         compared.add(name);
         const there = placed(wanted.data as Float32Array, wanted.dims, step.storageOf(name));
-        const by = distance(data as Float32Array, there, name.startsWith("moment2.") ? 1e-16 : 1e-8);
-        if (!(by < 1e-4)) far.push({ name, by });
+        const by = distance(data as Float32Array, there, name.startsWith("moment2.") ? 1e-16 : rounding);
+        if (!(by < most)) far.push({ name, by });
         return there;
       });
       expect(far).to.deep.equal([]);
