@@ -143,7 +143,7 @@ export function lowered(
     })),
   ];
   const values = new Map<string, Value>(
-    Array.from(of.values.keys(), (name) => [name, valueOf(of.storageOf(name))]),
+    Array.from(of.values.keys(), (name) => [name, inMemory(of.storageOf(name))]),
   );
   for (const { name, dtype, shape } of launches.flatMap(({ outputs }) => outputs))
     values.set(name, { dtype, shape });
@@ -159,7 +159,7 @@ export function lowered(
   };
 }
 
-const valueOf = ({ dtype, shape }: Value): Value => ({ dtype, shape });
+const inMemory = ({ dtype, shape }: Value): Value => ({ dtype, shape });
 
 function custom(type: string, inputs: readonly string[], outputs: readonly string[]): NodeProto {
   return { ...nodeProto(type, `fused/${type}`, [...inputs], [...outputs]), domain: DOMAIN };

@@ -114,7 +114,7 @@ function interpretKernel({ count, rows, steps, outputs, inputs }: Kernel, values
     );
     if (found.length === 1) data.fill(found[0] as never);
     else data.set(found as never);
-    if (isHalf(dtype)) data.forEach((x, i) => (data[i] = roundedTo(dtype, Number(x))));
+    if (isHalf(dtype)) for (const [i, x] of data.entries()) data[i] = roundedTo(dtype, Number(x));
     return [name, data];
   });
 }
