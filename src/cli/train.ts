@@ -10,6 +10,7 @@ import {
   integer,
   nonNegative,
   outputOf,
+  PRECISION,
   PROVIDER,
   positive,
   positiveInteger,
@@ -67,8 +68,9 @@ export const trainCommand = () =>
       "--deterministic",
       "the same bytes each time, with --provider cuda as far as it can (docs/gpu.md)",
     )
-    .option("--tf32", "with --provider cuda: multiply in TF32 (default)")
-    .option("--no-tf32", "in full float32, slower")
+    .addOption(PRECISION)
+    .option("--tf32", "--precision tf32")
+    .option("--no-tf32", "--precision fp32")
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--knn <dir>", "labelled folder for kNN while training")
     .option("--knn-every <n>", "epochs between two kNN (default: 1)", positiveInteger)

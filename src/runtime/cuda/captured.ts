@@ -21,7 +21,7 @@ export interface Step {
 export interface CapturingOptions extends SessionOptions {
   /** Told, as a line, why the step could not be fused or captured. */
   readonly note: (line: string) => void;
-  /** Fuses passes over memory of a step, for the sizes of its inputs; for tests. @default fusedFor */
+  /** Fuses passes over memory of a step, for the sizes of its inputs and `precision`; for tests. @default fusedFor */
   readonly fuse?: Fuse | undefined;
 }
 
@@ -101,7 +101,7 @@ async function openCaptured(
   const { inputs, outputs } = signatureOf(graph);
   const dims = new Map(Object.entries(feeds).map(([name, { dims }]) => [name, dims]));
   const sizes = sizesOf(inputs, dims);
-  const fused = fuse(graph, sizes);
+  const fused = fuse(graph, sizes, options.precision ?? "tf32");
   if (!fused) return undefined;
   const { model, operators } = fused;
   const { read, written } = state.values;

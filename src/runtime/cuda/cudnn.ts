@@ -1,6 +1,7 @@
 /** cuDNN's convolutions and their gradients, by koffi. */
 import type { ElementType } from "../../graph/model.ts";
 import { once } from "../../graph/once.ts";
+import type { Precision } from "../../spec.ts";
 import type { Koffi, Pointer } from "../ort-api.ts";
 import type { Cudart } from "./cudart.ts";
 import type { Launch } from "./driver.ts";
@@ -21,8 +22,8 @@ export interface Cudnn {
 export interface CudnnOptions {
   /** Algorithms that give the same bytes each time, chosen by rule instead of being timed. @default false */
   readonly deterministic?: boolean | undefined;
-  /** Whether products are in TF32. @default true */
-  readonly tf32?: boolean | undefined;
+  /** Of products; these are in TF32 unless they are to be in float32. @default "tf32" */
+  readonly precision?: Precision | undefined;
   /** Memory of the device that an algorithm may take for itself, bytes. @default 1 GiB */
   readonly workspace?: number | undefined;
 }
@@ -126,8 +127,9 @@ export function openCudnn(koffi: Koffi, path: string, cudart: Cudart, options: C
       const from = of === "backward-data" ? filter(first!) : tensor(first!);
       const by = of === "forward" ? filter(second!) : tensor(second!);
       const to = of === "backward-filter" ? filter(output!) : tensor(output!);
-      const exact = options.tf32 === false && first!.dtype === "float32";
-      const math = first!.dtype !== "float32" ? TENSOR_OP_MATH : exact ? FMA_MATH : DEFAULT_MATH;
+      const { precision } = options;
+      const ofFloats = precision === "fp32" ? FMA_MATH : DEFAULT_MATH;
+      const math = first!.dtype === "float32" ? ofFloats : TENSOR_OP_MATH;
       const convolution = made("ConvolutionDescriptor");
       setConvolution(convolution, ...pads, ...strides, ...dilations, CROSS_CORRELATION, FLOAT);
       setMathType(convolution, math);
@@ -162,7 +164,7 @@ export function openCudnn(koffi: Koffi, path: string, cudart: Cudart, options: C
       const key = JSON.stringify([work, first, second, output]);
       return (pointers, stream) => {
         setStream(handle, stream);
-        const best = chosen.get(key) ?? algorithmOf(found(pointers), { ...options, tf32: !exact });
+        const best = chosen.get(key) ?? algorithmOf(found(pointers), options);
         chosen.set(key, best);
         setMathType(convolution, best.mathType);
         const space = spaceOf(best.memory);
@@ -180,14 +182,14 @@ export function openCudnn(koffi: Koffi, path: string, cudart: Cudart, options: C
 /** The first that may be taken. @throws Error if there is none */
 export function algorithmOf(
   found: readonly Found[],
-  { deterministic = false, tf32 = true, workspace = WORKSPACE }: CudnnOptions,
+  { deterministic = false, precision, workspace = WORKSPACE }: CudnnOptions,
 ): Found {
   const best = found.find(
     ({ status, memory, determinism, mathType }) =>
       status === 0 &&
       memory <= workspace &&
       (!deterministic || determinism === DETERMINISTIC) &&
-      (tf32 ? mathType !== CONVERSION : mathType === FMA_MATH),
+      (precision === "fp32" ? mathType === FMA_MATH : mathType !== CONVERSION),
   );
   if (!best) throw new Error(`cuDNN has no algorithm for a convolution, of ${found.length}`);
   return best;

@@ -13,7 +13,7 @@ import type { Fused } from "../../../src/runtime/cuda/kernel.ts";
 import { deviceMemory } from "../../../src/runtime/cuda/memory.ts";
 import { keptState } from "../../../src/runtime/kept-state.ts";
 import { ortApi } from "../../../src/runtime/ort-api.ts";
-import type { StateEntry } from "../../../src/spec.ts";
+import type { Precision, StateEntry } from "../../../src/spec.ts";
 import { failure } from "../../data/folder.ts";
 import { openTestDevice } from "./device.ts";
 import { NOTHING } from "./operators.ts";
@@ -90,6 +90,7 @@ interface Opening {
   refused?: string;
   fault?: string;
   fuse?: Fuse;
+  precision?: Precision;
   runOperator?: Run;
 }
 
@@ -102,7 +103,7 @@ describe("runtime/cuda/captured", () => {
    * A step on a device of libc's memory. As on CUDA, the first run of a session that captures computes the step several
    * times; `fault` is thrown after that.
    */
-  function open({ refused, fault, fuse, runOperator }: Opening = {}) {
+  function open({ refused, fault, fuse, precision, runOperator }: Opening = {}) {
     const calls: string[] = [];
     const api = ortApi()!;
     const device = openTestDevice();
@@ -154,7 +155,7 @@ describe("runtime/cuda/captured", () => {
     calls.length = 0;
     const notes: string[] = [];
     const note = (line: string) => notes.push(line);
-    const options = { provider: "cuda", note, fuse } as const;
+    const options = { provider: "cuda", note, fuse, precision } as const;
     const step = capturing(runtime, graph, "a graph", { memory, state }, options);
     const run = async (rows: number) => {
       const { loss, rows: found } = await step.run(batch(rows), ["loss", "rows"]);
@@ -226,12 +227,12 @@ describe("runtime/cuda/captured", () => {
   });
 
   it("runs the step that is fused for the sizes of the first batch, and others as they are", async () => {
-    const asked: number[][] = [];
-    const fuse: Fuse = (_, sizes) => {
-      asked.push(sizes.of(["n", "2*n"]));
+    const asked: (readonly [number[], Precision])[] = [];
+    const fuse: Fuse = (_, sizes, precision) => {
+      asked.push([sizes.of(["n", "2*n"]), precision]);
       return fused(4);
     };
-    const { run, notes, calls, close } = open({ fuse, runOperator: runProduct });
+    const { run, notes, calls, close } = open({ fuse, precision: "bf16", runOperator: runProduct });
     let state = { w: [1, 2], q: [3, 4] };
     for (const rows of [4, 4, 2, 4]) {
       const wanted = stepped(state, rows);
@@ -240,7 +241,7 @@ describe("runtime/cuda/captured", () => {
     }
     await close();
     expect(notes).to.deep.equal([]);
-    expect(asked).to.deep.equal([[2, 4]]);
+    expect(asked).to.deep.equal([[[2, 4], "bf16"]]);
     expect(calls.filter((call) => call.startsWith("open"))).to.deep.equal([
       'open {"2*n":4} to capture, product',
       "open {}",

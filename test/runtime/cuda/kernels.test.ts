@@ -187,7 +187,7 @@ describe("runtime/cuda/kernels, on stubs of CUDA's libraries", () => {
     const cases = [
       { options: {}, timed: 1, ranked: 0, algorithm: 3 },
       { options: { deterministic: true }, timed: 0, ranked: 1, algorithm: 1 },
-      { options: { tf32: false }, timed: 1, ranked: 0, algorithm: 0 },
+      { options: { precision: "fp32" } as const, timed: 1, ranked: 0, algorithm: 0 },
     ];
     for (const { options, algorithm, ...searched } of cases) {
       const searches = () => ({ timed: count("cudnn", "timed"), ranked: count("cudnn", "ranked") });
@@ -228,8 +228,9 @@ describe("runtime/cuda/cudnn", () => {
       algorithmOf(all, { ...options, workspace: 100 }).algorithm;
     expect(chosen({})).to.equal(2);
     expect(chosen({ deterministic: true })).to.equal(3);
-    expect(chosen({ tf32: false })).to.equal(4);
-    expect(chosen({ deterministic: true, tf32: false })).to.equal(5);
+    for (const precision of ["tf32", "bf16", "fp16"] as const) expect(chosen({ precision })).to.equal(2);
+    expect(chosen({ precision: "fp32" })).to.equal(4);
+    expect(chosen({ deterministic: true, precision: "fp32" })).to.equal(5);
     expect(() => algorithmOf(all.slice(0, 2), { workspace: 100 })).to.throw("cuDNN has no algorithm");
   });
 });

@@ -62,6 +62,7 @@ describe("runtime/cuda: where a step's nodes run", () => {
       ["resnet18", "resnet20", "vit-tiny"].map((encoder) => ({ method, encoder, imageSize: 32 })),
     ),
     ...["resnet50", "vit-small"].map((encoder) => ({ method: "simclr", encoder, imageSize: 224 })),
+    { method: "moco", encoder: "resnet18", imageSize: 32, precision: "fp16" } as const,
   ];
   for (const spec of specs) {
     it(`on the GPU, with no copies: ${Object.values(spec).join(" ")}`, async () => {
@@ -81,7 +82,7 @@ describe("runtime/cuda: where a step's nodes run", () => {
 
   it("in a session that is told of all that a run can ask of CUDA", async () => {
     const { graphs } = compiled({ method: "simclr", encoder: "resnet20", imageSize: 32 });
-    const asked = { deterministic: true, tf32: false, device: 0 };
+    const asked = { deterministic: true, precision: "fp32", device: 0 } as const;
     const session = await stubs.runtime.open(graphs.encode, { ...stubs.options, ...asked });
     expect(session.outputs).to.deep.equal(["features"]);
     session.close();
