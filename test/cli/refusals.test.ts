@@ -73,6 +73,14 @@ describe("cli: what cannot be done is refused in one line", () => {
       () => [...train({}), "--no-tf32"],
       /--tf32: expected it with --provider cuda, found --provider cpu/,
     ],
+    "an unknown precision": [
+      () => train({ provider: "cuda", precision: "half" }),
+      /unknown precision "half" \(known: tf32, fp32, bf16, fp16\)/,
+    ],
+    "half precision where there is none": [
+      () => [...train({}), "--precision", "bf16"],
+      /--precision bf16: expected it with --provider cuda, found --provider cpu/,
+    ],
     "an unknown setting": [
       () => named("--set", "temprature=1"),
       /"temprature": did you mean "temperature"\?/,
