@@ -107,7 +107,8 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   optimizer: ofArtifact(ARTIFACT_RULES.optimizer),
   config: ofArtifact(ARTIFACT_RULES.config),
   graph: async (given, { manifest, run }) => {
-    const form = { target: manifest.target ?? "cpu", batch: run.batch };
+    const { target = "cpu", precision } = manifest;
+    const form = { target, batch: run.batch, precision };
     if (isDeepStrictEqual((await lowered(await readArtifact(given), form)).manifest, manifest)) return [];
     throw expected("--graph", "the artifact that the run began with", "another", ADVICE);
   },

@@ -74,7 +74,8 @@ describe("api/precision", () => {
   });
 
   it("goes on with a run for fp16 on the CPU, in float32, with its scale", async () => {
-    await train({ out: at("fp16"), resume: true, provider: "cpu" });
+    const again = options("fp16", { provider: "cpu", precision: "fp16", resume: true });
+    await train(again);
     expect((await readConfig(at("fp16"))).precision).to.equal("fp16");
     const found = (await metricsOf(at("fp16"))).map(({ lossScale }) => lossScale);
     expect(found).to.deep.equal([65_536, 65_536]);
