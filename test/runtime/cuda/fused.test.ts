@@ -8,7 +8,7 @@ import { keptState } from "../../../src/runtime/kept-state.ts";
 import type { StateEntry } from "../../../src/spec.ts";
 import { temporaryFolder } from "../../data/folder.ts";
 import { modelOf, SECOND, six } from "./operators.ts";
-import { type Stubs, stubsOr } from "./stubs.ts";
+import { AGREED, type Stubs, stubsOr } from "./stubs.ts";
 
 const [image, kernel] = [
   [1, 1, 6, 1],
@@ -85,7 +85,8 @@ describe("runtime/cuda: a fused step, captured", () => {
       next: "w.next",
     };
     const state = keptState(memory, [entry], { w: numbers([6], 0, 0, 0, 0, 0, 0) }, { still: true });
-    const options = { ...stubs.options, asWritten: true, note: (line: string) => notes.push(line) };
+    const note = (line: string) => notes.push(line);
+    const options = { ...stubs.options, asWritten: true, note, agreed: AGREED };
     const where = { memory, state };
     const step = capturing(stubs.runtime, plain, "step", where, { ...options, fuse: () => form });
     const before = COUNTERS.map(stubs.count);

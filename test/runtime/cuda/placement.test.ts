@@ -18,7 +18,7 @@ import type { Feeds } from "../../../src/runtime/session.ts";
 import { initialState, toRuntime } from "../../../src/runtime/state.ts";
 import { temporaryFolder } from "../../data/folder.ts";
 import { batchOf } from "../../methods/stepping.ts";
-import { type Stubs, stubsOr } from "./stubs.ts";
+import { AGREED, type Stubs, stubsOr } from "./stubs.ts";
 
 const IMAGES = 8;
 const compiled = (spec: ArtifactSpec) => compile(spec, targetNamed("cuda", 1));
@@ -100,7 +100,8 @@ describe("runtime/cuda: where a step's nodes run", () => {
       const memory = stubs.runtime.memory(stubs.options);
       const kept = keptState(memory, artifact.manifest.state, state, { still: true });
       const notes: string[] = [];
-      const options = { ...stubs.options, asWritten: true, note: (line: string) => notes.push(line), fuse };
+      const note = (line: string) => notes.push(line);
+      const options = { ...stubs.options, asWritten: true, note, fuse, agreed: AGREED };
       const step = capturing(stubs.runtime, artifact.graphs.step, "step", { memory, state: kept }, options);
       const counts = () => ({ captures: stubs.count("captures"), launches: stubs.count("graph_launches") });
       const [before, launched] = [counts(), [] as number[]];
