@@ -92,7 +92,7 @@ async function readRun(folder: string): Promise<Run> {
 }
 
 /** @throws UserError if it cannot be written, or another file than a report would be written over. */
-async function checkOwn(path: string): Promise<void> {
+export async function checkOwn(path: string): Promise<void> {
   await checkWritable(path);
   const head = Buffer.alloc(512);
   const file = await open(path, "r").catch(() => undefined);

@@ -193,7 +193,7 @@ describe("data/sources", () => {
     it("a file", async () => {
       const path = await folder.write("file.jpg", "");
       expect(await failure(findImages(path))).to.equal(
-        `${path}: expected a folder of images, found a file; give the folder it lies in`,
+        `${path}: expected a folder of images, found a file; give the folder it lies in, or a list that ends in .txt`,
       );
     });
 
