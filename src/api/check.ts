@@ -23,7 +23,7 @@ export type FaultName = (typeof FAULTS)[number];
 export interface CheckOptions extends EncoderOptions {
   /** Finds near duplicates by the features of an encoder.onnx or a run as well. @default by thumbnails alone */
   readonly encoder?: string | undefined;
-  /** Least correlation of the thumbnails of near duplicates. @default 0.95 */
+  /** Least correlation of the thumbnails of near duplicates. @default 0.94 */
   readonly near?: number | undefined;
   /** Least cosine of their features, with `encoder`. @default 0.98 */
   readonly nearFeatures?: number | undefined;
@@ -101,7 +101,7 @@ export async function checkData(
   { output = QUIET, signal }: Surroundings = {},
 ): Promise<CheckResult> {
   const started = performance.now();
-  const { near: least = 0.95, nearFeatures = 0.98, limit, range, out, writeList, encoder } = options;
+  const { near: least = 0.94, nearFeatures = 0.98, limit, range, out, writeList, encoder } = options;
   const drop = options.drop ?? ["broken", "duplicates", "near"];
   for (const [flag, value] of [
     ["near", least],

@@ -8,20 +8,18 @@ export interface Box {
   readonly y: Span;
 }
 
-/** Share of a side that a crop leaves out. */
+/** Share of a side that a crop leaves out: before it, after it, or half of it at either end. */
 const CUT = 0.08;
 const SPANS: readonly Span[] = [
-  [0, 1],
+  [0, 1 - CUT],
   [CUT / 2, 1 - CUT / 2],
   [CUT, 1],
-  [0, 1 - CUT],
 ];
 
-/** The whole, then the crops that an image's hash is taken of: the centre, and cut at each pair of edges. */
+/** The whole, then the crops that an image's hash is taken of. */
 export const CROPS: readonly Box[] = [
-  { x: SPANS[0]!, y: SPANS[0]! },
-  { x: SPANS[1]!, y: SPANS[1]! },
-  ...SPANS.slice(2).flatMap((x) => SPANS.slice(2).map((y) => ({ x, y }))),
+  { x: [0, 1], y: [0, 1] },
+  ...SPANS.flatMap((x) => SPANS.map((y) => ({ x, y }))),
 ];
 
 /** Where 16 samples across a span lie between the 16 pixels of a side: the pixel before each, and how far beyond it. */

@@ -1,12 +1,12 @@
 /**
- * Which hashes differ from one in few bits, without a look at all of them: multi-index hashing (Norouzi et al. 2012). Of
- * hashes that differ in 7 bits or fewer, one of their four 16-bit parts differs in one bit at most, so each part has a
- * table that is asked at 17 places.
+ * Which hashes differ from one in few bits, without a look at all of them: multi-index hashing (Norouzi et al. 2012). Where
+ * two differ in 7 bits or fewer, one of their four 16-bit parts differs in one bit at most, so each part has a table that
+ * is asked at 17 places; that finds most of those that differ in 8 to 10 bits as well.
  */
 import { bitsIn, WORDS } from "./hash.ts";
 
 /** Bits that two hashes may differ in. */
-export const MOST_BITS = 7;
+export const MOST_BITS = 10;
 const PARTS = 4;
 const PART_BITS = 16;
 /** Entries of a place that are looked at, the latest ones: plain images all have a few hashes. */

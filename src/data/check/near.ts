@@ -37,16 +37,16 @@ export async function findNear(
     const own = at(image);
     const hashes = hashesOf(own);
     let best: Copy | undefined;
-    const tried = new Set<number>();
     for (let crop = 0; crop < CROPS.length && !best; crop++) {
+      const tried = new Set<number>();
       index.near(hashes[crop * WORDS]!, hashes[crop * WORDS + 1]!, (number) => {
         const [of, ofCrop] = [Math.floor(number / CROPS.length), number % CROPS.length];
         if (tried.has(number) || (crop > 0 && ofCrop > 0)) return false;
         tried.add(number);
         const [whole, part, box] = crop > 0 ? [at(of), own, CROPS[crop]!] : [own, at(of), CROPS[ofCrop]!];
-        const likeness = likenessOf(whole, part, box, least);
-        if (likeness >= least) best = { image, of, likeness };
-        return best !== undefined;
+        if (likenessOf(whole, part, box, least) < least) return false;
+        best = { image, of, likeness: likenessOf(whole, part, box, 1) };
+        return true;
       });
     }
     if (best) copies.push(best);
