@@ -1,9 +1,10 @@
 /** What is wrong with a folder of images: broken files, duplicates, images that teach little; and a list of the others. */
+import { existsSync } from "node:fs";
 import { dirname, relative, resolve } from "node:path";
 import { findSame } from "../data/check/exact.ts";
 import { inspect, type Looked } from "../data/check/inspect.ts";
 import { findNear } from "../data/check/near.ts";
-import { listText } from "../data/list.ts";
+import { LIST_EXTENSION, listText } from "../data/list.ts";
 import { classesOf, findImages, labelsOf, type Sources, takeFiles } from "../data/sources.ts";
 import { expected, UserError } from "../errors.ts";
 import { checkWritable, writeFileAtomic } from "../files/atomic.ts";
@@ -13,7 +14,7 @@ import { openProgress, type Progress } from "../train/progress.ts";
 import { writeCheckPage } from "./check-page.ts";
 import { type EncoderOptions, openEncoder } from "./encoder.ts";
 import { checkRoom } from "./features.ts";
-import { checkOwn } from "./report.ts";
+import { checkOwn, startOf } from "./report.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
 /** What images may be left out of a list for. */
@@ -275,10 +276,16 @@ function countsOf(files: readonly string[], folderOf: (place: number) => string 
   return [...counts].map(([name, images]) => ({ name, images })).sort((a, b) => b.images - a.images);
 }
 
-/** @throws UserError if no list can be written there */
+/** The first line of a list, so that no other file is taken for one. */
+const HEAD = "# images to train on, by ort-pretrain data check";
+
+/** @throws UserError if no list can be written there, or another file would be written over */
 async function checkList(path: string): Promise<void> {
-  if (!path.endsWith(".txt")) throw expected("--write-list", "a file that ends in .txt", path);
+  if (!path.endsWith(LIST_EXTENSION))
+    throw expected("--write-list", `a file that ends in ${LIST_EXTENSION}`, path);
   await checkWritable(path);
+  if (existsSync(path) && !(await startOf(path)).includes(HEAD))
+    throw expected(path, "a list or no file", "another file", "move it away or give another --write-list");
 }
 
 async function writeKept(path: string, { root }: Sources, kept: readonly string[], progress: Progress) {
@@ -287,5 +294,5 @@ async function writeKept(path: string, { root }: Sources, kept: readonly string[
   const { text, leftOut } = listText(paths);
   for (const name of leftOut)
     progress.note(`warning: ${JSON.stringify(name)}: left out of the list: its name has a line break`);
-  await writeFileAtomic(path, text);
+  await writeFileAtomic(path, `${HEAD}\n${text}`);
 }

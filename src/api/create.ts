@@ -22,7 +22,7 @@ import { versions } from "./versions.ts";
 import { shorterSideFor } from "./views.ts";
 
 export interface TrainOptions {
-  /** Folder of images, searched recursively; labels, if any, are ignored. Needed unless `resume`. */
+  /** Folder of images, searched recursively, or a list of them (.txt); labels, if any, are ignored. Needed unless `resume`. */
   readonly data?: string | undefined;
   /** The run's folder; must not hold a run already, unless `resume`. */
   readonly out: string;

@@ -35,7 +35,10 @@ interface Flags extends Omit<TrainOptions, "config" | "knnData"> {
 export const trainCommand = () =>
   new Command("train")
     .description("Train an encoder on a folder of images and export it")
-    .option("--data <dir>", "folder of images, searched recursively (needed unless --resume)")
+    .option(
+      "--data <dir>",
+      "folder of images, searched recursively, or a list of them, .txt (needed unless --resume)",
+    )
     .requiredOption("--out <dir>", "the run's folder")
     .option("--recipe <name>", "published settings by name (see graphs list); other options go before them")
     .option("--method <name>", "training method (default: simclr)")

@@ -72,6 +72,7 @@ describe("data/sources", () => {
         return readdir(path, { withFileTypes: true });
       };
       expect(await imagesIn(root, async (path) => list(path))).to.deep.equal({
+        root,
         files: ["a/1.jpg"],
         notes: [
           `${root}/b: the folder is left out: permission denied (EACCES)`,
