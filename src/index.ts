@@ -4,10 +4,10 @@ export { type Baseline, type Measured, readBaseline, writeBaseline } from "./api
 export {
   type CheckOptions,
   type CheckResult,
-  type CopyGroup,
   checkData,
   type FaultName,
 } from "./api/check.ts";
+export type { CopyGroup } from "./api/check-copies.ts";
 export type { CostName } from "./api/cost.ts";
 export type { TrainOptions } from "./api/create.ts";
 export { type EmbeddedFile, type EmbedFileOptions, embedToFile } from "./api/embed-file.ts";

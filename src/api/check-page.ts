@@ -10,7 +10,8 @@ import { type Figure, figuresOf, groupsSection, tableSection } from "../report/c
 import type { Html } from "../report/html.ts";
 import { pageOf } from "../report/page.ts";
 import { fitted, spriteOf } from "../report/sprite.ts";
-import type { CheckResult, CopyGroup } from "./check.ts";
+import type { CheckResult } from "./check.ts";
+import type { CopyGroup } from "./check-copies.ts";
 import { versions } from "./versions.ts";
 
 /** Side of a thumbnail, pixels; bytes of a section's. */
@@ -49,13 +50,13 @@ export async function writeCheckPage(out: string, sources: Sources, result: Chec
       across,
       "Where folders are classes their labels contradict each other; where they are training and test sets, a test sees what was trained on.",
     ),
-    await copies(sources, "near", "Near duplicates", near, "The first of each row is the one to keep."),
+    await copies(sources, "near", "Near duplicates", near, "The first of each group is the one to keep."),
     await copies(
       sources,
       "duplicates",
       "Exact duplicates",
       duplicates,
-      "The same bytes or the same pixels; the first of each row is the one to keep.",
+      "The same bytes or the same pixels; the first of each group is the one to keep.",
     ),
     await images(
       sources,

@@ -1,19 +1,15 @@
 /** What is wrong with a folder of images: broken files, duplicates, images that teach little; and a list of the others. */
 import { existsSync } from "node:fs";
 import { dirname, relative, resolve } from "node:path";
-import { findSame } from "../data/check/exact.ts";
 import { inspect, type Looked } from "../data/check/inspect.ts";
-import { findNear } from "../data/check/near.ts";
 import { LIST_EXTENSION, listText } from "../data/list.ts";
-import { classesOf, findImages, labelsOf, type Sources, takeFiles } from "../data/sources.ts";
-import { expected, UserError } from "../errors.ts";
+import { findImages, type Sources } from "../data/sources.ts";
+import { expected } from "../errors.ts";
 import { checkWritable, writeFileAtomic } from "../files/atomic.ts";
-import { nearByFeatures } from "../probe/near.ts";
-import { duration } from "../train/duration.ts";
 import { openProgress, type Progress } from "../train/progress.ts";
+import { type CopyGroup, findCopies, foldersOf, telling } from "./check-copies.ts";
 import { writeCheckPage } from "./check-page.ts";
-import { type EncoderOptions, openEncoder } from "./encoder.ts";
-import { checkRoom } from "./features.ts";
+import type { EncoderOptions } from "./encoder.ts";
 import { checkOwn, startOf } from "./report.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
@@ -42,18 +38,6 @@ export interface CheckOptions extends EncoderOptions {
   readonly drop?: readonly FaultName[] | undefined;
 }
 
-/** Images that are copies of one. */
-export interface CopyGroup {
-  /** The one to keep, the largest, and its copies. */
-  readonly files: readonly string[];
-  /** What they have in common. */
-  readonly by: "bytes" | "pixels" | "thumbnails" | "features";
-  /** Least correlation or cosine with the one to keep; 1 of exact ones. */
-  readonly likeness: number;
-  /** Whether they lie in several top-level folders: of classes, or of training and test images. */
-  readonly acrossFolders: boolean;
-}
-
 /** How a figure is distributed over images. */
 export interface Distribution {
   readonly least: number;
@@ -61,6 +45,9 @@ export interface Distribution {
   readonly median: number;
   readonly p95: number;
   readonly greatest: number;
+  /** The images with the least and the greatest. */
+  readonly leastFile: string;
+  readonly greatestFile: string;
 }
 
 export interface CheckResult {
@@ -99,13 +86,13 @@ export interface CheckResult {
 export async function checkData(
   data: string,
   options: CheckOptions = {},
-  { output = QUIET, signal }: Surroundings = {},
+  surroundings: Surroundings = {},
 ): Promise<CheckResult> {
   const started = performance.now();
-  const { near: least = 0.94, nearFeatures = 0.98, limit, range, out, writeList, encoder } = options;
+  const { near = 0.94, nearFeatures = 0.98, limit, range, out, writeList, encoder } = options;
   const drop = options.drop ?? ["broken", "duplicates", "near"];
   for (const [flag, value] of [
-    ["near", least],
+    ["near", near],
     ["near-features", nearFeatures],
   ] as const)
     if (!(value > 0 && value <= 1)) throw expected(`--${flag}`, "a number above 0, of 1 at most", `${value}`);
@@ -113,56 +100,28 @@ export async function checkData(
     throw expected("--near-features", "it with --encoder", "none");
   if (out !== undefined) await checkOwn(out);
   if (writeList !== undefined) await checkList(writeList);
-  const progress = openProgress(output);
+  const progress = openProgress(surroundings.output ?? QUIET);
   const sources = await findImages(data, { limit, range });
   const { files, notes } = sources;
   for (const note of notes) progress.note(`warning: ${note}`);
-  const tell = telling(progress, signal);
   try {
-    const { images, thumbnails } = await inspect(sources, {
-      tick: tell("data check: decoding", files.length),
+    const inspection = await inspect(sources, {
+      tick: telling(progress, surroundings.signal)("data check: decoding", files.length),
       warn: (line) => progress.note(`warning: ${line}`),
     });
+    const { images } = inspection;
+    const copies = await findCopies(sources, inspection, { ...options, near, nearFeatures }, surroundings);
     const looked = (place: number) => images[place] as Looked;
-    const same = findSame(images);
-    const again = new Set(same.flatMap(({ images: [, ...others] }) => others));
-    // The largest first, so that it is the one that is kept.
-    const area = (place: number) => looked(place).width * looked(place).height;
     const good = [...images.keys()].filter((place) => typeof images[place] !== "string");
-    const order = good.filter((place) => !again.has(place)).sort((a, b) => area(b) - area(a) || a - b);
-    const nearTold = tell("data check: near duplicates", order.length);
-    const tick = async (done: number) => {
-      if (done % 256 !== 0) return;
-      nearTold(done);
-      await new Promise(setImmediate);
-    };
-    const byThumbnail = await findNear(thumbnails, order, { least, tick });
-    const copies = new Set(byThumbnail.map(({ image }) => image));
-    const left = order.filter((place) => !copies.has(place));
-    const byFeatures =
-      encoder === undefined
-        ? []
-        : await alike(sources, left, encoder, nearFeatures, options, { output, ...(signal && { signal }) });
-    const folderOf = foldersOf(sources);
-    const across = (places: readonly number[]) => new Set(places.map(folderOf)).size > 1;
-    const groupOf = (places: readonly number[], by: CopyGroup["by"], likeness: number): CopyGroup => ({
-      files: places.map((place) => files[place]!),
-      by,
-      likeness: Number(likeness.toFixed(4)),
-      acrossFolders: across(places),
-    });
-    const nearGroups = [
-      ...grouped(byThumbnail).map(({ places, likeness }) => groupOf(places, "thumbnails", likeness)),
-      ...grouped(byFeatures).map(({ places, likeness }) => groupOf(places, "features", likeness)),
-    ];
-    const sides = good.map((place) => Math.min(looked(place).width, looked(place).height));
-    const shorterSide = distributionOf(sides);
+    const shorterSide = distributionOf(files, good, (place) =>
+      Math.min(looked(place).width, looked(place).height),
+    );
     const smallBelow = options.small ?? Math.ceil((shorterSide?.median ?? 0) / 2);
     const those = (fits: (image: Looked) => boolean) => good.filter((place) => fits(looked(place)));
     const faults: Readonly<Record<FaultName, readonly number[]>> = {
       broken: [...images.keys()].filter((place) => typeof images[place] === "string"),
-      duplicates: [...again],
-      near: [...byThumbnail, ...byFeatures].map(({ image }) => image),
+      duplicates: copies.again,
+      near: copies.alike,
       flat: those(({ flat }) => flat),
       grey: those(({ grey }) => grey),
       small: those(({ width, height }) => Math.min(width, height) < smallBelow),
@@ -174,15 +133,15 @@ export async function checkData(
       data,
       images: files.length,
       broken: faults.broken.map((place) => ({ file: files[place]!, why: images[place] as string })),
-      duplicates: same.map(({ images: places, bytes }) => groupOf(places, bytes ? "bytes" : "pixels", 1)),
-      near: nearGroups,
+      duplicates: copies.duplicates,
+      near: copies.near,
       flat: named("flat"),
       grey: named("grey"),
       small: named("small"),
       smallBelow,
       shorterSide,
-      aspect: distributionOf(good.map((place) => looked(place).width / looked(place).height)),
-      folders: countsOf(files, folderOf),
+      aspect: distributionOf(files, good, (place) => looked(place).width / looked(place).height),
+      folders: countsOf(files, foldersOf(sources)),
       kept: kept.length,
       drop,
       list: writeList === undefined ? null : resolve(writeList),
@@ -197,74 +156,26 @@ export async function checkData(
   }
 }
 
-/** Copies by what they are copies of, in the order of the first. */
-function grouped(copies: readonly { image: number; of: number; likeness: number }[]) {
-  const groups = new Map<number, { places: number[]; likeness: number }>();
-  for (const { image, of, likeness } of copies) {
-    const own = groups.get(of) ?? { places: [of], likeness: 1 };
-    own.places.push(image);
-    groups.set(of, { places: own.places, likeness: Math.min(own.likeness, likeness) });
-  }
-  return [...groups.values()];
-}
-
-/** Near duplicates by features among the images at `places`; `image` and `of` are places of `sources`. */
-async function alike(
-  sources: Sources,
+/** Of the images at `places` of `files`. */
+function distributionOf(
+  files: readonly string[],
   places: readonly number[],
-  path: string,
-  least: number,
-  { provider, device, cudaLibraries, threads, model }: EncoderOptions,
-  surroundings: Surroundings,
-) {
-  const encoder = await openEncoder(path, { provider, device, cudaLibraries, threads, model }, surroundings);
-  try {
-    checkRoom(places.length, encoder.metadata.features);
-    const some = { ...takeFiles(sources, places), notes: [] };
-    const { features, files } = await encoder.embed(some, surroundings);
-    const placeOf = new Map(places.map((place) => [sources.files[place]!, place]));
-    const progress = openProgress(surroundings.output ?? QUIET);
-    const tell = telling(progress, surroundings.signal)("data check: features", 1);
-    const copies = await nearByFeatures(features, { least, threads, tick: tell });
-    const at = (row: number) => placeOf.get(files[row]!)!;
-    return copies.map(({ image, of, likeness }) => ({ image: at(image), of: at(of), likeness }));
-  } finally {
-    await encoder.close();
-  }
-}
-
-/** Shows how much of `all` is done, and how long the rest will take. */
-const telling = (progress: Progress, signal: AbortSignal | undefined) => (what: string, all: number) => {
-  const began = performance.now();
-  return (done: number) => {
-    signal?.throwIfAborted();
-    const left = ((performance.now() - began) / 1000) * (all / Math.max(done, 1e-9) - 1);
-    const share = all === 1 ? `${Math.round(100 * done)} %` : `${done}/${all} images`;
-    progress.show(`${what}  ${share}  ${duration(left)} left`);
-  };
-};
-
-function distributionOf(values: readonly number[]): Distribution | undefined {
-  if (values.length === 0) return undefined;
-  const sorted = Float64Array.from(values).sort();
+  measured: (place: number) => number,
+): Distribution | undefined {
+  if (places.length === 0) return undefined;
+  const sorted = places.map((place) => [measured(place), files[place]!] as const).sort(([a], [b]) => a - b);
   const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]!;
-  return { least: sorted[0]!, p5: at(0.05), median: at(0.5), p95: at(0.95), greatest: sorted.at(-1)! };
-}
-
-/** The top-level folder of an image, by its place; undefined for one in none, and for all where there are not two. */
-function foldersOf({ root, files }: Sources): (place: number) => string | undefined {
-  try {
-    const { rows, classes } = classesOf(root, files);
-    const labels = labelsOf(
-      rows.map((row) => files[row]!),
-      classes,
-    );
-    const names = new Map(rows.map((row, i) => [row, classes[labels[i]!]!]));
-    return (place) => names.get(place);
-  } catch (error) {
-    if (error instanceof UserError) return () => undefined;
-    throw error;
-  }
+  const [least, greatest] = [at(0), at(1)];
+  const [[p5], [median], [p95]] = [at(0.05), at(0.5), at(0.95)];
+  return {
+    least: least[0],
+    p5,
+    median,
+    p95,
+    greatest: greatest[0],
+    leastFile: least[1],
+    greatestFile: greatest[1],
+  };
 }
 
 function countsOf(files: readonly string[], folderOf: (place: number) => string | undefined) {

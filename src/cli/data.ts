@@ -2,11 +2,12 @@ import { Command, InvalidArgumentError } from "commander";
 import {
   type CheckOptions,
   type CheckResult,
-  type CopyGroup,
   checkData,
+  type Distribution,
   FAULTS,
   type FaultName,
 } from "../api/check.ts";
+import type { CopyGroup } from "../api/check-copies.ts";
 import { unknownName } from "../errors.ts";
 import { duration } from "../train/duration.ts";
 import {
@@ -114,7 +115,7 @@ function linesOf(result: CheckResult): readonly string[] {
       ? [
           row(
             "shorter side",
-            `${shorterSide.least} to ${shorterSide.greatest} px, median ${shorterSide.median}, 5 % to 95 %: ${shorterSide.p5} to ${shorterSide.p95}`,
+            spread(shorterSide, (side) => `${side} px`),
           ),
         ]
       : []),
@@ -122,7 +123,7 @@ function linesOf(result: CheckResult): readonly string[] {
       ? [
           row(
             "width / height",
-            `${aspect.least.toFixed(2)} to ${aspect.greatest.toFixed(2)}, median ${aspect.median.toFixed(2)}, 5 % to 95 %: ${aspect.p5.toFixed(2)} to ${aspect.p95.toFixed(2)}`,
+            spread(aspect, (ratio) => ratio.toFixed(2)),
           ),
         ]
       : []),
@@ -138,6 +139,15 @@ function linesOf(result: CheckResult): readonly string[] {
     ...(result.list === null ? [] : [`list: ${result.list}`]),
     ...(result.page === null ? [] : [`page: ${result.page}`]),
   ];
+}
+
+function spread(
+  { least, p5, median, p95, greatest, leastFile, greatestFile }: Distribution,
+  shown: (value: number) => string,
+): string {
+  const all = `median ${shown(median)}, 5 % to 95 %: ${shown(p5)} to ${shown(p95)}`;
+  if (least === greatest) return `${shown(least)} of all`;
+  return `${all}, least ${shown(least)} (${leastFile}), greatest ${shown(greatest)} (${greatestFile})`;
 }
 
 export const dataCommand = () =>

@@ -30,13 +30,13 @@ export const tableSection = ({ id, title, about, heads, rows }: TableShown): Htm
 </table></div>
 </section>`;
 
-/** Images in rows: copies beside what they are copies of, say. */
+/** Images in groups: copies beside what they are copies of, say. */
 export interface GroupsShown {
   readonly id: string;
   readonly title: string;
   readonly about: string;
   readonly groups: readonly {
-    /** Beside its images. */
+    /** Below its images. */
     readonly label: string;
     readonly files: readonly string[];
   }[];
@@ -55,9 +55,9 @@ export function groupsSection({ id, title, about, groups, sprite }: GroupsShown)
 <h2>${title}</h2>
 <p>${about}</p>
 ${styleOf(id, sprite)}
-<div class="neighbours alone">${groups.map(
+<div class="copies">${groups.map(
     ({ label, files }) => html`
-<div class="row"><span class="query"><bdi>${nameOf(label)}</bdi></span><span class="group">${files.map(tile)}</span></div>`,
+<div><span class="group">${files.map(tile)}</span><bdi class="note">${nameOf(label)}</bdi></div>`,
   )}
 </div>
 </section>`;

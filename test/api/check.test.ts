@@ -63,6 +63,7 @@ describe("data check", () => {
       smallBelow: 30,
     });
     expect(shorterSide).to.deep.include({ least: 17, median: 60, greatest: 120 });
+    expect(shorterSide).to.deep.include({ leastFile: "dog/small.png", greatestFile: "dog/larger.jpg" });
     expect(aspect).to.deep.include({ least: 1, median: 1.2, greatest: 1.2 });
     expect(folders).to.deep.equal([
       { name: "cat", images: 14 },
