@@ -7,8 +7,8 @@ import { mapInOrder } from "./parallel.ts";
 
 /** How the name of a list ends. */
 export const LIST_EXTENSION = ".txt";
-/** More than ten million paths. */
-const MAX_BYTES = 2 ** 30 - 1;
+/** Millions of paths. */
+const MAX_BYTES = 2 ** 28;
 /** Files that are asked for at a time. */
 const BLOCK = 4096;
 
@@ -53,7 +53,7 @@ export function listText(paths: readonly string[]): { text: string; leftOut: rea
 async function textOf(list: string): Promise<string> {
   try {
     const { size } = await stat(list);
-    if (size > MAX_BYTES) throw expected(list, "a list of images of at most 1 GB", `${size} bytes`);
+    if (size > MAX_BYTES) throw expected(list, "a list of images of at most 256 MiB", `${size} bytes`);
     return await readFile(list, "utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === undefined) throw error;

@@ -28,7 +28,7 @@ export const runConfigSchema = z.strictObject({
   recipe: z.string().max(200).nullable().optional(),
   /** The artifact's name; manifest.json says the rest. */
   artifact: z.string().max(200),
-  /** Folder of training images. */
+  /** Folder of training images, or a list of them. */
   data: z.string().max(4096),
   /** Images taken of it; null takes all. */
   limit: count.nullable(),

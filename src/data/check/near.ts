@@ -21,6 +21,9 @@ export interface Copy {
   readonly likeness: number;
 }
 
+/** Pairs that are compared for an image: among images that are all much alike, X-rays say, a hash names any number. */
+const MOST_COMPARED = 256;
+
 /**
  * The copies among images, `order` of them in turn, by their thumbnails [n, 16, 16, 3]. An image is compared with those
  * before it that are no copies themselves: a chain of images, each a little unlike the last, is not taken for one.
@@ -37,11 +40,13 @@ export async function findNear(
     const own = at(image);
     const hashes = hashesOf(own);
     let best: Copy | undefined;
-    for (let crop = 0; crop < CROPS.length && !best; crop++) {
+    let compared = 0;
+    for (let crop = 0; crop < CROPS.length && !best && compared <= MOST_COMPARED; crop++) {
       const tried = new Set<number>();
       index.near(hashes[crop * WORDS]!, hashes[crop * WORDS + 1]!, (number) => {
         const [of, ofCrop] = [Math.floor(number / CROPS.length), number % CROPS.length];
         if (tried.has(number) || (crop > 0 && ofCrop > 0)) return false;
+        if (++compared > MOST_COMPARED) return true;
         tried.add(number);
         const [whole, part, box] = crop > 0 ? [at(of), own, CROPS[crop]!] : [own, at(of), CROPS[ofCrop]!];
         if (likenessOf(whole, part, box, least) < least) return false;
