@@ -22,7 +22,7 @@ export interface CheckOptions extends EncoderOptions {
   readonly encoder?: string | undefined;
   /** Least correlation of the thumbnails of near duplicates. @default 0.94 */
   readonly near?: number | undefined;
-  /** Least cosine of their features, with `encoder`. @default 0.98 */
+  /** Least cosine of their features about the mean of all, with `encoder`. @default 0.99 */
   readonly nearFeatures?: number | undefined;
   /** Images whose shorter side has fewer pixels are small. @default half of the median */
   readonly small?: number | undefined;
@@ -89,7 +89,7 @@ export async function checkData(
   surroundings: Surroundings = {},
 ): Promise<CheckResult> {
   const started = performance.now();
-  const { near = 0.94, nearFeatures = 0.98, limit, range, out, writeList, encoder } = options;
+  const { near = 0.94, nearFeatures = 0.99, limit, range, out, writeList, encoder } = options;
   const drop = options.drop ?? ["broken", "duplicates", "near"];
   for (const [flag, value] of [
     ["near", near],

@@ -52,7 +52,7 @@ const check = () =>
     .argument("<dir>", "folder of images, searched recursively, or a list of them")
     .option("--encoder <path>", "near duplicates by features too: an encoder.onnx or a run's folder")
     .option("--near <f>", "least correlation of the thumbnails of near duplicates (default: 0.94)", likeness)
-    .option("--near-features <f>", "least cosine of their features, with --encoder (default: 0.98)", likeness)
+    .option("--near-features <f>", "least cosine of their features, with --encoder (default: 0.99)", likeness)
     .option("--small <px>", "shorter sides below are small (default: half of the median)", positiveInteger)
     .option("--limit <n>", "a fixed, balanced sample of this many images", positiveInteger)
     .option("--range <low,high>", `${RANGE} (default: 0,65535 for 16 bits)`, valueRange)

@@ -6,12 +6,20 @@ import { normalize } from "../ops/reduce.ts";
 import { blocks, checkFinite, type Features, openGraph, rowsTensor } from "./features.ts";
 
 export interface NearFeaturesOptions {
-  /** Least cosine. */
+  /** Least cosine of features about their mean. */
   readonly least: number;
   /** @default one for each core */
   readonly threads?: number | undefined;
   /** Called after each block of images, with how many pairs of all were looked at, as a share. @throws to stop */
   readonly tick?: ((done: number) => void) | undefined;
+}
+
+/** The same about their mean: features of an encoder that is little trained all point one way, and their cosines are near 1. */
+function centredOf(features: Features): Features {
+  const { n, d } = features;
+  const mean = new Float64Array(d);
+  for (let i = 0; i < n * d; i++) mean[i % d]! += features.data[i]! / n;
+  return { ...features, data: features.data.map((value, i) => value - mean[i % d]!) };
 }
 
 /**
@@ -24,6 +32,7 @@ export async function nearByFeatures(
   { least, threads, tick }: NearFeaturesOptions,
 ): Promise<readonly { image: number; of: number; likeness: number }[]> {
   checkFinite("near duplicates", features);
+  const centred = centredOf(features);
   const { n, d } = features;
   const rows = input("rows", "float32", ["n", d]);
   const bank = input("bank", "float32", ["m", d]);
@@ -34,8 +43,8 @@ export async function nearByFeatures(
   try {
     for (const [from, to] of blocks(n, 4 * Math.max(n, d))) {
       const found = await session.run({
-        rows: rowsTensor(features, from, to),
-        bank: rowsTensor(features, 0, to),
+        rows: rowsTensor(centred, from, to),
+        bank: rowsTensor(centred, 0, to),
       });
       const block = found.cosines!.data as Float32Array; // [to - from, to]
       for (let image = from; image < to; image++) {
