@@ -1,4 +1,5 @@
 /** From members to kernels: their steps, what they write, and reductions of few long rows in two kernels. */
+import { sameShape } from "../../../graph/dims.ts";
 import { Body, type Kernel, type Output, phasesOf, type Rows, rowCount, type Step } from "./ir.ts";
 import type { Member, Surroundings } from "./member.ts";
 import { contiguous, count, indexOf } from "./views.ts";
@@ -36,6 +37,25 @@ export function kernelOf(
   const rows = members.find((member) => member.rows)?.rows;
   const { steps, inputs } = body;
   return { count: members[0]!.count, rows, inputs, steps, outputs };
+}
+
+/** A kernel that writes no value twice; `renamed` gets the names of those that others read in place of a second one. */
+export function withoutTwins(
+  kernel: Kernel,
+  { outputs: fixed }: Surroundings,
+  renamed: Map<string, string>,
+): Kernel {
+  const sorted = kernel.outputs.toSorted((a, b) => Number(fixed.has(b.name)) - Number(fixed.has(a.name)));
+  const kept: Output[] = [];
+  for (const output of sorted) {
+    const twin = kept.find(
+      ({ step, dtype, shape }) =>
+        step === output.step && dtype === output.dtype && sameShape(shape, output.shape),
+    );
+    if (twin && !fixed.has(output.name)) renamed.set(output.name, twin.name);
+    else kept.push(output);
+  }
+  return { ...kernel, outputs: kept };
 }
 
 /** How the threads of a block share rows: so many of them take one row, and each block takes `rows`. */
