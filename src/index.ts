@@ -2,6 +2,13 @@
 export { GRAPHS, prebuiltFolders } from "./api/artifacts.ts";
 export { type Embedder, openAudioEncoder, openEmbedder } from "./api/audio-encoder.ts";
 export { type Baseline, type Measured, readBaseline, writeBaseline } from "./api/baseline.ts";
+export {
+  type CheckOptions,
+  type CheckResult,
+  checkData,
+  type FaultName,
+} from "./api/check.ts";
+export type { CopyGroup } from "./api/check-copies.ts";
 export { type ClipsOptions, type ClipsResult, clips } from "./api/clips.ts";
 export type { CostName } from "./api/cost.ts";
 export type { TrainOptions } from "./api/create.ts";

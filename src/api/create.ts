@@ -10,19 +10,20 @@ import { memoryBytes } from "../machine.ts";
 import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
 import type { Provider } from "../runtime/session.ts";
 import type { Engine } from "../runtime/training-web.ts";
-import type { JsonObject, Manifest } from "../spec.ts";
+import type { JsonObject, Manifest, Precision } from "../spec.ts";
 import { batchOf, usualBatch } from "../train/batch.ts";
 import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
 import { artifactFor, loaded, lowered, targetOf } from "./artifacts.ts";
 import { flagOf, refuseOtherThan } from "./compare.ts";
 import { imagesForKnn } from "./evaluation.ts";
 import { type FirstWeights, firstWeights } from "./init.ts";
+import { refuseUnfit, scaledFor } from "./precision.ts";
 import { recipeNamed } from "./recipes.ts";
 import { versions } from "./versions.ts";
 import { shorterSideFor } from "./views.ts";
 
 export interface TrainOptions {
-  /** Folder of images, searched recursively; labels, if any, are ignored. Needed unless `resume`. */
+  /** Folder of images, searched recursively, or a list of them (.txt); labels, if any, are ignored. Needed unless `resume`. */
   readonly data?: string | undefined;
   /** The run's folder; must not hold a run already, unless `resume`. */
   readonly out: string;
@@ -76,7 +77,12 @@ export interface TrainOptions {
   readonly cudaLibraries?: string | undefined;
   /** Asks CUDA for kernels that give the same bytes each time; on the CPU it is always so. @default false */
   readonly deterministic?: boolean | undefined;
-  /** Whether CUDA multiplies in TF32. @default true */
+  /**
+   * Of products on CUDA; in "bf16" and "fp16" feature maps are too, and for the latter the loss is scaled. Elsewhere all is
+   * "fp32". @default "tf32" on CUDA
+   */
+  readonly precision?: Precision | undefined;
+  /** True for precision "tf32", false for "fp32". */
   readonly tf32?: boolean | undefined;
   /** @default one for each core */
   readonly threads?: number | undefined;
@@ -165,10 +171,12 @@ export async function create(given: TrainOptions): Promise<Opened> {
         graph,
         "leave out one of the two",
       );
-    return loaded(await lowered(given, { target, batch: usual(given.manifest.encoder.imageSize) }));
+    const form = { target, batch: usual(given.manifest.encoder.imageSize), ...scaledFor(options) };
+    return loaded(await lowered(given, form));
   };
   const { manifest, graphs } = await provide();
-  const sources = await withAudio(pictures, manifest, { ...told, limit, seed });
+  refuseUnfit(options, { manifest, graphs });
+  const sources = await withAudio(data, pictures, manifest, { ...told, limit, seed });
   const first = options.init === undefined ? undefined : await firstWeights(options.init, manifest);
   const { imageSize } = manifest.encoder;
   const batch = batchOf(manifest, sources.files.length, options);
@@ -212,11 +220,12 @@ export async function create(given: TrainOptions): Promise<Opened> {
 
 /** The same images, or of a method that takes audio pairs in their place. @throws UserError if there are none to be had */
 export async function withAudio(
+  data: string,
   images: Sources,
   { method, audio }: Pick<Manifest, "method" | "audio">,
   { audio: list, limit, seed, range }: Pick<TrainOptions, "audio" | "limit" | "seed" | "range">,
 ): Promise<Sources> {
-  if (audio) return findAudioPairs(images.root, { limit, seed, range, list });
+  if (audio) return findAudioPairs(data, { limit, seed, range, list });
   if (list === undefined) return images;
   throw expected("--audio", "it with a method that takes audio, such as audio-video", method.name);
 }
@@ -225,18 +234,32 @@ export async function withAudio(
 export function exactness({
   provider,
   deterministic,
+  precision,
   tf32,
-}: Pick<TrainOptions, "deterministic" | "tf32"> & {
+}: Pick<TrainOptions, "deterministic" | "precision" | "tf32"> & {
   readonly provider: Provider;
 }) {
   if (deterministic && provider === "webgpu")
     throw expected("--deterministic", "it with --provider cuda or cpu", `--provider ${provider}`);
   if (tf32 !== undefined && provider !== "cuda")
     throw expected("--tf32", "it with --provider cuda", `--provider ${provider}`);
+  const told = tf32 === undefined ? precision : tf32 ? "tf32" : "fp32";
+  if (precision !== undefined && precision !== told)
+    throw expected(
+      "--precision",
+      `${told}, as by --${tf32 ? "" : "no-"}tf32`,
+      precision,
+      "leave out one of the two",
+    );
+  if (told !== undefined && told !== "fp32" && provider !== "cuda")
+    throw expected(`--precision ${told}`, "it with --provider cuda", `--provider ${provider}`);
   const always = "deterministic: runs on the CPU always are, on one machine with as many threads";
   return {
-    config: { ...(deterministic && { deterministic }), ...(tf32 !== undefined && { tf32 }) },
-    chosen: deterministic && provider === "cpu" ? [always] : [],
+    config: { ...(deterministic && { deterministic }), ...(told && { precision: told }) },
+    chosen: [
+      ...(deterministic && provider === "cpu" ? [always] : []),
+      ...(told && provider === "cuda" ? [`provider cuda: precision ${told}`] : []),
+    ],
   };
 }
 
@@ -288,6 +311,7 @@ function specOf({
   imageSize = 32,
   config,
   optimizer,
+  precision,
 }: TrainOptions): ArtifactSpec {
   return {
     method,
@@ -295,5 +319,6 @@ function specOf({
     imageSize,
     ...(config && { config }),
     ...(optimizer && { optimizer }),
+    ...scaledFor({ precision }),
   };
 }

@@ -25,7 +25,7 @@ export const recipes: readonly Recipe[] = [
     method: "audio-video",
     encoder: "resnet18",
     imageSize: 224,
-    config: { rate: 24_000, band: [60, 12_000] },
+    config: { rate: 24_000 },
     batch: 256,
     epochs: 300, // 30, of ten clips of a video
     figure: "UCF-101 fine-tuned 86.9 (with a video encoder, R(2+1)D-18)",

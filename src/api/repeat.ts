@@ -142,7 +142,7 @@ async function sampleOf(
   seed: number,
 ): Promise<Pick<RunConfig, "images" | "fingerprint">> {
   const searched = { limit: limit ?? undefined, seed, range };
-  const sources = await withAudio(await findImages(data, searched), manifest, { ...searched, audio });
+  const sources = await withAudio(data, await findImages(data, searched), manifest, { ...searched, audio });
   return { images: sources.files.length, fingerprint: fingerprint(sources) };
 }
 

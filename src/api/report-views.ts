@@ -28,7 +28,7 @@ export async function viewsShown(run: Run, { threads }: EncoderOptions): Promise
   const { seed, limit, range } = config;
   const searched = { limit: limit ?? undefined, seed, range };
   const found = await findImages(config.data, searched);
-  const sources = await withAudio(found, manifest, { ...searched, audio: config.audio });
+  const sources = await withAudio(config.data, found, manifest, { ...searched, audio: config.audio });
   if (fingerprint(sources) !== config.fingerprint)
     throw expected(config.data, "the images that the run began with", "others");
   const recipes = manifest.views.map(({ recipe }) => recipe);

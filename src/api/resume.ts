@@ -6,7 +6,7 @@ import { findImages, fingerprint } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { providerFor } from "../runtime/providers.ts";
 import type { Manifest } from "../spec.ts";
-import { type RunConfig, readConfig } from "../train/run-folder.ts";
+import { precisionOf, type RunConfig, readConfig } from "../train/run-folder.ts";
 import { lowered, targetOf } from "./artifacts.ts";
 import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
 import { deviceOf, engineFor, exactness, type Opened, type TrainOptions, withAudio } from "./create.ts";
@@ -40,7 +40,7 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
   const { seed, limit, images, range } = config;
   const searched = { limit: limit ?? undefined, seed, range };
   const found = await findImages(config.data, searched);
-  const sources = await withAudio(found, own.manifest, { ...searched, audio: config.audio });
+  const sources = await withAudio(config.data, found, own.manifest, { ...searched, audio: config.audio });
   if (sources.files.length !== images) {
     throw expected(config.data, `the ${images} images that the run began with`, `${sources.files.length}`);
   }
@@ -94,7 +94,10 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   cudaLibraries: "free",
   threads: "free",
   deterministic: stored("deterministic", (run) => run.deterministic ?? false),
-  tf32: stored("tf32", (run) => run.tf32),
+  precision: stored("precision", precisionOf),
+  tf32: (given, { run }) => [
+    { flag: flagOf("tf32"), given: given ? "tf32" : "fp32", stored: precisionOf(run) },
+  ],
   cacheMb: "free",
   guard: "free",
   rank: "free",
@@ -106,7 +109,8 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   optimizer: ofArtifact(ARTIFACT_RULES.optimizer),
   config: ofArtifact(ARTIFACT_RULES.config),
   graph: async (given, { manifest, run }) => {
-    const form = { target: manifest.target ?? "cpu", batch: run.batch };
+    const { target = "cpu", precision } = manifest;
+    const form = { target, batch: run.batch, precision };
     if (isDeepStrictEqual((await lowered(await readArtifact(given), form)).manifest, manifest)) return [];
     throw expected("--graph", "the artifact that the run began with", "another", ADVICE);
   },

@@ -6,6 +6,7 @@ import { Command, CommanderError } from "commander";
 import { messageOf, UserError } from "../errors.ts";
 import { codeOf, writeFailed } from "../files/atomic.ts";
 import { clipsCommand } from "./clips.ts";
+import { dataCommand } from "./data.ts";
 import { doctorCommand } from "./doctor.ts";
 import { embedCommand } from "./embed.ts";
 import { exportCommand } from "./export.ts";
@@ -28,6 +29,7 @@ const program = new Command("ort-pretrain")
   .addCommand(embedCommand())
   .addCommand(clipsCommand())
   .addCommand(reportCommand())
+  .addCommand(dataCommand())
   .addCommand(graphsCommand())
   .addCommand(webCommand())
   .addCommand(doctorCommand());

@@ -19,9 +19,9 @@ type Pair = readonly [picture: string, sound: string];
  * Sorted by the pictures' paths, then by those of the audio; a picture may stand in several pairs of a list.
  * @throws UserError if there are none, or the list is no such file or names a file that is missing.
  */
-export async function findAudioPairs(root: string, options: AudioPairOptions = {}): Promise<Sources> {
+export async function findAudioPairs(data: string, options: AudioPairOptions = {}): Promise<Sources> {
   const { list } = options;
-  const { pairs, notes } = list === undefined ? await besideIn(root) : await listed(root, list);
+  const { root, pairs, notes } = list === undefined ? await besideIn(data) : await listed(data, list);
   // As text, whose order and folders are those of the pictures.
   const taken = sample(pairs.map((pair) => pair.join("\0")).sort(), options).map((text) => text.split("\0"));
   return {
@@ -35,8 +35,17 @@ export async function findAudioPairs(root: string, options: AudioPairOptions = {
   };
 }
 
-async function besideIn(root: string): Promise<{ pairs: readonly Pair[]; notes: readonly string[] }> {
-  const [images, audio] = await Promise.all([imagesIn(root), audioIn(root)]);
+interface Found {
+  /** The folder that paths are relative to. */
+  readonly root: string;
+  readonly pairs: readonly Pair[];
+  readonly notes: readonly string[];
+}
+
+async function besideIn(data: string): Promise<Found> {
+  const images = await imagesIn(data); // of a folder, or a list
+  const { root } = images;
+  const audio = await audioIn(root);
   const stemOf = (file: string) => file.slice(0, file.length - extname(file).length);
   const preference = (file: string) =>
     (AUDIO_EXTENSIONS as readonly string[]).indexOf(extname(file).slice(1).toLowerCase());
@@ -60,16 +69,17 @@ async function besideIn(root: string): Promise<{ pairs: readonly Pair[]; notes: 
     );
   }
   const note = `${root}: left out pictures without an audio file of the same name: ${alone}`;
-  return { pairs, notes: [...new Set([...images.notes, ...audio.notes]), ...(alone > 0 ? [note] : [])] };
+  return {
+    root,
+    pairs,
+    notes: [...new Set([...images.notes, ...audio.notes]), ...(alone > 0 ? [note] : [])],
+  };
 }
 
 const HEADER = "picture,sound";
 const MAX_LIST = 2 ** 27;
 
-async function listed(
-  root: string,
-  list: string,
-): Promise<{ pairs: readonly Pair[]; notes: readonly string[] }> {
+async function listed(root: string, list: string): Promise<Found> {
   const lines = (await textOf(list)).split(/\r?\n/);
   const first = lines[0]!.replace(/^\uFEFF/, "").trim();
   if (first !== HEADER) throw expected(`${list}, line 1`, HEADER, JSON.stringify(first.slice(0, 80)));
@@ -92,7 +102,7 @@ async function listed(
         throw expected(`${list}, line ${line}`, `a file of ${root}`, `none at ${JSON.stringify(file)}`);
     }
   });
-  return { pairs: pairs.map(({ pair }) => pair), notes: [] };
+  return { root, pairs: pairs.map(({ pair }) => pair), notes: [] };
 }
 
 async function textOf(list: string): Promise<string> {

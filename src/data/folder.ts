@@ -4,6 +4,7 @@ import { readdir, realpath, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { expected, type UserError } from "../errors.ts";
 import { faultOf } from "../fault.ts";
+import { imagesListed, LIST_EXTENSION } from "./list.ts";
 
 /** Extensions that are read, in any case; what a file holds is found out when it is decoded. */
 export const IMAGE_EXTENSIONS = [
@@ -36,7 +37,9 @@ const OTHER_EXTENSIONS = (
 ).split(" ");
 
 export interface Found {
-  /** Paths relative to the folder, with "/" between their parts, sorted by code unit. */
+  /** The folder: as it was given, or the one that holds all images of a list. */
+  readonly root: string;
+  /** Paths relative to it, with "/" between their parts, sorted by code unit. */
   readonly files: string[];
   /** A line for each entry that could not be read, and one for the images of other formats. */
   readonly notes: readonly string[];
@@ -92,7 +95,8 @@ export type List = (path: string) => Promise<Dirent[]>;
 const MAX_LINES = 10;
 
 /**
- * Names that start with a dot are skipped. Links are followed, but no folder is read twice.
+ * Names that start with a dot are skipped. Links are followed, but no folder is read twice. In place of a folder a list of
+ * images is taken, see `imagesListed`.
  *
  * @throws UserError if there is no such folder, it cannot be read itself, or it holds no image.
  */
@@ -113,8 +117,12 @@ async function filesIn(
   const stats = await stat(root).catch((error) => {
     throw unreadable(root, what, error);
   });
-  if (!stats.isDirectory())
-    throw expected(root, `a folder of ${what}`, "a file", "give the folder it lies in");
+  const isList = wanted === IMAGES && root.endsWith(LIST_EXTENSION);
+  if (stats.isFile() && isList) return imagesListed(root);
+  if (!stats.isDirectory()) {
+    const list = wanted === IMAGES ? ", or a list that ends in .txt" : "";
+    throw expected(root, `a folder of ${what}`, "a file", `give the folder it lies in${list}`);
+  }
 
   const files: string[] = [];
   const faults: string[] = [];
@@ -150,7 +158,7 @@ async function filesIn(
     const named = `${what} (${extensions.join(", ")})`;
     throw expected(root, named, "none in it or in its folders", notes.join("; ") || undefined);
   }
-  return { files: files.sort(), notes };
+  return { root, files: files.sort(), notes };
 }
 
 /** What a folder holds, in one order on every file system; nothing if it was read before under another path. */

@@ -27,16 +27,20 @@ export async function canvasFor(sources: Sources, shorterSide: number): Promise<
 async function someSizes({ root, files }: Sources): Promise<readonly (readonly [number, number])[]> {
   const count = Math.min(ASKED, files.length);
   const some = Array.from({ length: count }, (_, i) => files[Math.floor((i * files.length) / count)]!);
-  const sharp = await loadSharp();
   const sizes = await mapInOrder(some, async (name) => {
     try {
-      const path = join(root, name);
-      const { file = path } = look(path);
-      const { autoOrient } = await sharp(file, { limitInputPixels: false }).metadata(); // of the header alone
-      return [[autoOrient.width, autoOrient.height] as const];
+      return [await sizeOf(join(root, name))];
     } catch {
       return []; // told when it is decoded
     }
   });
   return sizes.flat();
+}
+
+/** Width and height of an image as it is shown, pixels. @throws an error of any kind if it cannot be read */
+export async function sizeOf(path: string): Promise<readonly [width: number, height: number]> {
+  const sharp = await loadSharp();
+  const { file = path } = look(path);
+  const { autoOrient } = await sharp(file, { limitInputPixels: false }).metadata(); // of the header alone
+  return [autoOrient.width, autoOrient.height];
 }

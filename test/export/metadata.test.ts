@@ -141,7 +141,9 @@ describe("export/metadata", () => {
       "b.onnx: expected an encoder of audio, found one of images",
     );
     expect(() => readAudioMetadata(model({}), "b.onnx")).to.throw("an ONNX model without its metadata");
-    expect(() => audioMetadataTexts({ ...heard, samples: 0 })).to.throw("samples: expected a whole number from 1");
+    expect(() => audioMetadataTexts({ ...heard, samples: 0 })).to.throw(
+      "samples: expected a whole number from 1",
+    );
   });
 
   it("bounds the probes", () => {
