@@ -20,7 +20,7 @@ const { values } = parseArgs({
     digits: { type: "string" },
     out: { type: "string", default: "runs/audio-video" },
     epochs: { type: "string", default: "40" },
-    seeds: { type: "string", default: "1" },
+    seeds: { type: "string", default: "3" },
   },
 });
 const { recordings, digits, out } = values;
