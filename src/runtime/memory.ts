@@ -82,6 +82,13 @@ export function valueAt(api: OrtApi, memory: Pointer, form: Form, data: Pointer 
 
 /** The type and the shape of a value. */
 export function formOf(api: OrtApi, value: Pointer): Form {
+  const { code, dims } = describe(api, value);
+  const [type] = Object.entries(TYPES).find(([, [known]]) => known === code)!;
+  return { type: type as DType, dims };
+}
+
+/** A tensor's element type, as the library counts them, and its shape. */
+export function describe(api: OrtApi, value: Pointer): { readonly code: number; readonly dims: number[] } {
   const info = made((out) => api.call("GetTensorTypeAndShape", value, out));
   try {
     const [code, rank] = [[0], [0]];
@@ -89,8 +96,7 @@ export function formOf(api: OrtApi, value: Pointer): Form {
     api.call("GetDimensionsCount", info, rank);
     const sizes = new BigInt64Array(rank[0]!);
     api.call("GetDimensions", info, sizes, sizes.length);
-    const [type] = Object.entries(TYPES).find(([, [c]]) => c === code[0])!;
-    return { type: type as DType, dims: Array.from(sizes, Number) };
+    return { code: code[0]!, dims: Array.from(sizes, Number) };
   } finally {
     api.drop("ReleaseTensorTypeAndShapeInfo", info);
   }

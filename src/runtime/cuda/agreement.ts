@@ -23,9 +23,6 @@ const LIMITS: Readonly<Record<Precision, { readonly metric: number; readonly cha
   bf16: { metric: 0.1, change: 0.8 },
   fp16: { metric: 0.05, change: 0.6 },
 };
-/** Changes that are so much smaller than the largest of their kind are rounding, as of biases before BatchNorm. */
-const NEGLIGIBLE = 1e-3;
-
 /** In words, what differs by more than rounding; undefined where nothing does. */
 export function disagreement(
   fused: Taken,
@@ -37,8 +34,8 @@ export function disagreement(
   for (const [name, wanted] of Object.entries(plain.outputs)) {
     const found = fused.outputs[name]!;
     if (wanted.dims.length > 0) {
-      const { part } = compared(found, wanted);
-      if (!(part <= change)) return `${name} that is ${percent(part)} off`;
+      const off = partOf(compared(found, wanted));
+      if (!(off <= change)) return `${name} that is ${percent(off)} off`;
       continue;
     }
     const [a, b] = [found, wanted].map(({ data }) => Number(data[0])) as [number, number];
@@ -46,33 +43,50 @@ export function disagreement(
     if (name === "skipped" && a !== b) return undefined;
     if (!(Math.abs(a - b) <= metric * Math.max(1, Math.abs(b)))) return `${name} ${a}, as built ${b}`;
   }
-  const changes = Object.entries(plain.next).flatMap(([name, next]) =>
-    next.type === "float32" ? [{ name, ...compared(fused.next[name]!, next, before[name]!) }] : [],
-  );
-  const kindOf = (name: string) => name.split(".")[0]!;
-  const largest = new Map<string, number>();
-  for (const { name, mean } of changes)
-    largest.set(kindOf(name), Math.max(largest.get(kindOf(name)) ?? 0, mean));
-  const worst = changes
-    .filter(({ name, mean }) => mean > NEGLIGIBLE * largest.get(kindOf(name))!)
-    .sort((a, b) => b.part - a.part)[0];
-  return worst && !(worst.part <= change)
-    ? `a change of ${worst.name} that is ${percent(worst.part)} off`
-    : undefined;
+  const others = new Map<string, Part>(); // of vectors, by kind
+  for (const [name, wanted] of Object.entries(plain.next)) {
+    if (wanted.type !== "float32" || isDerived(name, plain.next)) continue;
+    const part = compared(fused.next[name]!, wanted, before[name]!);
+    if (wanted.dims.length > 1) {
+      const off = partOf(part);
+      if (!(off <= change)) return `a change of ${name} that is ${percent(off)} off`;
+    } else {
+      const kind = name.split(".")[0]!;
+      const { off, all } = others.get(kind) ?? { off: 0, all: 0 };
+      others.set(kind, { off: off + part.off, all: all + part.all });
+    }
+  }
+  // Gradients of single vectors may be nothing but rounding, as those of biases before BatchNorm: they count together.
+  for (const [kind, part] of others) {
+    const off = partOf(part);
+    if (!(off <= change)) return `a change of vectors of ${kind} that is ${percent(off)} off`;
+  }
+  return undefined;
 }
 
+/**
+ * Whether a change follows from another that is compared: that of a parameter, which AdamW makes as large for a gradient that
+ * is nothing but rounding, from its gradient's average; and the average of squares.
+ */
+const isDerived = (name: string, state: Feeds): boolean =>
+  name.startsWith("moment2.") || `momentum.${name}` in state || `moment1.${name}` in state;
+
+/** Sums of squares: of a difference, and of what it is compared with. */
+interface Part {
+  readonly off: number;
+  readonly all: number;
+}
+
+const partOf = ({ off, all }: Part): number => (off === 0 ? 0 : Math.sqrt(off / all));
 const percent = (part: number) => `${(100 * part).toFixed(0)} %`;
 
-/** Of the change to b, from zeros if it is not told: its root mean square, and the part of it by which that to a differs. */
-function compared(found: ort.Tensor, wanted: ort.Tensor, before?: ort.Tensor) {
+/** Of the change to `wanted`, from zeros if it is not told. */
+function compared(found: ort.Tensor, wanted: ort.Tensor, before?: ort.Tensor): Part {
   const [a, b, from] = [found, wanted, before].map((tensor) => tensor?.data) as Float32Array[];
   let [off, all] = [0, 0];
   for (let i = 0; i < b!.length; i++) {
     off += (a![i]! - b![i]!) ** 2;
     all += (b![i]! - (from?.[i] ?? 0)) ** 2;
   }
-  return {
-    mean: Math.sqrt(all / Math.max(1, b!.length)),
-    part: all === 0 && off === 0 ? 0 : Math.sqrt(off / all),
-  };
+  return { off, all };
 }

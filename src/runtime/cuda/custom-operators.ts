@@ -1,7 +1,7 @@
 /** Operators that ONNX Runtime does not have: it calls functions of JavaScript, by koffi, to run them. */
 import { messageOf } from "../../errors.ts";
 import { DATA_TYPES } from "../../graph/model.ts";
-import { formOf } from "../memory.ts";
+import { describe } from "../memory.ts";
 import { made, type OrtApi, type Pointer } from "../ort-api.ts";
 import type { Operator, Value } from "./kernel.ts";
 
@@ -99,7 +99,7 @@ export function openOperators(
         operator,
         inputs.map((input, i) => {
           const value = made((out) => api.call("KernelContext_GetInput", context, i, out));
-          checkShape(input, formOf(api, value).dims, i);
+          checkShape(input, describe(api, value).dims, i);
           return dataOf(value);
         }),
         outputs.map(({ shape }, i) => {

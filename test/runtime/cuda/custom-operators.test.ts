@@ -3,7 +3,7 @@ import koffi from "koffi";
 import * as ort from "onnxruntime-node";
 import { type NativeRuntime, nativeRuntime } from "../../../src/runtime/c-api.ts";
 import type { Run } from "../../../src/runtime/cuda/custom-operators.ts";
-import type { Operator } from "../../../src/runtime/cuda/kernel.ts";
+import type { Operator, Value } from "../../../src/runtime/cuda/kernel.ts";
 import type { Pointer } from "../../../src/runtime/ort-api.ts";
 import { failure } from "../../data/folder.ts";
 import { modelOf, NOTHING } from "./operators.ts";
@@ -69,6 +69,33 @@ describe("runtime/cuda/custom-operators, on the CPU", () => {
     }
     session.close();
     expect(seen).to.deep.equal(Array(2).fill([operator, 2, 2, null]));
+  });
+
+  it("hand each other values in half precision", async () => {
+    for (const dtype of ["float16", "bfloat16"] as const) {
+      const half: Value = { ...a, dtype };
+      const [there, back] = [
+        { type: "there", inputs: [a], outputs: [half], work: NOTHING },
+        { type: "back", inputs: [half], outputs: [a], work: NOTHING },
+      ];
+      const graph = modelOf(
+        { a },
+        [
+          ["there", ["a"], ["h"]],
+          ["back", ["h"], ["c"]],
+        ],
+        { c: a },
+      );
+      const run: Run = ({ type }, [from], [to]) => {
+        const [read, written] = type === "there" ? ["float", "uint16_t"] : ["uint16_t", "float"];
+        koffi.encode(to!, written!, arrayAt(read!, from!, 6), 6);
+      };
+      const session = await open(run, [there!, back!], graph);
+      expect([...((await session.run({ a: feeds.a }, none, ["c"])).c!.data as Float32Array)]).to.deep.equal([
+        0, 1, 2, 3, 4, 5,
+      ]);
+      session.close();
+    }
   });
 
   it("are many of one session, each told apart, in sessions side by side", async () => {

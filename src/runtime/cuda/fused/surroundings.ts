@@ -32,7 +32,7 @@ export function surroundingsOf(
   const orders = new Map<string, readonly number[]>();
   const store = (name: string, storage: Storage) => {
     const value = values.get(name)!;
-    if (outputs.has(name) || isSame(value.shape, storage, plainStorage(value))) return;
+    if (outputs.has(name)) return;
     stored.set(name, storage);
     if (!isSame(value.shape, storage, { ...plainStorage(value), dtype: storage.dtype }))
       orders.set(name, orderIn(whole(name, value.shape, storage.strides))!);

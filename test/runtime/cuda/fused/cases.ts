@@ -3,7 +3,10 @@ import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { buildModel, encodeModel } from "../../../../src/graph/model.ts";
 import { input, type Tensor } from "../../../../src/graph/tensor.ts";
+import { cuda } from "../../../../src/lowering/cuda.ts";
+import { conv } from "../../../../src/ops/conv.ts";
 import * as on from "../../../../src/ops/elementwise.ts";
+import { gradients } from "../../../../src/ops/gradients.ts";
 import { matmul } from "../../../../src/ops/matmul.ts";
 import { cast, chunk, expand, reshape, slice, transpose } from "../../../../src/ops/movement.ts";
 import { perChannel } from "../../../../src/ops/normalization.ts";
@@ -15,6 +18,7 @@ import {
   reduceSum,
   softmax,
 } from "../../../../src/ops/reduce.ts";
+import { builtFor } from "../../../../src/ops/target.ts";
 import { randomFor } from "../../../../src/random.ts";
 import { type Lowered, lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
 import { openGraph } from "../../../methods/stepping.ts";
@@ -213,6 +217,28 @@ export const cases: readonly Case[] = [
       const rows = chunk(y, 0, 40).map((row) => reshape(row, [1]));
       return { z: rows.reduce((all, row) => on.add(on.mul(all, 0.5), on.mul(x, row)), x) };
     },
+  },
+  {
+    name: "convolutions, of images and by single places, and their gradients",
+    shapes: [
+      [3, 5],
+      [4, 9],
+    ].map(([height, width]) => ({
+      x: [2, 3, height!, width!],
+      y: [8, 3, 3, 3],
+      v: [16, 8, 1, 1],
+      w: [8, 16, 1, 1],
+    })),
+    nodes: 19,
+    outputs: ({ x, y, v, w }) =>
+      builtFor(cuda, () => {
+        const first = on.relu(conv(x, y, { pad: 1 })); // [2, 8, h, w]
+        const half = on.tanh(conv(first, v!, { stride: 2 })); // [2, 16, h / 2, w / 2]
+        const last = on.square(conv(half, w!)); // [2, 8, h / 2, w / 2]
+        const loss = reduceSum(last);
+        const [dy, dv, dw] = gradients(loss, [y, v!, w!]) as [Tensor, Tensor, Tensor];
+        return { loss, dy: on.mul(dy, 2), dv: on.mul(dv, 2), dw: on.mul(dw, 2) };
+      }),
   },
 ];
 

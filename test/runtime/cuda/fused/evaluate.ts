@@ -1,5 +1,6 @@
 /** A step with custom operators, run on the CPU: these by a function, the nodes between them by ONNX Runtime. */
 
+import { expect } from "chai";
 import type { NodeProto } from "onnx-buf";
 import * as ort from "onnxruntime-node";
 import { encodeModel, valueInfo } from "../../../../src/graph/model.ts";
@@ -73,7 +74,11 @@ export async function evaluate(
       return;
     }
     const [a, b] = input.map((name) => values.get(name) as Float32Array) as [Float32Array, Float32Array];
-    const made = convolve(operatorOf(opType, convolutions.get(opType)!), [a, b]);
+    const operator = operatorOf(opType, convolutions.get(opType)!);
+    // As the runtime has them when it calls it.
+    const shapes = [...input, ...output].map((name) => types.get(name)!.shape);
+    expect(shapes).to.deep.equal([...operator.inputs, ...operator.outputs].map(({ shape }) => shape));
+    const made = convolve(operator, [a, b]);
     values.set(output[0]!, seen(output[0]!, made));
   }
 
