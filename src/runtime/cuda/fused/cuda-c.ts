@@ -13,7 +13,7 @@ import {
   type Rows,
   rowCount,
 } from "./ir.ts";
-import { sharing, THREADS } from "./kernels.ts";
+import { lanesOf, sharing, THREADS } from "./kernels.ts";
 import { HELPERS, operations } from "./operations.ts";
 
 const TYPES: Readonly<Record<ElementType, string>> = {
@@ -117,7 +117,7 @@ function functionOf(kernel: Kernel, typeOf: TypeOf): Text {
     ...inputs.map((name, i) => `const ${TYPES[typeOf(name).dtype]} *i${i}`),
     ...outputs.map(({ dtype }, i) => `${TYPES[dtype]} *o${i}`),
   ].join(", ");
-  const lanes = (rows?.inner === 1 ? rows.length : count) % 4 === 0 && (rows?.inner ?? 1) === 1 ? 4 : 1;
+  const lanes = lanesOf(kernel);
   const of = (body: string, places: number, grid: number) => ({
     text: `(${parameters}) {\n${body}\n}`,
     places,
@@ -126,26 +126,30 @@ function functionOf(kernel: Kernel, typeOf: TypeOf): Text {
   if (!rows) {
     const places = count / lanes;
     const loop = `for (unsigned j = block * ${THREADS}u + threadIdx.x; j < places; j += blocks * ${THREADS}u)`;
-    const body = `${loop} {\n${bodyOf(kernel, typeOf, lanes, { phase: 0, last: true })}\n}`;
+    const body = `${loop} {\n${bodyOf(kernel, typeOf, lanes, { phase: 0, last: true, apart: false })}\n}`;
     return of(body, places, Math.min(MOST_BLOCKS, Math.ceil(places / THREADS)));
   }
-  const all = rowCount(rows) * rows.parts;
-  return of(rowsBody(kernel, rows, typeOf, lanes), all, Math.ceil(all / sharing(rows).rows));
+  const all = (rowCount(rows) / (rows.inner > 1 ? lanes : 1)) * rows.parts;
+  return of(rowsBody(kernel, rows, typeOf, lanes), all, Math.ceil(all / sharing(rows, lanes).rows));
 }
 
 /** Rows of a block's threads, phase after phase. */
 function rowsBody(kernel: Kernel, rows: Rows, typeOf: TypeOf, lanes: number): string {
-  const { threads, rows: each } = sharing(rows);
+  const { threads, rows: each } = sharing(rows, lanes);
   const phases = phasesOf(kernel);
   const isReduce = (i: number) => kernel.steps[i]!.kind === "reduce";
   const last = Math.max(
     ...phases.filter((_, i) => isReduce(i)),
     ...kernel.outputs.map(({ step }) => phases[step]!),
   );
-  const items = rows.length / lanes; // of a row
-  const chunk = Math.ceil(items / rows.parts);
+  // Where rows lie beside each other, a thread has as many of them as lanes, each with a sum of its own.
   const apart = rows.inner > 1;
-  const count = rowCount(rows);
+  const mine = apart ? lanes : 1; // rows
+  const items = apart ? rows.length : rows.length / lanes; // of a row
+  const inner = rows.inner / mine;
+  const chunk = Math.ceil(items / rows.parts);
+  const count = rowCount(rows) / mine;
+  const sumsOf = (i: number) => Array.from({ length: mine }, (_, k) => sumOf(i, apart, k));
   const lines = [
     `__shared__ float shared[${THREADS}];`,
     apart
@@ -166,48 +170,61 @@ function rowsBody(kernel: Kernel, rows: Rows, typeOf: TypeOf, lanes: number): st
           `(part * ${chunk}u + ${chunk}u < ${items}u ? part * ${chunk}u + ${chunk}u : ${items}u)`,
         ]
       : ["row", "lane", `${items}u`];
-  const around = rows.outer === 1 ? "" : `${own} / ${rows.inner}u * ${rows.length * rows.inner}u + `;
-  const within = rows.outer === 1 ? own : `${own} % ${rows.inner}u`;
+  const around = rows.outer === 1 ? "" : `${own} / ${inner}u * ${rows.length * inner}u + `;
+  const within = rows.outer === 1 ? own : `${own} % ${inner}u`;
   for (let phase = 0; phase <= last; phase++) {
     const sums = kernel.steps.flatMap((step, i) =>
       step.kind === "reduce" && phases[i] === phase ? [{ ...REDUCE[step.how], step, i }] : [],
     );
-    for (const { i, first } of sums) lines.push(`float s${i} = ${first};`);
+    for (const { i, first } of sums) for (const sum of sumsOf(i)) lines.push(`float ${sum} = ${first};`);
     lines.push(
       `if (here) for (unsigned q = ${from}; q < ${to}; q += ${threads}u) {`,
-      `const unsigned j = ${apart ? `${around}q * ${rows.inner}u + ${within}` : `${own} * ${items}u + q`};`,
-      bodyOf(kernel, typeOf, lanes, { phase, last: phase === last }),
+      `const unsigned j = ${apart ? `${around}q * ${inner}u + ${within}` : `${own} * ${items}u + q`};`,
+      bodyOf(kernel, typeOf, lanes, { phase, last: phase === last, apart }),
       "}",
     );
     const stride = apart ? each : 1;
-    for (const { i, more, step } of sums) {
-      lines.push(`shared[threadIdx.x] = s${i};`);
+    const all = sums.flatMap((sum) => sumsOf(sum.i).map((name) => ({ ...sum, name })));
+    for (const { name, more, step } of all) {
+      lines.push(`shared[threadIdx.x] = ${name};`);
       lines.push("__syncthreads();");
       for (let half = threads / 2; half >= 1; half /= 2) {
         const [a, b] = ["shared[threadIdx.x]", `shared[threadIdx.x + ${half * stride}u]`];
         lines.push(`if (lane < ${half}u) ${a} = ${more(a, b)};`, "__syncthreads();");
       }
       lines.push(
-        `s${i} = shared[threadIdx.x - lane * ${stride}u]${step.scale === 1 ? "" : ` * ${literal(step.scale)}`};`,
+        `${name} = shared[threadIdx.x - lane * ${stride}u]${step.scale === 1 ? "" : ` * ${literal(step.scale)}`};`,
       );
       lines.push("__syncthreads();");
     }
   }
-  const place = rows.parts > 1 ? `of * ${rows.parts}u + part` : "row";
+  const placeAt = (k: number) => {
+    const at = mine === 1 ? own : `(${own} * ${mine}u + ${k}u)`;
+    return rows.parts > 1 ? `${at} * ${rows.parts}u + part` : at;
+  };
   kernel.outputs.forEach(({ step }, k) => {
-    if (isReduce(step)) lines.push(`if (here && lane == 0u) o${k}[${place}] = s${step};`);
+    if (!isReduce(step)) return;
+    sumsOf(step).forEach((sum, of) => {
+      lines.push(`if (here && lane == 0u) o${k}[${placeAt(of)}] = ${sum};`);
+    });
   });
   return lines.join("\n");
 }
 
+/** What a step has summed; where rows lie beside each other, of that row. */
+const sumOf = (step: number, apart: boolean, lane: number): string =>
+  apart ? `s${step}_${lane}` : `s${step}`;
+
 interface Pass {
+  /** Whether rows lie beside each other. */
+  readonly apart: boolean;
   readonly phase: number;
   /** Whether places are written: in the last pass, for a state's next value may lie where others still read. */
   readonly last: boolean;
 }
 
 /** What is done for item j, places j lanes to j lanes + lanes - 1. */
-function bodyOf(kernel: Kernel, typeOf: TypeOf, lanes: number, { phase, last }: Pass): string {
+function bodyOf(kernel: Kernel, typeOf: TypeOf, lanes: number, { phase, last, apart }: Pass): string {
   const { steps, outputs, count } = kernel;
   const phases = phasesOf(kernel);
   const sums = steps.flatMap((step, i) =>
@@ -221,7 +238,7 @@ function bodyOf(kernel: Kernel, typeOf: TypeOf, lanes: number, { phase, last }: 
   const names = new Map<number, (lane: number) => string>();
   const nameOf = (i: number, lane: number): string => {
     const step = steps[i]!;
-    if (step.kind === "reduce") return `s${i}`;
+    if (step.kind === "reduce") return sumOf(i, apart, lane);
     return step.kind === "constant" ? literal(step.value, step.dtype) : names.get(i)!(lane);
   };
   for (const i of neededBy(kernel, [...sums.map(({ of }) => of), ...written.map(({ step }) => step)])) {
@@ -255,7 +272,10 @@ function bodyOf(kernel: Kernel, typeOf: TypeOf, lanes: number, { phase, last }: 
     }
   }
   for (const { how, of, i } of sums)
-    for (const lane of all) lines.push(`s${i} = ${REDUCE[how].more(`s${i}`, nameOf(of, lane))};`);
+    for (const lane of all) {
+      const sum = sumOf(i, apart, lane);
+      lines.push(`${sum} = ${REDUCE[how].more(sum, nameOf(of, lane))};`);
+    }
   for (const { step, k, dtype } of written) {
     const values = all.map((lane) => rounded(nameOf(step, lane), dtype));
     const four = FOUR[dtype];

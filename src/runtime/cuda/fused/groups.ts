@@ -7,6 +7,7 @@
 import type { NodeProto } from "onnx-buf";
 import { once } from "../../../graph/once.ts";
 import { type Index, isPlace, type Rows, rowCount } from "./ir.ts";
+import { SMALL } from "./kernels.ts";
 import type { Family, Member, Surroundings } from "./member.ts";
 import { indexOf } from "./views.ts";
 
@@ -71,9 +72,6 @@ const isRow = (index: Index, { outer, length, inner }: Rows): boolean => {
   const ofRow = indexOf({ base: "", offset: 0, shape: [outer, length, inner], strides: [inner, 0, 1] });
   return JSON.stringify(index) === JSON.stringify(ofRow);
 };
-
-/** Reductions of so many places, such as of statistics of images, take no time to speak of, but a launch. */
-const SMALL = 2 ** 18;
 
 /** Whether a kernel may go through its rows more than once: they are short, and many where they do not lie in one piece. */
 const isShort = (rows: Rows): boolean => {

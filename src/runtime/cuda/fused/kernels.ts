@@ -6,8 +6,8 @@ import { contiguous, count, indexOf } from "./views.ts";
 
 /** Threads of a block. */
 export const THREADS = 256;
-/** Blocks that keep a large GPU busy: four for each of its 132 multiprocessors. */
-const BLOCKS = 528;
+/** Blocks that keep a large GPU busy: eight for each of its 132 multiprocessors. */
+const BLOCKS = 1056;
 /** Values that a thread reduces at least. */
 const LEAST_SHARE = 8;
 
@@ -58,11 +58,22 @@ export function withoutTwins(
   return { ...kernel, outputs: kept };
 }
 
-/** How the threads of a block share rows: so many of them take one row, and each block takes `rows`. */
-export function sharing({ outer, length, inner }: Rows): { readonly threads: number; readonly rows: number } {
+/** Reductions of so many places, such as of statistics of images, take no time to speak of, but a launch. */
+export const SMALL = 2 ** 18;
+
+/** How many neighbouring places a thread takes together: of a row, or of as many rows where these lie beside each other. */
+export const lanesOf = ({ count, rows }: Kernel): number =>
+  (rows ? (rows.inner > 1 ? rows.inner : rows.length) : count) % 4 === 0 ? 4 : 1;
+
+/** How the threads of a block share rows: so many take one row, or as many as a thread takes together; a block takes `rows` such. */
+export function sharing(
+  { outer, length, inner }: Rows,
+  lanes: number,
+): { readonly threads: number; readonly rows: number } {
   if (inner > 1) {
-    // Eight floats are read as one; with as many as a warp has, the blocks might be too few.
-    const wide = Math.min(outer * inner < 32 * BLOCKS ? 8 : 32, powerFrom(inner));
+    // Of few places neighbours are read in short runs, for there would be few blocks.
+    const most = outer * length * inner <= SMALL ? 8 / lanes : 32;
+    const wide = Math.min(most, powerFrom(inner / lanes));
     return { threads: THREADS / wide, rows: wide };
   }
   // A row of a thousand places is a block's, a shorter one a part of a warp's.
@@ -80,8 +91,9 @@ const powerFrom = (least: number): number => 2 ** Math.ceil(Math.log2(least));
 export function inParts(kernel: Kernel): readonly (readonly Kernel[])[] {
   const { rows, steps, outputs } = kernel;
   if (!rows || phasesOf(kernel).some((phase) => phase > 0)) return [[kernel]];
-  const share = sharing(rows);
-  const blocks = Math.ceil(rowCount(rows) / share.rows);
+  const lanes = lanesOf(kernel);
+  const share = sharing(rows, lanes);
+  const blocks = Math.ceil(rowCount(rows) / (rows.inner > 1 ? lanes : 1) / share.rows);
   const parts = Math.min(
     Math.floor(BLOCKS / blocks),
     Math.floor(rows.length / (share.threads * LEAST_SHARE)),
