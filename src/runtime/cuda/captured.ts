@@ -14,6 +14,7 @@ import { type Feeds, notRunnable, type SessionOptions } from "../session.ts";
 import { disagreement, type Taken } from "./agreement.ts";
 import { type Fuse, fusedFor } from "./fused-for.ts";
 import { thisHost } from "./host.ts";
+import type { Fused } from "./kernel.ts";
 import { type KernelCache, kernelFolder, keyOf, openKernelCache } from "./kernel-cache.ts";
 
 export interface Step {
@@ -68,19 +69,29 @@ export function capturing(
   });
 
   /** @throws Error if a fused step does not compute what the step as built does */
-  async function check(found: Captured, feeds: Feeds, before: Feeds): Promise<void> {
+  async function check(form: Fused, feeds: Feeds, before: Feeds): Promise<void> {
     const { precision = "tf32" } = options;
     const known = agreed ?? openKernelCache(kernelFolder(thisHost()));
-    const key = keyOf("agreed", found.digest, precision);
+    const asked = precision === "tf32" ? "fp32" : precision;
+    const key = keyOf("agreed", digestOf(form.model), JSON.stringify(form.operators), asked);
     if (await known.read(key)) return;
-    const fused = await taken(found, feeds);
-    state.restore(before);
-    const session = await runtime.open(graph, options);
+    const found = await openCaptured(runtime, graph, form, where, feeds, { ...options, precision: asked });
+    let fused: Taken;
     try {
-      const different = disagreement(fused, await taken(plain(session), feeds), before, precision);
+      state.restore(before);
+      fused = await taken(found, feeds);
+    } finally {
+      await found.close();
+      state.restore(before);
+    }
+    const exact = asked === "fp32" ? asked : "tf32";
+    const session = await runtime.open(graph, { ...options, precision: exact });
+    try {
+      const different = disagreement(fused, await taken(plain(session), feeds), before, asked);
       if (different) throw new Error(`a fused step differs from the step as built: ${different}`);
     } finally {
       session.close();
+      state.restore(before);
     }
     await known.keep(new Map([[key, Uint8Array.of(1)]]));
   }
@@ -89,17 +100,11 @@ export function capturing(
     const before = state.read();
     const opened = async (as: Fuse, otherwise: string) => {
       try {
-        const found = await openCaptured(runtime, graph, as, where, feeds, options);
-        if (!found) return undefined;
+        const form = as(graph, sizesIn(graph, feeds), options.precision ?? "tf32");
+        if (!form) return undefined;
+        if (as !== asItIs) await check(form, feeds, before);
+        const found = await openCaptured(runtime, graph, form, where, feeds, options);
         state.restore(before); // the runs that capture compute the step several times
-        if (as === asItIs) return found;
-        try {
-          await check(found, feeds, before);
-        } catch (error) {
-          await found.close();
-          throw error;
-        }
-        state.restore(before);
         return found;
       } catch (error) {
         state.restore(before);
@@ -131,32 +136,31 @@ export function capturing(
 }
 
 interface Captured extends Step {
-  /** Of what it runs. */
-  readonly digest: string;
   fits(feeds: Feeds): boolean;
 }
 
 const asItIs: Fuse = (model) => ({ model, operators: [] });
 
+/** The sizes of a graph's values with these feeds. */
+const sizesIn = (graph: Uint8Array, feeds: Feeds) =>
+  sizesOf(signatureOf(graph).inputs, new Map(Object.entries(feeds).map(([name, { dims }]) => [name, dims])));
+
 /**
- * Opens a session for the sizes of the feeds, and has it capture; undefined where nothing of the graph is fused.
+ * Opens a session for the sizes of the feeds, and has it capture.
  *
  * @throws Error of the library, or of what compiles kernels
  */
 async function openCaptured(
   runtime: Pick<NativeRuntime, "open">,
   graph: Uint8Array,
-  fuse: Fuse,
+  { model, operators }: Fused,
   { memory, state }: Where,
   feeds: Feeds,
   options: SessionOptions,
-): Promise<Captured | undefined> {
-  const { inputs, outputs } = signatureOf(graph);
-  const dims = new Map(Object.entries(feeds).map(([name, { dims }]) => [name, dims]));
-  const sizes = sizesOf(inputs, dims);
-  const fused = fuse(graph, sizes, options.precision ?? "tf32");
-  if (!fused) return undefined;
-  const { model, operators } = fused;
+): Promise<Captured> {
+  const { outputs } = signatureOf(graph);
+  const dims = Object.entries(feeds).map(([name, { dims }]) => [name, dims] as const);
+  const sizes = sizesIn(graph, feeds);
   const { read, written } = state.values;
   const session = await runtime.open(model, { ...options, operators, sizes: sizes.stated, capture: true });
   const all: Kept[] = [];
@@ -183,8 +187,7 @@ async function openCaptured(
     };
     runOn(feeds);
     return {
-      digest: keyOf(digestOf(model), JSON.stringify(operators)),
-      fits: (feeds) => Array.from(dims).every(([name, wanted]) => wanted.join() === feeds[name]?.dims.join()),
+      fits: (feeds) => dims.every(([name, wanted]) => wanted.join() === feeds[name]?.dims.join()),
       async run(feeds, names) {
         await turn(); // a run blocks this thread: first those who wait for it
         runOn(feeds);
