@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
-import { difference, readTaken, type Taken, writeTaken } from "../../scripts/bench/gpu/compare.ts";
+import { apart, difference, readTaken, type Taken, writeTaken } from "../../scripts/bench/gpu/compare.ts";
 import { type Line, runPart, textOf } from "../../scripts/bench/gpu/part.ts";
 import { reportOf } from "../../scripts/bench/gpu/report.ts";
 import { keepArchitecture } from "../../scripts/bench/gpu/shrink.ts";
@@ -53,16 +53,45 @@ describe("bench/gpu", () => {
         line("cuda", 2),
         line("webgpu", 2.5),
         line("webgpu", Number.NaN),
-        line("cuda with TF32", 2.5),
+        line("cuda in tf32", 2.5),
       ];
       const told = lines.map((each) => JSON.parse(textOf(each)) as Line); // by a process to another
       const report = reportOf(told, []);
       expect(report).to.match(/\| cuda \| cpu \| {2}\| 0.0e\+0 \|/);
       expect(report).to.match(/\| webgpu \| cpu \| {2}\| \*\*2.5e-1\*\* \|/);
       expect(report).to.match(/\| webgpu \| cpu \| {2}\| \*\*NaN\*\* \|/);
-      expect(report).to.match(/\| cuda with TF32 \| cpu \| {2}\| 2.5e-1 \|/);
+      expect(report).to.match(/\| cuda in tf32 \| cpu \| {2}\| 2.5e-1 \|/);
       expect(report).to.include("4 compared, 2 beyond the limits or failed.");
     });
+  });
+
+  it("sets two runs' losses apart step by step", () => {
+    const other = Float32Array.of(1, 2, 3, 5, 5, 6, 7, 8);
+    expect(apart(Float32Array.of(2, 2, 3, 4, 5, 6, 7, 9), other)).to.deep.equal({ mean: 0.375, last: 0.5 });
+  });
+
+  it("reports speed beside the peer's in the same precision, with aims", () => {
+    const line = (side: string, precision: string, imagesPerSecond: number, more: object = {}): Line => ({
+      ...{ kind: "speed", side, method: "simclr", encoder: "resnet18", size: 32, batch: 256 },
+      ...{ precision, ms: 10, imagesPerSecond, memoryMb: 1000, ...more },
+    });
+    const report = reportOf(
+      [
+        line("ours", "tf32", 950, { start: 4.5 }),
+        line("ours", "tf32", 500, { start: 3, way: "unfused" }),
+        line("ours", "bf16", 1500),
+        line("torch", "tf32", 1000, { memoryMb: 500 }),
+        line("torch", "bf16", 2000),
+      ],
+      [],
+    );
+    const row = (text: string) => report.split("\n").find((each) => each.startsWith(`| simclr, ${text} |`));
+    const own = "resnet18, 32 px, 256,";
+    expect(row(`${own} tf32`)).to.match(
+      /\*\*4\.5\*\* \(<= 4\) .*0\.95 \(>= 0\.95\) \| \*\*2\.00\*\* \(<= 1\.2\)/,
+    );
+    expect(row(`${own} tf32, unfused`)).to.match(/ 3\.0 \(<= 4\) .*\*\*0\.50\*\* \(>= 0\.95\)/);
+    expect(row(`${own} bf16`)).to.match(/ 2000 .* 0\.75 \(>= 0\.75\) \| 1\.00 \(<= 1\.2\)/);
   });
 
   describe("a part", () => {
@@ -82,6 +111,13 @@ describe("bench/gpu", () => {
       expect(lines).to.deep.equal([{ kind: "x", y: 1 }]);
       expect(outcome).to.equal("ended with 3: Error: no GPU");
       expect((await shell("exit 0", 60)).outcome).to.equal("ok");
+    });
+
+    it("passes the product's warnings on to the report, each once", async () => {
+      const warning = "warning: steps are not fused and so are slower: no NVRTC";
+      const ended = await shell(`for i in 1 2; do echo "${warning}" >&2; done; echo other >&2`, 60);
+      expect(ended.notes).to.deep.equal([warning]);
+      expect(reportOf([], [{ name: "whole", limit: 60, ...ended }])).to.include(`- whole: ${warning}`);
     });
 
     it("is ended at its limit, with what it started", async () => {

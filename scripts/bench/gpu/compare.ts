@@ -43,6 +43,13 @@ export function difference(a: Taken, b: Taken): Difference {
   };
 }
 
+/** How far two runs' losses are apart, a step with the other's: their mean, over all steps and over the last quarter. */
+export function apart(a: Float32Array, b: Float32Array): { readonly mean: number; readonly last: number } {
+  const off = [...b].map((loss, i) => Math.abs(a[i]! - loss));
+  const mean = (of: readonly number[]) => of.reduce((sum, x) => sum + x, 0) / of.length;
+  return { mean: mean(off), last: mean(off.slice(-Math.ceil(off.length / 4))) };
+}
+
 /** NaN where one of the values is. @throws Error if the tensors are not the same ones */
 function distance(a: Values, b: Values): Distance {
   if (a.size !== b.size) throw new Error(`expected ${b.size} tensors, found ${a.size}`);

@@ -1,10 +1,10 @@
 /**
- * All that is measured and checked on one NVIDIA GPU, in one call of six minutes: see ../README.md. Each part is a
+ * All that is measured and checked on one NVIDIA GPU, in one call of eight minutes: see ../README.md. Each part is a
  * process of its own with a time limit; one that fails leaves the others alone. Writes results.jsonl, report.md and a
  * log for each part into --out.
  */
 import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { methods } from "../../../src/methods/index.ts";
 import { type Command, endParts, flags, type Line, runPart, script, textOf } from "./part.ts";
@@ -14,7 +14,7 @@ const { values } = parseArgs({
   options: {
     provider: { type: "string", default: "cuda" },
     out: { type: "string", default: "runs/gpu" },
-    seconds: { type: "string", default: "345" }, // of all parts together
+    seconds: { type: "string", default: "470" }, // of all parts together
     part: { type: "string", multiple: true }, // by the beginning of its name
     against: { type: "string", default: "cpu" }, // what CUDA's steps are compared with, see parity.ts
     python: { type: "string", default: "python3" }, // one with PyTorch
@@ -52,7 +52,11 @@ const SPEED: readonly Row[] = [
   { method: "dino", ...small, optimizer: "sgd", config: '{"layers":3}' },
 ];
 const rows = tiny ? SPEED.map((row) => ({ ...row, encoder: "resnet20", size: 32, batch: 8 })) : SPEED;
-const measured = tiny ? 0.5 : 3; // seconds of each row, once it is warm
+const measured = tiny ? 0.5 : 2; // seconds of each row, once it is warm
+/** What bfloat16 is measured with. */
+const halves = rows.filter((_, i) => i < 3);
+/** Kernels are kept there: a first start compiles them, for --out that is new. */
+const env = { ORT_PRETRAIN_CACHE: resolve(out, "cache") };
 
 /** Those that differ most come first, for the time may not reach for all. */
 const FIRST = ["simclr", "moco", "byol", "swav", "dino", "instance-discrimination", "jigsaw", "vicreg"];
@@ -62,47 +66,62 @@ const compared = (tiny ? FIRST.slice(0, 3) : inOrder).flatMap((name) => ["--meth
 
 const parts: readonly Part[] = [
   { name: "versions", limit: 30, ...script("versions", flags({ python })) },
-  ...rows.map((row) => ({
-    name: `speed: ${row.method} ${row.encoder}`,
-    limit: row.size > 64 ? 30 : 20,
-    ...script("speed", flags({ ...row, provider, seconds: measured })),
-  })),
-  { name: "torch", limit: 80, ...torch() },
+  ...rows.map((row) => ours(row)),
+  { name: "torch", limit: 75, ...torch(rows) },
+  ...halves.map((row) => ours(row, { precision: "bf16" })),
+  { name: "bf16 torch", limit: 45, ...torch(halves, "--autocast", "bf16") },
+  ours(rows[0]!, { way: "second start" }),
+  ours(rows[0]!, { way: "unfused" }, { ORT_PRETRAIN_FUSED: "0" }),
   {
     name: "resume",
     limit: 40,
     ...script("resume", flags({ provider, ...(tiny && { encoder: "resnet20", batch: 8, steps: 12 }) })),
   },
   {
+    name: "views",
+    limit: 25,
+    ...script("views", flags({ provider, seconds: measured, ...(tiny && { size: 64, batch: 8 }) })),
+  },
+  {
+    name: "hundred steps",
+    limit: 60,
+    ...script("losses", flags({ provider, ...(tiny && { encoder: "resnet20", batch: 8, steps: 10 }) })),
+  },
+  wholeProgram("1"),
+  {
     name: "parity",
     limit: Number.POSITIVE_INFINITY,
     ...script("parity", [
       ...flags({ provider, against, tf32: provider === "cuda", fed: "simclr", ...steps }),
+      ...(provider === "cuda" ? flags({ halves: "simclr" }) : []),
       ...compared,
     ]),
   },
 ];
 /** Only when asked for. */
-const others: readonly Part[] = [
-  { name: "compiled torch", limit: 300, ...torch("--compiled") },
-  { name: "bf16 torch", limit: 80, ...torch("--autocast", "bf16") },
-];
+const others: readonly Part[] = [{ name: "compiled torch", limit: 300, ...torch(rows, "--compiled") }];
 
-function torch(...more: readonly string[]): Command {
-  const list = JSON.stringify(rows);
+function ours(row: Row, more: { precision?: string; way?: string } = {}, set: Command["env"] = {}): Part {
+  const { file, args } = script("speed", flags({ ...row, ...more, provider, seconds: measured }));
+  const name = ["speed:", row.method, row.encoder, ...Object.values(more)].join(" ");
+  return { name, limit: row.size > 64 ? 30 : 20, file, args, env: set };
+}
+
+function torch(of: readonly Row[], ...more: readonly string[]): Command {
   const file = join(import.meta.dirname, "torch_steps.py");
-  return { file: python, args: [file, list, ...flags({ seconds: measured }), ...more] };
+  return { file: python, args: [file, JSON.stringify(of), ...flags({ seconds: measured }), ...more] };
+}
+
+/** As long as it is told, and what its start, its images and its end take. */
+function wholeProgram(minutes: string): Part {
+  const sizes = tiny && { encoder: "resnet20", batch: 8, images: 32 };
+  const args = flags({ data: values.data, out, provider, minutes: tiny ? 0.3 : minutes, ...sizes });
+  return { name: "whole program", limit: 60 * Number(minutes) + 30, ...script("whole", args) };
 }
 
 function chosen(): readonly Part[] {
-  const { minutes, data, part } = values;
-  if (minutes !== undefined) {
-    const limit = 60 * Number(minutes) + 60;
-    const sizes = tiny && { encoder: "resnet20", batch: 8, images: 32 };
-    return [
-      { name: "whole program", limit, ...script("whole", flags({ data, out, provider, minutes, ...sizes })) },
-    ];
-  }
+  const { minutes, part } = values;
+  if (minutes !== undefined) return [wholeProgram(minutes)];
   if (part === undefined) return parts;
   const found = [...parts, ...others].filter(({ name }) => part.some((asked) => name.startsWith(asked)));
   if (found.length > 0) return found;
@@ -135,11 +154,14 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
 for (const { name, limit: most, ...command } of toRun) {
   const limit = Math.min(most, whole - elapsed());
   if (limit < 1) {
-    outcomes.push({ name, limit: 0, seconds: 0, outcome: "not run: no time was left" });
+    outcomes.push({ name, limit: 0, seconds: 0, notes: [], outcome: "not run: no time was left" });
     continue;
   }
   const log = join(out, `${name.replace(/\W+/g, "-")}.log`);
-  const ended = await runPart(command, { limit, log, line: take(name) });
+  const ended = await runPart(
+    { ...command, env: { ...env, ...command.env } },
+    { limit, log, line: take(name) },
+  );
   outcomes.push({ name, limit, ...ended });
   console.error(`${elapsed().toFixed(0).padStart(4)} s  ${name}: ${ended.outcome}`);
   write();

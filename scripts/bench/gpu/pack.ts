@@ -35,7 +35,9 @@ const { values } = parseArgs({
 /** Of an archive, bytes. */
 const MOST = 60 * 2 ** 20;
 const ROOT = join(import.meta.dirname, "../../..");
-const SCRIPTS = ["main", "parity", "resume", "speed", "../speedrun", "steps", "versions", "whole"];
+const SCRIPTS = [
+  ...["main", "losses", "parity", "resume", "speed", "../speedrun", "steps", "versions", "views", "whole"],
+];
 const PYTHON = ["gpu/torch_steps.py", "peers/common.py", "peers/encoders.py", "peers/methods.py"];
 /** Of onnxruntime-node's libraries. */
 const LIBRARIES = "package/node_modules/onnxruntime-node/bin/napi-v6/linux/x64";

@@ -11,6 +11,7 @@ import { parseArgs, promisify } from "node:util";
 import { methodNamed, methods } from "../../../src/methods/index.ts";
 import { thisHost } from "../../../src/runtime/cuda/host.ts";
 import { findCuda } from "../../../src/runtime/cuda/libraries.ts";
+import type { Precision } from "../../../src/spec.ts";
 import { difference, readTaken, type Taken } from "./compare.ts";
 import { complaint, flags, say, script } from "./part.ts";
 
@@ -26,6 +27,7 @@ const { values } = parseArgs({
     // At the whole learning rate differences of rounding grow tenfold in a few steps, on any provider.
     rate: { type: "string", default: "0.001" },
     tf32: { type: "boolean", default: false }, // with CUDA, once more with TF32, as it trains by default
+    halves: { type: "string", multiple: true, default: [] }, // methods, once more in bf16 and in fp16
     fed: { type: "string", multiple: true, default: [] }, // methods, once more with state that is fed at each step
     beside: { type: "string", default: "1" }, // methods at a time
   },
@@ -36,7 +38,7 @@ const threads = Math.max(1, Math.floor(availableParallelism() / beside));
 
 interface Way {
   readonly fed?: boolean;
-  readonly tf32?: boolean;
+  readonly precision?: Precision;
 }
 
 interface Result {
@@ -46,7 +48,11 @@ interface Result {
 }
 
 /** Takes a method's steps in a process of its own, so that one that fails leaves the others alone. */
-async function run(method: string, on: string, { fed = false, tf32 = false }: Way = {}): Promise<Result> {
+async function run(
+  method: string,
+  on: string,
+  { fed = false, precision = "fp32" }: Way = {},
+): Promise<Result> {
   const [name, target] = on.split("/");
   const out = join(folder, `${method}.safetensors`);
   const asked = {
@@ -60,7 +66,7 @@ async function run(method: string, on: string, { fed = false, tf32 = false }: Wa
     target,
     threads,
     fed,
-    tf32: tf32 || fed,
+    precision: fed ? "tf32" : precision,
     out,
   };
   const { file, args } = script("steps", flags(asked));
@@ -103,8 +109,12 @@ async function check(method: string): Promise<void> {
   if (!wanted) return;
   const found = await compare(provider, against, run(method, provider), wanted);
   if (!found) return;
-  if (values.tf32)
-    await compare(`${provider} with TF32`, against, run(method, provider, { tf32: true }), wanted);
+  const others: readonly Precision[] = [
+    ...(values.tf32 ? (["tf32"] as const) : []),
+    ...(values.halves.includes(method) ? (["bf16", "fp16"] as const) : []),
+  ];
+  for (const precision of others)
+    await compare(`${provider} in ${precision}`, against, run(method, provider, { precision }), wanted);
   if (values.fed.includes(method))
     await compare(`${provider}, fed`, provider, run(method, provider, { fed: true }), found);
 }

@@ -17,6 +17,8 @@ export interface Ended {
   /** "ok", or why it did not end well. */
   readonly outcome: string;
   readonly seconds: number;
+  /** Warnings of the product in what it said besides, each once. */
+  readonly notes: readonly string[];
 }
 
 /** Process groups that run. */
@@ -40,11 +42,13 @@ export function runPart(
   const { pid } = child;
   if (pid !== undefined) groups.add(pid);
   let said = "";
+  const warnings = new Set<string>();
   const note = (text: string) => {
     appendFileSync(log, text);
     said = (said + text).slice(-4000);
   };
   child.stderr.setEncoding("utf8").on("data", note);
+  createInterface({ input: child.stderr }).on("line", (text) => /^warning/.test(text) && warnings.add(text));
   createInterface({ input: child.stdout }).on("line", (text) => {
     const found = parsed(text);
     if (found) line(found);
@@ -53,7 +57,7 @@ export function runPart(
   return new Promise((resolve) => {
     const ended = (outcome: string) => {
       clearTimeout(timer);
-      resolve({ outcome, seconds: (performance.now() - started) / 1000 });
+      resolve({ outcome, seconds: (performance.now() - started) / 1000, notes: [...warnings] });
     };
     const late = () => ended(`stopped at its limit of ${Number(limit.toFixed(1))} s`);
     const timer = setTimeout(() => {

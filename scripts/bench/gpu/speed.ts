@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { targetOf } from "../../../src/api/artifacts.ts";
 import type { Provider } from "../../../src/runtime/session.ts";
-import type { JsonObject } from "../../../src/spec.ts";
+import type { JsonObject, Precision } from "../../../src/spec.ts";
 import { median, openStep } from "../measure.ts";
 import { memoryUsed } from "./device.ts";
 import { say } from "./part.ts";
@@ -19,18 +19,25 @@ const { values } = parseArgs({
     optimizer: { type: "string", default: "sgd" },
     config: { type: "string", default: "{}" },
     provider: { type: "string", default: "cuda" },
+    precision: { type: "string", default: "tf32" },
+    way: { type: "string" }, // what the row is called, where it is one of several
     seconds: { type: "string", default: "3" },
   },
 });
 const { method, encoder, optimizer } = values;
 const [imageSize, batch, seconds] = [Number(values.size), Number(values.batch), Number(values.seconds)];
 const provider = values.provider as Provider;
+const precision = values.precision as Precision;
 
 const notes: string[] = [];
 const before = memoryUsed();
-const spec = { method, encoder, imageSize, optimizer, config: JSON.parse(values.config) as JsonObject };
+const spec = {
+  ...{ method, encoder, imageSize, optimizer, config: JSON.parse(values.config) as JsonObject },
+  ...(precision === "fp16" && { precision }),
+};
 const { trainer, input } = await openStep(spec, batch, {
   provider,
+  precision,
   target: targetOf(provider),
   note: (line) => notes.push(line),
   // Small images as they are, photos as `train` keeps them.
@@ -60,6 +67,8 @@ say({
   batch,
   optimizer,
   provider,
+  precision,
+  ...(values.way && { way: values.way }),
   ms: median(times),
   imagesPerSecond,
   memoryMb: before === undefined || after === undefined ? null : after - before,

@@ -12,7 +12,7 @@ import { nativeRuntime } from "../../../src/runtime/c-api.ts";
 import type { Provider } from "../../../src/runtime/session.ts";
 import { initialState, type StateMap } from "../../../src/runtime/state.ts";
 import { openTrainer, type StepInput, type Trainer } from "../../../src/runtime/trainer.ts";
-import type { Manifest, TargetName } from "../../../src/spec.ts";
+import type { Manifest, Precision, TargetName } from "../../../src/spec.ts";
 import { drawStep } from "../../../src/train/draws.ts";
 import { runSchedules, scheduleValue } from "../../../src/train/schedules.ts";
 import { randomImages } from "../measure.ts";
@@ -30,17 +30,19 @@ interface Options {
   /** What the step is built for. */
   readonly target: TargetName;
   readonly threads?: number | undefined;
-  readonly tf32: boolean;
+  readonly precision: Precision;
+  /** Of the weights and the views. */
+  readonly seed: number;
 }
 
 async function takeSteps(spec: ArtifactSpec, options: Options): Promise<Taken> {
   const gradients = await gradientsOf(spec, options);
-  const { steps } = options;
+  const { steps, seed } = options;
   const losses = new Float32Array(steps);
   const { manifest, images, trainer, inputOf } = await open(spec, options);
   try {
     for (let step = 0; step < steps; step++) losses[step] = (await trainer.step(inputOf(step))).metrics.loss!;
-    const [weights, first] = [await trainer.readState(), initialState(manifest, { seed: 0, images })].map(
+    const [weights, first] = [await trainer.readState(), initialState(manifest, { seed, images })].map(
       (state) => valuesOf(manifest, state, ({ role }) => role !== "optimizer"),
     ) as [Values, Values];
     const params = manifest.state.filter(({ role }) => role === "param").map(({ name }) => name);
@@ -74,7 +76,7 @@ async function gradientsOf(spec: ArtifactSpec, options: Options): Promise<Values
 
 async function open(
   spec: ArtifactSpec,
-  { batch, steps, rate, provider, target, threads, tf32 }: Options,
+  { batch, steps, rate, provider, target, threads, precision, seed }: Options,
 ): Promise<{
   manifest: Manifest;
   /** In the data set. */
@@ -87,12 +89,12 @@ async function open(
   const { manifest } = artifact;
   const { imageSize: side } = spec;
   const images = STEPS_PER_EPOCH * batch;
-  const state = () => initialState(manifest, { seed: 0, images });
+  const state = () => initialState(manifest, { seed, images });
   const note = (line: string) => process.stderr.write(`${line}\n`);
   const trainer = await openTrainer(artifact, state, {
     provider,
     threads,
-    precision: tf32 ? "tf32" : "fp32",
+    precision,
     where: manifest.name,
     images,
     note,
@@ -115,7 +117,7 @@ async function open(
       height: side,
       width: side,
       indices,
-      ...drawStep(manifest, 0, { indices, sizes, epoch, step }, images),
+      ...drawStep(manifest, seed, { indices, sizes, epoch, step }, images),
       scalars: Object.fromEntries(
         manifest.scalars.map(({ name }) => [
           name,
@@ -160,7 +162,8 @@ const { values } = parseArgs({
     provider: { type: "string", default: "cpu" },
     target: { type: "string" },
     threads: { type: "string" },
-    tf32: { type: "boolean", default: false },
+    precision: { type: "string", default: "fp32" },
+    seed: { type: "string", default: "0" },
     fed: { type: "boolean", default: false },
     out: { type: "string", default: "steps.safetensors" },
   },
@@ -168,8 +171,9 @@ const { values } = parseArgs({
 if (values.fed) withoutKoffi();
 const { method, encoder, threads } = values;
 const provider = values.provider as Provider;
+const precision = values.precision as Precision;
 const taken = await takeSteps(
-  { method, encoder, imageSize: Number(values.size) },
+  { method, encoder, imageSize: Number(values.size), ...(precision === "fp16" && { precision }) },
   {
     batch: Number(values.batch),
     steps: Number(values.steps),
@@ -177,7 +181,8 @@ const taken = await takeSteps(
     provider,
     target: (values.target as TargetName | undefined) ?? targetOf(provider),
     threads: threads === undefined ? undefined : Number(threads),
-    tf32: values.tf32,
+    precision,
+    seed: Number(values.seed),
   },
 );
 await writeTaken(values.out, taken);

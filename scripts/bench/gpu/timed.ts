@@ -3,6 +3,8 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { expected } from "../../../src/errors.ts";
+import { latestCheckpoint } from "../../../src/train/checkpoint.ts";
 import { runFiles, type StepRecord } from "../../../src/train/run-folder.ts";
 import { noiseFolder } from "../peers/images.ts";
 import { flags, program } from "./part.ts";
@@ -30,7 +32,8 @@ export async function foldersOf(data: string | undefined, out: string, images: n
 
 /**
  * Trains anew into `run`, to its end or for so many seconds: a checkpoint stands then. Gives whether it was
- * interrupted. `more` goes to the program as it is.
+ * interrupted. `more` goes to the program as it is. Where the time ends before there is a checkpoint, so does the script, with
+ * a line.
  */
 export async function trainFor(
   seconds: number,
@@ -41,9 +44,16 @@ export async function trainFor(
   await rm(run, { recursive: true, force: true });
   const { file, args } = program("train", ...flags({ ...options, out: run }), ...more);
   const child = spawn(file, args, { stdio: ["ignore", "ignore", "inherit"] });
+  const started = performance.now();
   const timer = setTimeout(() => child.kill("SIGINT"), 1000 * Math.max(0, seconds));
   const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
   clearTimeout(timer);
+  const ended = performance.now() - started >= 1000 * seconds;
+  if (ended && code !== 0 && (await latestCheckpoint(runFiles(run).checkpoints)) === undefined) {
+    const found = `${Math.max(0, seconds).toFixed(1)} s`;
+    console.error(expected("--minutes", "time for a first checkpoint", found, "give more of them").message);
+    process.exit(1);
+  }
   if (code !== 0 && code !== 130) throw new Error(`train ended with ${code}`);
   return code === 130;
 }

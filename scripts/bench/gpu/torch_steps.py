@@ -157,10 +157,10 @@ def main():
     args = parser.parse_args()
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    way = " ".join(["torch", *(["compiled"] if args.compiled else []), *([args.autocast] if args.autocast else [])])
+    way = "torch compiled" if args.compiled else "torch"
     for row in args.rows:
         asked = {key: row[key] for key in ("method", "encoder", "size", "batch", "optimizer")}
-        about = {"kind": "speed", "side": way, **asked, "device": DEVICE}
+        about = {"kind": "speed", "side": way, **asked, "precision": args.autocast or "tf32", "device": DEVICE}
         try:
             common.say(**about, **measured(asked, args.seconds, args.compiled, args.autocast))
         except Exception as error:  # the next row may run all the same
