@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import type { ArtifactSpec } from "../artifact/compile.ts";
 import { type Artifact, beginArtifact, readArtifact } from "../artifact/files.ts";
 import { typicalSide } from "../data/sizes.ts";
-import { findImages, fingerprint, type Sources } from "../data/sources.ts";
+import { countOf, findImages, fingerprint, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { memoryBytes } from "../machine.ts";
 import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
@@ -16,11 +16,12 @@ import { artifactFor, loaded, lowered, targetOf } from "./artifacts.ts";
 import { flagOf, refuseOtherThan } from "./compare.ts";
 import { imagesForKnn } from "./evaluation.ts";
 import { type FirstWeights, firstWeights } from "./init.ts";
+import { askedPositives, checkMethod, findItems, type PositivesOptions } from "./positives.ts";
 import { recipeNamed } from "./recipes.ts";
 import { versions } from "./versions.ts";
 import { shorterSideFor } from "./views.ts";
 
-export interface TrainOptions {
+export interface TrainOptions extends PositivesOptions {
   /** Folder of images, searched recursively; labels, if any, are ignored. Needed unless `resume`. */
   readonly data?: string | undefined;
   /** The run's folder; must not hold a run already, unless `resume`. */
@@ -118,8 +119,8 @@ export interface Opened {
   readonly chosen: readonly string[];
 }
 
-/** A new run's folder, with its artifact and configuration. */
-export async function create(given: TrainOptions): Promise<Opened> {
+/** A new run's folder, with its artifact and configuration. `show` takes what is shown while it takes time. */
+export async function create(given: TrainOptions, show?: (line: string) => void): Promise<Opened> {
   const recipe = given.recipe === undefined ? undefined : recipeNamed(given.recipe);
   const own = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const settings = { ...recipe?.config, ...given.config };
@@ -131,8 +132,12 @@ export async function create(given: TrainOptions): Promise<Opened> {
   }
   if (given.knnEvery !== undefined && given.knnData === undefined)
     throw expected("--knn-every", "--knn DIR with it", "none");
+  const asked = askedPositives(told);
+  if (asked && limit !== undefined) throw expected("--limit", "it with --positives crops", asked.kind);
   await checkNoRun(out);
-  const sources = await findImages(data, { limit, seed, range });
+  const items = asked && (await findItems(data, asked, { range }, show));
+  const sources = items?.sources ?? (await findImages(data, { limit, seed, range }));
+  const count = countOf(sources);
   const labelled = told.knnData === undefined ? undefined : await imagesForKnn(told.knnData, { seed, range });
   const { size, chosen } =
     told.imageSize === undefined && graph === undefined
@@ -143,7 +148,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
   const exact = exactness(options);
   const engine = engineFor(options);
   const target = targetOf(provider);
-  const usual = (size: number) => options.batch ?? Math.min(usualBatch(size), sources.files.length);
+  const usual = (size: number) => options.batch ?? Math.min(usualBatch(size), count);
   const provide = async () => {
     if (graph === undefined) {
       const spec = specOf(options);
@@ -162,17 +167,19 @@ export async function create(given: TrainOptions): Promise<Opened> {
     return loaded(await lowered(given, { target, batch: usual(given.manifest.encoder.imageSize) }));
   };
   const { manifest, graphs } = await provide();
+  if (asked) checkMethod(manifest, asked.kind);
   const first = options.init === undefined ? undefined : await firstWeights(options.init, manifest);
   const { imageSize } = manifest.encoder;
-  const batch = batchOf(manifest, sources.files.length, options);
-  const stepsPerEpoch = Math.floor(sources.files.length / batch);
+  const batch = batchOf(manifest, count, options, asked ? "items" : "images");
+  const stepsPerEpoch = Math.floor(count / batch);
   const config: RunConfig = {
     format: 1,
     recipe: given.recipe ?? null,
     artifact: manifest.name,
     data: resolve(data),
     limit: limit ?? null,
-    images: sources.files.length,
+    ...(items && { positives: items.positives }),
+    images: count,
     fingerprint: fingerprint(sources),
     batch,
     microBatch: options.microBatch ?? null,
@@ -198,7 +205,14 @@ export async function create(given: TrainOptions): Promise<Opened> {
     versions: versions(),
   };
   const { artifact, written } = await beginArtifact(out, manifest, graphs); // last: what is refused leaves nothing behind
-  const lines = [...chosen, ...why, ...exact.chosen, ...engine.chosen, ...(first?.report ?? [])];
+  const lines = [
+    ...(items?.chosen ?? []),
+    ...chosen,
+    ...why,
+    ...exact.chosen,
+    ...engine.chosen,
+    ...(first?.report ?? []),
+  ];
   return { config, artifact, sources, labelled, first, written, chosen: lines };
 }
 

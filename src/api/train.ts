@@ -73,7 +73,7 @@ async function trainAlone(
 ): Promise<TrainResult> {
   const started = performance.now();
   const warn = (line: string) => progress.note(`warning: ${line}`);
-  const opened = options.resume ? await reopen(options) : await create(options);
+  const opened = await (options.resume ? reopen : create)(options, progress.show);
   const { artifact, sources, labelled, first, written } = opened;
   const { manifest } = artifact;
   const files = runFiles(options.out);
@@ -136,7 +136,7 @@ async function trainAlone(
     if (first) await save(options.out, 0, trainer, lock); // whatever becomes of where they came from
     metrics = openMetrics(options.out, from);
     const tooFew = rank && !evaluated ? ` (RankMe and alpha need ${LEAST_RANK_IMAGES} images or more)` : "";
-    const plan = `${images} images, ${stepsPerEpoch} steps of ${config.batch} an epoch${tooFew}`;
+    const plan = `${images} ${sources.items ? "items" : "images"}, ${stepsPerEpoch} steps of ${config.batch} an epoch${tooFew}`;
     progress.end(from > 0 ? `going on at step ${from} of ${steps}: ${plan}` : `${manifest.name}: ${plan}`);
     for (const line of [...opened.chosen, ...report]) progress.end(line);
     if (options.tensorboard !== undefined) {

@@ -35,13 +35,14 @@ export type List = (path: string) => Promise<Dirent[]>;
 const MAX_LINES = 10;
 
 /**
- * Names that start with a dot are skipped. Links are followed, but no folder is read twice.
+ * Files of the given extensions, images by default. Names that start with a dot are skipped. Links are followed, but no folder is read twice.
  *
  * @throws UserError if there is no such folder, it cannot be read itself, or it holds no image.
  */
 export async function imagesIn(
   root: string,
   list: List = (path) => readdir(path, { withFileTypes: true }),
+  extensions: readonly string[] = IMAGE_EXTENSIONS,
 ): Promise<Found> {
   const what = await stat(root).catch((error) => {
     throw unreadable(root, error);
@@ -70,16 +71,16 @@ export async function imagesIn(
         faults.push(`${join(path, entry.name)}: left out: ${faultOf(error)}`);
       });
       if (kind === "folder") (entry.isSymbolicLink() ? linked : folders).push(file);
-      else if (kind === "file" && isOneOf(IMAGE_EXTENSIONS, extension)) files.push(file);
+      else if (kind === "file" && isOneOf(extensions, extension)) files.push(file);
       else if (kind === "file" && isOneOf(OTHER_EXTENSIONS, extension))
         others.set(extension, (others.get(extension) ?? 0) + 1);
-      else if (kind === "other" && isOneOf(IMAGE_EXTENSIONS, extension))
+      else if (kind === "other" && isOneOf(extensions, extension))
         faults.push(`${join(path, entry.name)}: left out: not a file`);
     }
   }
   const notes = [...shortened(root, faults), ...leftOut(root, others)];
   if (files.length === 0) {
-    const wanted = `images (${IMAGE_EXTENSIONS.join(", ")})`;
+    const wanted = `images (${extensions.join(", ")})`;
     throw expected(root, wanted, "none in it or in its folders", notes.join("; ") || undefined);
   }
   return { files: files.sort(), notes };

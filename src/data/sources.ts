@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { expected } from "../errors.ts";
 import { drawBalanced } from "../random.ts";
 import { imagesIn } from "./folder.ts";
+import { type Items, openItems } from "./items.ts";
 import type { ValueRange } from "./values.ts";
 
 export interface Sources {
@@ -19,7 +20,13 @@ export interface Sources {
   readonly notes: readonly string[];
   /** As it was given. */
   readonly range?: ValueRange | undefined;
+  /** What views come from, where that is not each file by itself. */
+  readonly items?: Items | undefined;
 }
+
+/** How many images or items a run goes through in an epoch. */
+export const countOf = ({ files, items }: Sources): number =>
+  items ? openItems(items, 0).count : files.length;
 
 export interface SourceOptions {
   /** Take a sample of this many images, balanced over the classes where there are classes. @default all */
@@ -113,10 +120,14 @@ function rangeOf({ range }: SourceOptions): Pick<Sources, "range"> {
   throw expected("range", "the values of black and white, the lower one first", range.join(","));
 }
 
-/** SHA-256 of the files' names in their order, in hexadecimal: the same images at the same places give the same. */
-export function fingerprint({ files }: Pick<Sources, "files">): string {
+/**
+ * SHA-256 of the files' names in their order, and of the items, in hexadecimal: the same images at the same places give
+ * the same.
+ */
+export function fingerprint({ files, items }: Pick<Sources, "files" | "items">): string {
   const hash = createHash("sha256");
   for (const file of files) hash.update(`${file}\0`);
+  if (items) hash.update(items.fingerprint);
   return hash.digest("hex");
 }
 

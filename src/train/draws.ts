@@ -1,7 +1,7 @@
 /** What a step is fed besides images and state, drawn on the host: parameters of views, orders, rows of banks. */
 import type { Batch } from "../data/loader.ts";
 import { type Random, randomFor } from "../random.ts";
-import { type Manifest, VIEW_COLUMNS } from "../spec.ts";
+import { type Manifest, VIEW_COLUMNS, type ViewRecipe } from "../spec.ts";
 import { sampleView } from "../views/sample.ts";
 
 export interface Draws {
@@ -13,7 +13,7 @@ export interface Draws {
   readonly others: Readonly<Record<string, readonly number[]>>;
 }
 
-type Drawn = Pick<Batch, "indices" | "sizes" | "epoch" | "step">;
+type Drawn = Pick<Batch, "indices" | "sizes" | "places" | "epoch" | "step">;
 
 /** Of one step: they depend on the seed, the step and the batch alone. */
 export function drawStep(manifest: Manifest, seed: number, batch: Drawn, images: number): Draws {
@@ -32,22 +32,37 @@ export function drawStep(manifest: Manifest, seed: number, batch: Drawn, images:
   };
 }
 
-/** A row of parameters for each image of the batch, for each of the manifest's views. */
+/** A row of parameters for each image or item of the batch, for each of the manifest's views. */
 export function drawViews(
   { views }: { readonly views: readonly Pick<Manifest["views"][number], "recipe">[] },
   seed: number,
-  { indices, sizes, epoch }: Pick<Batch, "indices" | "sizes" | "epoch">,
+  { indices, sizes, places, epoch }: Pick<Batch, "indices" | "sizes" | "places" | "epoch">,
 ): Float32Array[] {
   const columns = VIEW_COLUMNS.length;
+  const recipes = views.map(({ recipe }) => recipe);
+  const turns = imagesInTurn(recipes, places?.[0]?.length ?? 1);
   return views.map(({ recipe }, v) => {
     const rows = new Float32Array(indices.length * columns);
     indices.forEach((index, i) => {
       const own = randomFor(seed, "view", v, epoch, index);
       const shared = recipe.group && randomFor(seed, "group", recipe.group.name, epoch, index);
-      sampleView(recipe, sizes[i]!, own, rows.subarray(i * columns, (i + 1) * columns), shared);
+      const image = places ? places[i]![turns[v]!]! : sizes[i]!;
+      sampleView(recipe, image, own, rows.subarray(i * columns, (i + 1) * columns), shared);
     });
     return rows;
   });
+}
+
+/**
+ * Of which of `images` each view is, where an item has several: the views take them in turn, those of a group the same one.
+ */
+export function imagesInTurn(
+  recipes: readonly Pick<ViewRecipe, "group">[],
+  images: number,
+): readonly number[] {
+  const firstOf = ({ group }: Pick<ViewRecipe, "group">) =>
+    recipes.findIndex((recipe) => recipe.group?.name === group!.name);
+  return recipes.map((recipe, view) => (recipe.group ? firstOf(recipe) : view) % images);
 }
 
 /** Images outside of the batch, each once, uniformly: Floyd's algorithm (Bentley and Floyd 1987) over their ranks. */

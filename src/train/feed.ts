@@ -1,11 +1,11 @@
 /** What steps are fed besides scalars and state, prepared while the steps before them run. */
 import { type Batch, type Loader, type LoaderOptions, openLoader } from "../data/loader.ts";
-import type { Sources } from "../data/sources.ts";
+import { countOf, type Sources } from "../data/sources.ts";
 import type { Manifest } from "../spec.ts";
 import { type Draws, drawStep } from "./draws.ts";
 
 /** A batch of images and what is drawn for it. */
-export type Fed = Omit<Batch, "sizes"> & Draws;
+export type Fed = Omit<Batch, "sizes" | "places"> & Draws;
 
 export interface Feed {
   readonly stepsPerEpoch: number;
@@ -21,7 +21,7 @@ export interface FeedOptions extends LoaderOptions {
 
 /** On this thread, see `openLoader`. @throws UserError as it does */
 export const openFeed = (sources: Sources, { manifest, ...options }: FeedOptions): Feed =>
-  withDraws(openLoader(sources, options), manifest, options.seed, sources.files.length);
+  withDraws(openLoader(sources, options), manifest, options.seed, countOf(sources));
 
 /** A loader's batches, each with what is drawn for it out of so many images. */
 export const withDraws = (
@@ -33,7 +33,7 @@ export const withDraws = (
   stepsPerEpoch,
   async next() {
     const batch = await next();
-    const { sizes, ...fed } = batch;
+    const { sizes, places, ...fed } = batch;
     return { ...fed, ...drawStep(manifest, seed, batch, images) };
   },
   close,

@@ -7,18 +7,24 @@ export interface Size {
   readonly width: number;
 }
 
+/** Where an image lies on the canvas, pixels; in its top left corner by default. */
+export interface Place extends Size {
+  readonly top?: number;
+  readonly left?: number;
+}
+
 /** Where each parameter stands in a row. */
 const COLUMN = Object.fromEntries(VIEW_COLUMNS.map((name, i) => [name, i])) as Readonly<
   Record<ViewColumn, number>
 >;
 
 /**
- * Writes the parameters of one view of an image of the given size into a row of `VIEW_COLUMNS`. What the recipe's
+ * Writes the parameters of one view of the image at a place of the canvas into a row of `VIEW_COLUMNS`. What the recipe's
  * group shares is drawn from `shared`, alike for all views of the group.
  */
 export function sampleView(
   recipe: ViewRecipe,
-  image: Size,
+  image: Place,
   random: Random,
   row: Float32Array,
   shared: Random = random,
@@ -37,8 +43,8 @@ export function sampleView(
   const turn = recipe.turn ? random.integer(4) : 0;
   const { before, hue, after } = jitter;
   // One by one: creating an object with these keys for each view would take most of the time.
-  row[COLUMN.top] = box.top;
-  row[COLUMN.left] = box.left;
+  row[COLUMN.top] = (image.top ?? 0) + box.top;
+  row[COLUMN.left] = (image.left ?? 0) + box.left;
   row[COLUMN.height] = box.height;
   row[COLUMN.width] = box.width;
   row[COLUMN.flip] = flip;

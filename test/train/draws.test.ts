@@ -1,7 +1,8 @@
 import { expect } from "chai";
 import { compile } from "../../src/artifact/compile.ts";
 import type { Manifest } from "../../src/spec.ts";
-import { drawStep } from "../../src/train/draws.ts";
+import { VIEW_COLUMNS } from "../../src/spec.ts";
+import { drawStep, drawViews, imagesInTurn } from "../../src/train/draws.ts";
 
 const { manifest } = compile({ method: "simclr", encoder: "resnet20", imageSize: 16 });
 const bank = {
@@ -63,6 +64,40 @@ describe("train/draws", () => {
   it("takes all that there are where they are fewer", () => {
     expect([...othersOf([0, 2], 5)].sort()).to.deep.equal([1, 3, 4]);
     expect(othersOf([0, 1], 2)).to.deep.equal([]);
+  });
+
+  it("takes the images of an item in turn, those of a group the same one", () => {
+    const grid = { group: { name: "grid", color: true } };
+    expect(imagesInTurn([{}, {}, {}, {}, {}], 2)).to.deep.equal([0, 1, 0, 1, 0]);
+    expect(imagesInTurn([{}, grid, grid, grid], 2)).to.deep.equal([0, 1, 1, 1]);
+    expect(imagesInTurn([grid, grid], 2)).to.deep.equal([0, 0]);
+    expect(imagesInTurn([{}, {}], 1)).to.deep.equal([0, 0]);
+  });
+
+  it("draws each view in the place of its own image, as if that were alone", () => {
+    const indices = [3, 8];
+    const places = [
+      [
+        { top: 0, left: 0, height: 20, width: 30 },
+        { top: 20, left: 0, height: 16, width: 12 },
+      ],
+      [
+        { top: 5, left: 2, height: 9, width: 9 },
+        { top: 5, left: 2, height: 9, width: 9 },
+      ],
+    ];
+    const sizes = places.map(() => ({ height: 40, width: 40 }));
+    const [top, left] = [VIEW_COLUMNS.indexOf("top"), VIEW_COLUMNS.indexOf("left")];
+    const drawn = drawViews(manifest, 1, { indices, sizes, places, epoch: 2 });
+    drawn.forEach((rows, view) => {
+      const own = places.map((boxes) => ({ height: boxes[view]!.height, width: boxes[view]!.width }));
+      const alone = drawViews(manifest, 1, { indices, sizes: own, epoch: 2 })[view]!;
+      places.forEach((boxes, i) => {
+        alone[i * VIEW_COLUMNS.length + top]! += boxes[view]!.top;
+        alone[i * VIEW_COLUMNS.length + left]! += boxes[view]!.left;
+      });
+      expect(rows).to.deep.equal(alone);
+    });
   });
 
   it("costs no time that grows with the data", () => {
