@@ -18,6 +18,7 @@ import { imagesForKnn } from "./evaluation.ts";
 import { type FirstWeights, firstWeights } from "./init.ts";
 import { askedPositives, checkMethod, findItems, type PositivesOptions } from "./positives.ts";
 import { recipeNamed } from "./recipes.ts";
+import { openSeen } from "./seen.ts";
 import { versions } from "./versions.ts";
 import { shorterSideFor } from "./views.ts";
 
@@ -135,7 +136,8 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
   const asked = askedPositives(told);
   if (asked && limit !== undefined) throw expected("--limit", "it with --positives crops", asked.kind);
   await checkNoRun(out);
-  const items = asked && (await findItems(data, asked, { range }, show));
+  const seen = await openSeen();
+  const items = asked && (await findItems(data, asked, { range }, { show, look: seen.look }));
   const sources = items?.sources ?? (await findImages(data, { limit, seed, range }));
   const count = countOf(sources);
   const labelled = told.knnData === undefined ? undefined : await imagesForKnn(told.knnData, { seed, range });
@@ -213,7 +215,9 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
     ...engine.chosen,
     ...(first?.report ?? []),
   ];
-  return { config, artifact, sources, labelled, first, written, chosen: lines };
+  const all = written.then(() => seen.write(out));
+  all.catch(() => {}); // thrown where it is awaited
+  return { config, artifact, sources, labelled, first, written: all, chosen: lines };
 }
 
 /** How exact the provider's arithmetic is to be. @throws UserError if it cannot be told so */

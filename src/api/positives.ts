@@ -1,6 +1,6 @@
 /** What positives come from: crops of one image, frames of a clip, boxes of a track, or pairs that people have. */
 import { resolve } from "node:path";
-import { clipsIn } from "../data/clips.ts";
+import { clipsIn, type Looking } from "../data/clips.ts";
 import { IMAGE_EXTENSIONS, imagesIn } from "../data/folder.ts";
 import { EVER, fingerprintOf, type Group, openItems } from "../data/items.ts";
 import { pairsIn } from "../data/pairs.ts";
@@ -13,6 +13,7 @@ import { readWhole } from "../files/atomic.ts";
 import type { Manifest } from "../spec.ts";
 import { imagesInTurn } from "../train/draws.ts";
 import type { PositivesConfig, RunConfig } from "../train/run-folder.ts";
+import { openSeen } from "./seen.ts";
 
 export const POSITIVES = ["crops", "frames", "tracks", "pairs"] as const;
 export type PositivesName = (typeof POSITIVES)[number];
@@ -119,18 +120,17 @@ export interface Found {
 
 /**
  * The items of a folder.
- * @param show takes what is shown while it takes time
  * @throws UserError if there are none, or a file that names them does not fit the folder.
  */
 export async function findItems(
   root: string,
   asked: Asked,
   { range }: Pick<SourceOptions, "range">,
-  show?: (line: string) => void,
+  looking?: Looking,
 ): Promise<Found> {
   const extensions = [...IMAGE_EXTENSIONS, ...(asked.kind === "frames" ? VIDEO_EXTENSIONS : [])];
   const { files, notes } = await imagesIn(root, undefined, extensions);
-  const found = await FINDERS[asked.kind](root, files, asked as never, show);
+  const found = await FINDERS[asked.kind](root, files, asked as never, looking);
   const { groups, window = EVER, far = EVER, positives, side } = found;
   const fingerprint = fingerprintOf(groups, window, far);
   const items = { groups, window, far, fingerprint, ...(side !== undefined && { side }) };
@@ -167,12 +167,12 @@ type Finder<K> = (
   root: string,
   files: readonly string[],
   asked: Extract<Asked, { kind: K }>,
-  show?: (line: string) => void,
+  looking?: Looking,
 ) => Promise<Finding>;
 
 const FINDERS: { readonly [K in PositivesConfig["kind"]]: Finder<K> } = {
-  async frames(root, files, asked, show) {
-    const clips = await clipsIn(root, files, show);
+  async frames(root, files, asked, looking) {
+    const clips = await clipsIn(root, files, looking);
     const timed = clips.groups.every((group) => group.timed);
     const window = extentOf(asked.window ?? (timed ? "1s" : "8"));
     const far = asked.far === undefined ? { ...window, value: FAR * window.value } : extentOf(asked.far);
@@ -240,13 +240,20 @@ const MAX_LIST = 2 ** 28;
 const textIn = async (file: string): Promise<string> =>
   new TextDecoder().decode(await readWhole(file, MAX_LIST, "a list of positives"));
 
-/** What a run trains on, with the seed of its sample. @throws UserError as `findImages` and `findItems` */
+/**
+ * What the run in a folder trains on, with the seed of its sample.
+ * @throws UserError as `findImages` and `findItems`
+ */
 export async function sourcesOfRun(
+  run: string,
   { data, limit, range, positives }: RunConfig,
   seed: number,
   show?: (line: string) => void,
 ): Promise<Sources> {
-  if (positives) return (await findItems(data, positives as Asked, { range }, show)).sources;
+  if (positives) {
+    const { look } = await openSeen(run);
+    return (await findItems(data, positives as Asked, { range }, { show, look })).sources;
+  }
   return findImages(data, { limit: limit ?? undefined, seed, range });
 }
 

@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { type Artifact, readArtifact, writeArtifact } from "../artifact/files.ts";
-import { countOf, fingerprint } from "../data/sources.ts";
+import { findImages, fingerprint } from "../data/sources.ts";
 import { expected, UserError } from "../errors.ts";
 import { type Spread, spreadOf } from "../probe/result.ts";
 import { initialState } from "../runtime/state.ts";
@@ -23,7 +23,6 @@ import {
 import { loaded } from "./artifacts.ts";
 import { readEncoder } from "./encoder.ts";
 import { firstWeights } from "./init.ts";
-import { sourcesOfRun } from "./positives.ts";
 import type { ProbeResult } from "./probe.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 import { train } from "./train.ts";
@@ -136,9 +135,12 @@ async function refuseOther({ run, config, artifact }: Training, origin: string):
 }
 
 /** The images that a run with that seed takes: a sample is drawn by the seed. */
-async function sampleOf(config: RunConfig, seed: number): Promise<Pick<RunConfig, "images" | "fingerprint">> {
-  const sources = await sourcesOfRun(config, seed);
-  return { images: countOf(sources), fingerprint: fingerprint(sources) };
+async function sampleOf(
+  { data, limit, range }: RunConfig,
+  seed: number,
+): Promise<Pick<RunConfig, "images" | "fingerprint">> {
+  const sources = await findImages(data, { limit: limit ?? undefined, seed, range });
+  return { images: sources.files.length, fingerprint: fingerprint(sources) };
 }
 
 /**

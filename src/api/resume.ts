@@ -39,7 +39,7 @@ export async function reopen(options: TrainOptions, show?: (line: string) => voi
     rank: options.rank ?? stored.rank,
   };
   const { seed, images, range } = config;
-  const sources = await sourcesOfRun(config, seed, show);
+  const sources = await sourcesOfRun(options.out, config, seed, show);
   if (countOf(sources) !== images) {
     const what = sources.items ? "items" : "images";
     throw expected(config.data, `the ${images} ${what} that the run began with`, `${countOf(sources)}`);

@@ -5,10 +5,17 @@ import { MAX_FRAMES, mayMove, timesOfPages } from "./frames.ts";
 import type { Group } from "./items.ts";
 import { inFolders } from "./listed.ts";
 import { mapInOrder } from "./parallel.ts";
-import { checkFfmpeg, isVideo, lookAtVideo } from "./video.ts";
+import { checkFfmpeg, isVideo, lookAtVideo, type Video } from "./video.ts";
 
 /** Frames of all clips: their times take 32 MB. */
 const MAX_ALL = 2 ** 22;
+
+export interface Looking {
+  /** Takes what is shown while it takes time. */
+  readonly show?: ((line: string) => void) | undefined;
+  /** At a video. @default `lookAtVideo` */
+  readonly look?: ((path: string, maxFrames: number) => Promise<Video>) | undefined;
+}
 
 export interface Clips {
   readonly groups: readonly (Group & { readonly timed: boolean })[];
@@ -28,7 +35,7 @@ export interface Clips {
 export async function clipsIn(
   root: string,
   files: readonly string[],
-  show: (line: string) => void = () => {},
+  { show = () => {}, look = lookAtVideo }: Looking = {},
 ): Promise<Clips> {
   const notes: string[] = [];
   const leave = (error: unknown) => {
@@ -48,7 +55,7 @@ export async function clipsIn(
   for (const [i, file] of films.entries()) {
     show(`looking for scenes in videos: ${i + 1}/${films.length} ${file}`);
     try {
-      const video = await lookAtVideo(join(root, file), MAX_FRAMES);
+      const video = await look(join(root, file), MAX_FRAMES);
       times.set(file, video.times);
       shots.set(file, video.shots);
       sides.push(video.side);

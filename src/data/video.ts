@@ -1,7 +1,9 @@
 /** Videos, by the programs of FFmpeg, which run without a shell and see one file alone. */
 import { spawn } from "node:child_process";
 import { extname, resolve } from "node:path";
+import PQueue from "p-queue";
 import { expected, messageOf } from "../errors.ts";
+import { cores } from "../machine.ts";
 import type { Source } from "./canvas.ts";
 
 /** How FFmpeg reads each kind: told, so that a playlist under another name is not followed. */
@@ -29,6 +31,9 @@ const LONGEST = 3600;
 const MAX_BYTES = 2 ** 30;
 /** FFmpeg's measure of a change of scene, from 0 to 1: above this a frame begins a shot. */
 const CUT = 0.3;
+
+/** Programs that run at a time, however many frames are asked for. */
+const programs = new PQueue({ concurrency: cores() });
 
 /** What is known of a video before its frames are decoded. */
 export interface Video {
@@ -88,7 +93,7 @@ export async function decodeVideo(
   const form = ["-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "-"];
   // Half a millisecond before the first, for times are rounded.
   const from = Math.max(0, times[0]! / 1e6 - 0.0005).toFixed(6);
-  await ffmpeg(path, ["-ss", from], [...written, ...form], (part) => {
+  await ffmpeg(path, ["-threads", "1", "-ss", from], [...written, ...form], (part) => {
     parts.push(part);
     bytes += part.length;
     if (bytes > MAX_BYTES) throw expected(path, `at most ${MAX_BYTES} bytes of frames`, "more");
@@ -146,7 +151,14 @@ const input = (path: string) => [
 ];
 
 /** Ends when the program has; `read` takes what it writes, and may throw. */
-function run(
+const run = (
+  program: string,
+  path: string,
+  args: readonly string[],
+  read: (part: Buffer) => void,
+): Promise<void> => programs.add(() => runNow(program, path, args, read));
+
+function runNow(
   program: string,
   path: string,
   args: readonly string[],

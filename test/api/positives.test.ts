@@ -1,9 +1,11 @@
-import { rm } from "node:fs/promises";
+import { spawnSync } from "node:child_process";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
 import { GRAPHS, prebuiltFolders } from "../../src/api/artifacts.ts";
 import { askedPositives, checkMethod, findItems, type PositivesOptions } from "../../src/api/positives.ts";
 import { viewsShown } from "../../src/api/report-views.ts";
+import { openSeen } from "../../src/api/seen.ts";
 import { train } from "../../src/api/train.ts";
 import { readArtifact } from "../../src/artifact/files.ts";
 import { countOf } from "../../src/data/sources.ts";
@@ -91,6 +93,40 @@ describe("api/positives", () => {
     expect(without.frames!.sort()).to.deep.equal([...alone, "instance-discrimination", "pirl"].sort());
   });
 
+  it("trains on videos, and goes on with what it saw in them", async function () {
+    if (spawnSync("ffmpeg", ["-version"]).status !== 0) this.skip();
+    await folder.write("videos/none.txt", "");
+    for (const [i, name] of ["a.mp4", "b.mkv", "c.webm"].entries()) {
+      const made = ["-f", "lavfi", "-i", `testsrc2=s=48x32:r=10:d=${3 + i}`, "-pix_fmt", "yuv420p"];
+      const { status, stderr } = spawnSync("ffmpeg", ["-v", "error", ...made, at(`videos/${name}`)]);
+      expect(status, `${stderr}`).to.equal(0);
+    }
+    await writeFile(at("videos/broken.mp4"), "no video");
+    const begun = {
+      data: at("videos"),
+      out: at("seen"),
+      positives: "frames",
+      far: "1s",
+      window: "0.5s",
+    } as const;
+    await train({ ...begun, graph: await tinyArtifact(at("graph")), batch: 4, steps: 3, threads: 1 });
+    expect((await readConfig(at("seen"))).images).to.equal(1 + 2 + 3);
+    expect((await readRecords(at("seen"))).at(-1)?.step).to.equal(3);
+    const seen = JSON.parse(await readFile(at("seen/videos.json"), "utf8"));
+    const file = at("videos/a.mp4");
+    expect(seen[file].times).to.have.length(30);
+    await train({ out: at("seen"), resume: true, extendSteps: 3 });
+    // Known again by its size and time, without a look; another file is looked at.
+    await writeFile(
+      at("seen/videos.json"),
+      JSON.stringify({ ...seen, [file]: { ...seen[file], shots: [0, 7] } }),
+    );
+    const { look } = await openSeen(at("seen"));
+    expect((await look(file, 1000)).shots).to.deep.equal([0, 7]);
+    await writeFile(file, await readFile(at("videos/c.webm")));
+    expect(await failure(look(file, 1000))).to.match(/a\.mp4: expected a video that can be decoded/);
+  });
+
   describe("a run", () => {
     const begun = () => ({
       out: at("run"),
@@ -131,7 +167,7 @@ describe("api/positives", () => {
         readArtifact(at("run")),
         readRecords(at("run")),
       ]);
-      const { files } = await viewsShown({ name: "run", config, manifest, records }, { threads: 1 });
+      const { files } = await viewsShown({ name: at("run"), config, manifest, records }, { threads: 1 });
       expect(files).to.have.length(4);
       for (const file of files) expect(file).to.match(/^(clip\d)\/\d\d\.png \| \1\/\d\d\.png$/);
     });
