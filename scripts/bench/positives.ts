@@ -1,7 +1,7 @@
 /**
  * What positives from time are worth where one image cannot tell: objects that turn, whose sides look nothing alike. The same
  * images, steps and batch with crops, frames and tracks; kNN of images on other backgrounds, and of the objects' backs by their
- * fronts. `tsx scripts/bench/positives.ts [--method moco] [--steps 600] [--seeds 2]` prints a Markdown table.
+ * fronts. `tsx scripts/bench/positives.ts [--method moco] [--steps 400] [--seeds 2]` prints a Markdown table.
  */
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -15,7 +15,9 @@ const { values } = parseArgs({
     out: { type: "string", default: "runs/positives" },
     method: { type: "string", default: "simclr" },
     set: { type: "string", default: "{}" },
-    steps: { type: "string", default: "600" },
+    steps: { type: "string", default: "400" },
+    "image-size": { type: "string", default: "16" },
+    lr: { type: "string", default: "0.1" },
     seeds: { type: "string", default: "2" },
     sources: { type: "string", default: "crops,frames,tracks" },
   },
@@ -165,8 +167,10 @@ async function row(name: string, steps: number, more: Partial<TrainOptions>): Pr
     const settings = {
       method: values.method,
       encoder: "resnet20",
-      imageSize: SIDE,
+      imageSize: Number(values["image-size"]),
       batch: BATCH,
+      lr: Number(values.lr),
+      warmupEpochs: 0, // an epoch is longer with crops
       rank: false,
     };
     const config = JSON.parse(values.set);

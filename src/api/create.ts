@@ -126,7 +126,7 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
   const own = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const settings = { ...recipe?.config, ...given.config };
   const told = { ...recipe, ...(own as Partial<TrainOptions>), out: given.out, config: settings };
-  const { data, out, seed = 0, limit, range, graph, steps, epochs = 100 } = told;
+  const { data, out, seed = 0, limit, range, graph, steps, epochs = 100, cropOverlap } = told;
   if (data === undefined) throw expected("train", "--data DIR", "none");
   for (const flag of ["extendSteps", "extendEpochs"] as const) {
     if (given[flag] !== undefined) throw expected(flagOf(flag), "it with --resume", "a new run");
@@ -181,6 +181,7 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
     data: resolve(data),
     limit: limit ?? null,
     ...(items && { positives: items.positives }),
+    ...(cropOverlap !== undefined && { cropOverlap }),
     images: count,
     fingerprint: fingerprint(sources),
     batch,

@@ -13,6 +13,7 @@ import { readWhole } from "../files/atomic.ts";
 import type { Manifest } from "../spec.ts";
 import { imagesInTurn } from "../train/draws.ts";
 import type { PositivesConfig, RunConfig } from "../train/run-folder.ts";
+import { flagOf } from "./compare.ts";
 import { openSeen } from "./seen.ts";
 
 export const POSITIVES = ["crops", "frames", "tracks", "pairs"] as const;
@@ -40,6 +41,8 @@ export interface PositivesOptions {
   readonly trackMargin?: number | undefined;
   /** The file of `pairs`. */
   readonly pairs?: string | undefined;
+  /** Of `crops`: the least that a crop shares with the first one of its image, of the smaller of the two. @default 0 */
+  readonly cropOverlap?: number | undefined;
 }
 
 /** What is asked for, before the data is looked at; undefined for crops. */
@@ -49,7 +52,7 @@ type Asked = {
 
 /** Which options go with which source. */
 const TAKES: Readonly<Record<PositivesName, readonly (keyof PositivesOptions)[]>> = {
-  crops: [],
+  crops: ["cropOverlap"],
   frames: ["window", "far"],
   tracks: ["tracks", "trackMargin", "window"],
   pairs: ["pairs"],
@@ -57,12 +60,19 @@ const TAKES: Readonly<Record<PositivesName, readonly (keyof PositivesOptions)[]>
 
 /** @throws UserError if an option is missing, or does not go with the source. */
 export function askedPositives(options: PositivesOptions): Asked | undefined {
-  const { positives = "crops", window, far, tracks, trackMargin: margin = 0.1, pairs } = options;
-  for (const option of ["window", "far", "tracks", "trackMargin", "pairs"] as const) {
+  const {
+    positives = "crops",
+    window,
+    far,
+    tracks,
+    trackMargin: margin = 0.1,
+    pairs,
+    cropOverlap = 0,
+  } = options;
+  for (const option of ["window", "far", "tracks", "trackMargin", "pairs", "cropOverlap"] as const) {
     if (options[option] === undefined || TAKES[positives].includes(option)) continue;
     const sources = POSITIVES.filter((source) => TAKES[source].includes(option)).join(" or ");
-    const flag = option === "trackMargin" ? "--track-margin" : `--${option}`;
-    throw expected(flag, `it with --positives ${sources}`, positives);
+    throw expected(flagOf(option), `it with --positives ${sources}`, positives);
   }
   const fileOf = (file: string | undefined) => {
     if (file === undefined) throw expected(`--positives ${positives}`, `--${positives} FILE`, "none");
@@ -71,6 +81,7 @@ export function askedPositives(options: PositivesOptions): Asked | undefined {
   const given = (text: string | undefined) => (text === undefined ? undefined : textOf(extentOf(text)));
   switch (positives) {
     case "crops":
+      if (cropOverlap < 0 || cropOverlap > 1) throw expected("--crop-overlap", "0 to 1", `${cropOverlap}`);
       return undefined;
     case "frames":
       return { kind: "frames", ...defined({ window: given(window), far: given(far) }) };

@@ -61,12 +61,8 @@ export async function viewsShown(run: Run, { threads }: EncoderOptions): Promise
   if (images.length === 0) throw expected(config.data, "an image that can be decoded", "none");
 
   const canvas = assemble(images);
-  const rows = drawViews(manifest, seed, {
-    indices,
-    sizes: canvas.sizes,
-    ...(items && { places }),
-    epoch,
-  });
+  const drawnFor = { indices, sizes: canvas.sizes, ...(items && { places }), epoch };
+  const rows = drawViews(manifest, seed, drawnFor, config.cropOverlap);
   const { height, width } = canvas;
   const n = images.length;
   const session = await openSession(picturesGraph(recipes), "views", { threads, asWritten: true });

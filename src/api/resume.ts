@@ -131,6 +131,7 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   window: stored("window", (run) => ofPositives(run, "window")),
   far: stored("far", (run) => ofPositives(run, "far")),
   tracks: (given, { run }) => [{ flag: "--tracks", given: resolve(given), stored: ofPositives(run, "file") }],
+  cropOverlap: stored("cropOverlap", (run) => run.cropOverlap),
   trackMargin: stored("trackMargin", (run) => ofPositives(run, "margin")),
   pairs: (given, { run }) => [{ flag: "--pairs", given: resolve(given), stored: ofPositives(run, "file") }],
   checkpointEvery: stored("checkpointEvery", (run) => run.checkpointEvery),

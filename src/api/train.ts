@@ -111,6 +111,7 @@ async function trainAlone(
       batch: config.batch,
       seed,
       shorterSide: config.shorterSide,
+      overlap: config.cropOverlap,
       canvas: await canvasOf(config, sources),
       cacheBytes: cacheBytes - evaluationCache,
       startStep: from,

@@ -18,6 +18,7 @@ import {
   RANGE,
   report,
   setting,
+  share,
   threadCount,
   valueRange,
   wholeNumber,
@@ -68,6 +69,11 @@ export const trainCommand = () =>
     .option("--tracks <file>", "boxes of objects over frames: MOT's CSV, COCO's JSON or a CSV with names")
     .option("--track-margin <f>", "shown about a box, of its width and height (default: 0.1)", nonNegative)
     .option("--pairs <file>", "two or more images a line: CSV or JSONL")
+    .option(
+      "--crop-overlap <f>",
+      "least share of the smaller box that crops of an image have in common",
+      share,
+    )
     .option("--checkpoint-every <n>", "steps between two checkpoints (default: an epoch)", positiveInteger)
     .option("--cache-mb <n>", "memory for decoded images (default: 2048, or a quarter of all)", nonNegative)
     .addOption(PROVIDER)

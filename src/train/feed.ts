@@ -17,11 +17,13 @@ export interface Feed {
 
 export interface FeedOptions extends LoaderOptions {
   readonly manifest: Manifest;
+  /** See `drawViews`. @default 0 */
+  readonly overlap?: number | undefined;
 }
 
 /** On this thread, see `openLoader`. @throws UserError as it does */
-export const openFeed = (sources: Sources, { manifest, ...options }: FeedOptions): Feed =>
-  withDraws(openLoader(sources, options), manifest, options.seed, countOf(sources));
+export const openFeed = (sources: Sources, { manifest, overlap, ...options }: FeedOptions): Feed =>
+  withDraws(openLoader(sources, options), manifest, options.seed, countOf(sources), overlap);
 
 /** A loader's batches, each with what is drawn for it out of so many images. */
 export const withDraws = (
@@ -29,12 +31,13 @@ export const withDraws = (
   manifest: Manifest,
   seed: number,
   images: number,
+  overlap?: number,
 ): Feed => ({
   stepsPerEpoch,
   async next() {
     const batch = await next();
     const { sizes, places, ...fed } = batch;
-    return { ...fed, ...drawStep(manifest, seed, batch, images) };
+    return { ...fed, ...drawStep(manifest, seed, batch, images, overlap) };
   },
   close,
 });

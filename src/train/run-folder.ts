@@ -47,6 +47,8 @@ export const runConfigSchema = z.strictObject({
       z.strictObject({ kind: z.literal("pairs"), file: z.string().max(4096) }),
     ])
     .optional(),
+  /** Least share of the smaller box that two crops of an image have in common; none where it is left out. */
+  cropOverlap: z.number().min(0).max(1).optional(),
   /** Images or items found, and the fingerprint of their names: a resumed run must find the same. */
   images: count,
   fingerprint: z.string().regex(/^[0-9a-f]{64}$/),

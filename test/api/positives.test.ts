@@ -26,6 +26,11 @@ describe("api/positives", () => {
     [{ window: "3" }, "--window: expected it with --positives frames or tracks, found crops"],
     [{ positives: "pairs", pairs: "p", far: "3" }, "--far: expected it with --positives frames, found pairs"],
     [{ positives: "frames", tracks: "t" }, "--tracks: expected it with --positives tracks, found frames"],
+    [
+      { positives: "pairs", pairs: "p", cropOverlap: 0.5 },
+      "--crop-overlap: expected it with --positives crops, found pairs",
+    ],
+    [{ cropOverlap: 2 }, "--crop-overlap: expected 0 to 1, found 2"],
     [{ positives: "pairs" }, "--positives pairs: expected --pairs FILE, found none"],
     [{ positives: "tracks" }, "--positives tracks: expected --tracks FILE, found none"],
     [{ positives: "tracks", tracks: "t", trackMargin: -1 }, "--track-margin: expected 0 to 100, found -1"],
@@ -148,6 +153,26 @@ describe("api/positives", () => {
       );
       expect(await resumed({ pairs: at("other.csv") })).to.match(/^--pairs: expected ".*clips-pairs\.csv"/);
       expect(await resumed({ window: "3" })).to.match(/^--window: expected none/);
+    });
+
+    it("keeps the overlap of crops", async () => {
+      const out = at("overlap");
+      await train({
+        out,
+        data: at("clips"),
+        cropOverlap: 0.5,
+        graph: at("graph"),
+        batch: 4,
+        steps: 2,
+        threads: 1,
+      });
+      await train({ out: at("free"), data: at("clips"), graph: at("graph"), batch: 4, steps: 2, threads: 1 });
+      expect((await readConfig(out)).cropOverlap).to.equal(0.5);
+      const [own, free] = [await readRecords(out), await readRecords(at("free"))];
+      expect(own.map(({ loss }) => loss)).not.to.deep.equal(free.map(({ loss }) => loss));
+      expect(await failure(train({ out, resume: true, cropOverlap: 0.6 }))).to.match(
+        /^--crop-overlap: expected 0\.5/,
+      );
     });
 
     it("does not go on once its list pairs other images", async () => {

@@ -100,6 +100,41 @@ describe("train/draws", () => {
     });
   });
 
+  it("draws crops again until they overlap the first as asked, and leaves all else as it was", () => {
+    const indices = Array.from({ length: 400 }, (_, i) => i);
+    const sizes = indices.map(() => ({ height: 60, width: 80 }));
+    const [top, left, height, width] = ["top", "left", "height", "width"].map((name) =>
+      VIEW_COLUMNS.findIndex((column) => column === name),
+    ) as [number, number, number, number];
+    const shares = (overlap: number | undefined) => {
+      const [a, b] = drawViews(manifest, 1, { indices, sizes, epoch: 0 }, overlap) as [
+        Float32Array,
+        Float32Array,
+      ];
+      const share = (i: number) => {
+        const [p, q] = [a, b].map((rows) => rows.subarray(i * VIEW_COLUMNS.length));
+        let both = 0; // pixels, counted one by one
+        for (let y = p![top]!; y < p![top]! + p![height]!; y++)
+          for (let x = p![left]!; x < p![left]! + p![width]!; x++)
+            if (y >= q![top]! && y < q![top]! + q![height]! && x >= q![left]! && x < q![left]! + q![width]!)
+              both++;
+        return both / Math.min(p![height]! * p![width]!, q![height]! * q![width]!);
+      };
+      return { first: a, rows: b, all: indices.map(share) };
+    };
+    const free = shares(undefined);
+    expect(free.all.filter((share) => share < 0.6).length).to.be.above(50);
+    const close = shares(0.6);
+    expect(Math.min(...close.all)).to.be.at.least(0.6);
+    expect(close.first).to.deep.equal(free.first);
+    expect(shares(0).rows).to.deep.equal(free.rows);
+    const kept = indices.filter((i) => free.all[i]! >= 0.6);
+    const row = (of: typeof free, i: number) =>
+      of.rows.subarray(i * VIEW_COLUMNS.length, (i + 1) * VIEW_COLUMNS.length);
+    for (const i of kept) expect(row(close, i)).to.deep.equal(row(free, i));
+    expect(Math.min(...shares(1).all)).to.equal(1); // one within the other
+  });
+
   it("costs no time that grows with the data", () => {
     // A list of so many images would not fit into memory.
     const others = othersOf([5, 2 ** 30], 2 ** 31);
