@@ -7,7 +7,7 @@ import { lookAtVideo, type Video } from "../data/video.ts";
 import { readWhole, writeFileAtomic } from "../files/atomic.ts";
 import { parseJson } from "../files/safetensors.ts";
 
-const times = z.array(z.number().int().min(0));
+const times = z.array(z.number().int());
 const seenSchema = z.record(
   z.string(),
   z.strictObject({

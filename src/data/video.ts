@@ -92,8 +92,9 @@ export async function decodeVideo(
   const written = ["-frames:v", `${times.length}`, "-vf", filters, "-r", "25"];
   const form = ["-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "-"];
   // Half a millisecond before the first, for times are rounded.
-  const from = Math.max(0, times[0]! / 1e6 - 0.0005).toFixed(6);
-  await ffmpeg(path, ["-threads", "1", "-ss", from], [...written, ...form], (part) => {
+  const from = times[0]! / 1e6 - 0.0005;
+  const sought = from > 0 ? ["-ss", from.toFixed(6)] : []; // from its start frames before time 0 count too
+  await ffmpeg(path, ["-threads", "1", ...sought], [...written, ...form], (part) => {
     parts.push(part);
     bytes += part.length;
     if (bytes > MAX_BYTES) throw expected(path, `at most ${MAX_BYTES} bytes of frames`, "more");
@@ -136,7 +137,7 @@ const ffmpeg = (path: string, before: string[], after: string[], read: (part: Bu
     "ffmpeg",
     path,
     [
-      ...["-nostdin", "-hide_banner", "-v", "error", "-xerror", "-max_pixels", `${MAX_PIXELS}`],
+      ...["-nostdin", "-hide_banner", "-v", "error", "-xerror"],
       ...before,
       ...input(path),
       ...["-map", "0:v:0", "-an", "-sn", "-dn"],
@@ -146,7 +147,7 @@ const ffmpeg = (path: string, before: string[], after: string[], read: (part: Bu
   );
 
 const input = (path: string) => [
-  ...["-protocol_whitelist", "file,pipe"],
+  ...["-protocol_whitelist", "file,pipe", "-max_pixels", `${MAX_PIXELS}`],
   ...["-f", formatOf(path)!, "-i", `file:${resolve(path)}`],
 ];
 

@@ -10,6 +10,7 @@ import { train } from "../../src/api/train.ts";
 import { readArtifact } from "../../src/artifact/files.ts";
 import { countOf } from "../../src/data/sources.ts";
 import { readRecords } from "../../src/report/run.ts";
+import { settingsOf } from "../../src/report/settings.ts";
 import { readConfig } from "../../src/train/run-folder.ts";
 import { failure, plain, temporaryFolder } from "../data/folder.ts";
 import { clips, listsOf, picture, tinyArtifact } from "../support/pictures.ts";
@@ -186,13 +187,15 @@ describe("api/positives", () => {
       );
     });
 
-    it("shows both images of an item beside its views", async () => {
+    it("shows in its report its source, and both images of an item beside its views", async () => {
       const [config, { manifest }, records] = await Promise.all([
         readConfig(at("run")),
         readArtifact(at("run")),
         readRecords(at("run")),
       ]);
       const { files } = await viewsShown({ name: at("run"), config, manifest, records }, { threads: 1 });
+      const settings = settingsOf({ name: at("run"), config, manifest, records });
+      expect(settings.get("positives")).to.equal(`pairs, file ${lists.pairs}`);
       expect(files).to.have.length(4);
       for (const file of files) expect(file).to.match(/^(clip\d)\/\d\d\.png \| \1\/\d\d\.png$/);
     });

@@ -103,8 +103,8 @@ describe("train/draws", () => {
   it("draws crops again until they overlap the first as asked, and leaves all else as it was", () => {
     const indices = Array.from({ length: 400 }, (_, i) => i);
     const sizes = indices.map(() => ({ height: 60, width: 80 }));
-    const [top, left, height, width] = ["top", "left", "height", "width"].map((name) =>
-      VIEW_COLUMNS.findIndex((column) => column === name),
+    const [top, left, height, width] = (["top", "left", "height", "width"] as const).map((name) =>
+      VIEW_COLUMNS.indexOf(name),
     ) as [number, number, number, number];
     const shares = (overlap: number | undefined) => {
       const [a, b] = drawViews(manifest, 1, { indices, sizes, epoch: 0 }, overlap) as [
