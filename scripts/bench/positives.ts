@@ -26,9 +26,9 @@ const { out } = values;
 const output = { stream: process.stderr, quiet: false };
 
 const SIDE = 32;
-const OBJECTS = 40;
+const OBJECTS = 20;
 /** Of each object, each before a background of its own. */
-const CLIPS = 3;
+const CLIPS = 6;
 /** Of a clip: one turn. */
 const FRAMES = 72;
 const BATCH = 64;
@@ -42,24 +42,24 @@ const colorOf = (random: ReturnType<typeof randomFor>): Color => [
   random.integer(256),
 ];
 
-/** An object: a cylinder whose eight sides have two colors each, in a pattern. */
+/** An object: a cylinder whose four sides have two colors each, in a pattern. */
 function objectOf(id: number) {
   const random = randomFor("object", id);
-  const sides = Array.from({ length: 8 }, () => ({
+  const sides = Array.from({ length: 4 }, () => ({
     colors: [colorOf(random), colorOf(random)] as const,
     pattern: random.integer(4),
     scale: 2 + random.integer(4),
   }));
   /** At an angle and a height, both from 0 to 1. */
   return (angle: number, y: number): Color => {
-    const { colors, pattern, scale } = sides[Math.floor(angle * 8) % 8]!;
-    const [u, v] = [Math.floor(((angle * 8) % 1) * scale), Math.floor(y * 2 * scale)];
+    const { colors, pattern, scale } = sides[Math.floor(angle * 4) % 4]!;
+    const [u, v] = [Math.floor(((angle * 4) % 1) * scale), Math.floor(y * 2 * scale)];
     const second = [u % 2, v % 2, (u + v) % 2, Number(u === v % scale)][pattern];
     return colors[second ? 1 : 0];
   };
 }
 
-/** A background: a few waves of colors. */
+/** A background: a few waves of colors, which move: in a quarter of a turn it has changed. */
 function backgroundOf(key: string) {
   const random = randomFor("background", key);
   const waves = Array.from({ length: 6 }, () => ({
@@ -67,10 +67,12 @@ function backgroundOf(key: string) {
     x: random.uniform(-0.6, 0.6),
     y: random.uniform(-0.6, 0.6),
     phase: random.uniform(0, 6),
+    speed: random.uniform(-0.6, 0.6),
   }));
-  return (x: number, y: number): Color => {
+  return (x: number, y: number, time: number): Color => {
     const color: [number, number, number] = [110, 110, 110];
-    for (const wave of waves) color[wave.color]! += 45 * Math.sin(wave.x * x + wave.y * y + wave.phase);
+    for (const wave of waves)
+      color[wave.color]! += 20 * Math.sin(wave.x * x + wave.y * y + wave.speed * time + wave.phase);
     return color;
   };
 }
@@ -80,12 +82,14 @@ interface Shot {
   readonly background: ReturnType<typeof backgroundOf>;
   /** From 0 to 1. */
   readonly angle: number;
+  /** Of a clip: its frame. */
+  readonly time: number;
   readonly left: number;
   readonly top: number;
 }
-const [WIDTH, HEIGHT] = [16, 20];
+const [WIDTH, HEIGHT] = [20, 24];
 
-async function draw(file: string, { object, background, angle, left, top }: Shot): Promise<void> {
+async function draw(file: string, { object, background, angle, time, left, top }: Shot): Promise<void> {
   const pixels = new Uint8Array(SIDE * SIDE * 3);
   for (let y = 0; y < SIDE; y++)
     for (let x = 0; x < SIDE; x++) {
@@ -95,7 +99,7 @@ async function draw(file: string, { object, background, angle, left, top }: Shot
         ? object((angle + 1 + Math.asin(u) / (2 * Math.PI)) % 1, v).map(
             (c) => c * (0.5 + 0.5 * Math.sqrt(1 - u * u)),
           )
-        : background(x, y);
+        : background(x, y, time);
       pixels.set(
         color.map((c) => Math.max(0, Math.min(255, Math.round(c)))),
         3 * (y * SIDE + x),
@@ -115,10 +119,10 @@ async function makeClips(): Promise<void> {
       const name = `${id}-${clip}`;
       await mkdir(join(out, "clips", name), { recursive: true });
       for (let i = 0; i < FRAMES; i++) {
-        const left = 8 + 6 * Math.sin(sway + i / 9);
-        const top = 6 + 5 * Math.sin(rise + i / 13);
+        const left = 6 + 5 * Math.sin(sway + i / 9);
+        const top = 4 + 3 * Math.sin(rise + i / 13);
         const file = `${name}/${String(i).padStart(3, "0")}.png`;
-        const shot = { object: objectOf(id), background, angle: start + i / FRAMES, left, top };
+        const shot = { object: objectOf(id), background, angle: start + i / FRAMES, time: i, left, top };
         await draw(join(out, "clips", file), shot);
         boxes.push(`${file},${name},${left.toFixed(2)},${top.toFixed(2)},${WIDTH},${HEIGHT}`);
       }
@@ -133,10 +137,10 @@ async function makeSet(set: string, each: number, from: number, to: number): Pro
     await mkdir(dir, { recursive: true });
     for (let i = 0; i < each; i++) {
       const random = randomFor(set, id, i);
-      const place = { left: random.uniform(2, 14), top: random.uniform(1, 11) };
+      const place = { left: random.uniform(1, 11), top: random.uniform(1, 7) };
       const background = backgroundOf(`${set} ${id} ${i}`);
       const angle = random.uniform(from, to);
-      await draw(join(dir, `${i}.png`), { object: objectOf(id), background, angle, ...place });
+      await draw(join(dir, `${i}.png`), { object: objectOf(id), background, angle, time: 0, ...place });
     }
   }
 }

@@ -190,7 +190,9 @@ async function trainAlone(
       ? null
       : await exportEncoder(options.out, { threads: session.threads });
     if (exported) await events?.project(exported.encoder, { progress, signal });
-    if (exported?.drawn) warn(`encoder.onnx was compared on ${exported.compared}`);
+    // Videos have no images to compare it on.
+    if (exported?.drawn && config.positives?.kind !== "frames")
+      warn(`encoder.onnx was compared on ${exported.compared}`);
     if (result.step > from) {
       log.amend({ ...(exported && { exportSeconds: secondsSince(looped) }), peakRssBytes: peakRssBytes() });
     }
