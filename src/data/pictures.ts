@@ -5,6 +5,7 @@ import type { Decoder } from "./decoder.ts";
 import { type Box, type FramesOf, type Items, openItems, type Picture } from "./items.ts";
 import { openKept } from "./kept.ts";
 import type { Sources } from "./sources.ts";
+import { isVideo } from "./video.ts";
 
 export interface PicturesOptions {
   readonly decoder: Decoder;
@@ -32,8 +33,11 @@ export interface Stacks {
   close(): Promise<void>;
 }
 
-/** Frames that are decoded together: fewer would have a video's decoder come from a keyframe more often. */
-const TOGETHER = 32;
+/**
+ * Frames that are decoded together. To come to the first of them a video's decoder takes those from the keyframe before it,
+ * often a hundred or more; animated images are small and short.
+ */
+const together = (file: string): number => (isVideo(file) ? 128 : 32);
 
 export function openStacks({ root, files }: Sources, items: Items, options: PicturesOptions): Stacks {
   const { decoder, seed, shorterSide, cacheBytes, concurrency } = options;
@@ -51,7 +55,7 @@ export function openStacks({ root, files }: Sources, items: Items, options: Pict
     const found =
       picture.frame === undefined || !frames
         ? [await decoder.source(file, shorterSide, picture.box)]
-        : await decoder.frames(file, frames.times.subarray(from, from + TOGETHER), from, shorterSide);
+        : await decoder.frames(file, frames.times.subarray(from, from + together(file)), from, shorterSide);
     if (found?.[0]) return found as readonly Source[];
     broken.add(join(root, file));
     return undefined;
@@ -62,7 +66,7 @@ export function openStacks({ root, files }: Sources, items: Items, options: Pict
     const [one, other] = await Promise.all(
       pictures.map(async (picture) => {
         const { frame = 0 } = picture;
-        const from = frame - (frame % TOGETHER);
+        const from = frame - (frame % together(files[picture.file]!));
         const found = await kept.get(keyOf(picture, from), () => decode(picture, from));
         return found?.[frame - from];
       }),
