@@ -1,6 +1,13 @@
 /** The public API: all that the command line does. */
 export { GRAPHS, prebuiltFolders } from "./api/artifacts.ts";
 export { type Baseline, type Measured, readBaseline, writeBaseline } from "./api/baseline.ts";
+export {
+  type CheckOptions,
+  type CheckResult,
+  checkData,
+  type FaultName,
+} from "./api/check.ts";
+export type { CopyGroup } from "./api/check-copies.ts";
 export type { CostName } from "./api/cost.ts";
 export type { TrainOptions } from "./api/create.ts";
 export { type EmbeddedFile, type EmbedFileOptions, embedToFile } from "./api/embed-file.ts";

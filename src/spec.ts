@@ -189,6 +189,13 @@ export interface GraphFile {
   readonly sha256: string;
 }
 
+/**
+ * What CUDA computes products in, and with the last two feature maps: float32 with products in TF32 (10 bits of mantissa),
+ * float32 throughout, bfloat16, or float16, whose gradients would be lost without a scaled loss.
+ */
+export const PRECISIONS = ["tf32", "fp32", "bf16", "fp16"] as const;
+export type Precision = (typeof PRECISIONS)[number];
+
 /** What steps can be built for. */
 export const TARGETS = ["portable", "cpu", "cuda"] as const;
 export type TargetName = (typeof TARGETS)[number];
@@ -212,6 +219,8 @@ export interface Manifest {
     readonly features: number;
   };
   readonly optimizer: { readonly name: string; readonly config: JsonObject };
+  /** Where a step is made for fp16: its loss is scaled. */
+  readonly precision?: "fp16" | undefined;
   /** `encode`, and either `step` or the four parts of one. */
   readonly files: {
     readonly encode: GraphFile;

@@ -58,23 +58,27 @@ function compiled(spec: ArtifactSpec, { target, pieces, inParts }: Omit<Form, "b
 }
 
 /**
- * The artifact built for another target, from what its manifest says. Itself where it is built for that one already, or
- * where its graphs are not what the manifest gives: another version's, or somebody's own.
+ * The artifact built for another target or precision, from what its manifest says. Itself where it is built for these
+ * already, or where its graphs are not what the manifest gives: another version's, or somebody's own.
  */
 export async function lowered(
   artifact: Artifact,
-  { target, batch }: Omit<Form, "inParts">,
+  {
+    target,
+    batch,
+    precision = artifact.manifest.precision,
+  }: Omit<Form, "inParts"> & Pick<ArtifactSpec, "precision">,
 ): Promise<Artifact> {
   const { manifest } = artifact;
   const { target: own = "cpu", pieces, files } = manifest;
-  if (own === target) return artifact;
+  if (own === target && manifest.precision === precision) return artifact;
   await loaded(artifact); // which refuses damaged graphs
   const inParts = !files.step;
   try {
     const spec = specOf(manifest);
     const again = inMemoryOf(compiled(spec, { target: own, pieces, inParts }));
     if (!isDeepStrictEqual(again.manifest.files, files)) return artifact;
-    return inMemoryOf(await artifactFor(spec, { target, batch, inParts }));
+    return inMemoryOf(await artifactFor({ ...spec, precision }, { target, batch, inParts }));
   } catch (error) {
     if (error instanceof UserError) return artifact; // of a method, an encoder or a setting that is not known here
     throw error;

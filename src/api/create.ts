@@ -9,7 +9,7 @@ import { memoryBytes } from "../machine.ts";
 import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
 import type { Provider } from "../runtime/session.ts";
 import type { Engine } from "../runtime/training-web.ts";
-import type { JsonObject } from "../spec.ts";
+import type { JsonObject, Precision } from "../spec.ts";
 import { batchOf, usualBatch } from "../train/batch.ts";
 import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
 import { artifactFor, loaded, lowered, targetOf } from "./artifacts.ts";
@@ -17,13 +17,14 @@ import { flagOf, refuseOtherThan } from "./compare.ts";
 import { imagesForKnn } from "./evaluation.ts";
 import { type FirstWeights, firstWeights } from "./init.ts";
 import { askedPositives, checkMethod, findItems, type PositivesOptions } from "./positives.ts";
+import { refuseUnfit, scaledFor } from "./precision.ts";
 import { recipeNamed } from "./recipes.ts";
 import { openSeen } from "./seen.ts";
 import { versions } from "./versions.ts";
 import { shorterSideFor } from "./views.ts";
 
 export interface TrainOptions extends PositivesOptions {
-  /** Folder of images, searched recursively; labels, if any, are ignored. Needed unless `resume`. */
+  /** Folder of images, searched recursively, or a list of them (.txt); labels, if any, are ignored. Needed unless `resume`. */
   readonly data?: string | undefined;
   /** The run's folder; must not hold a run already, unless `resume`. */
   readonly out: string;
@@ -77,7 +78,12 @@ export interface TrainOptions extends PositivesOptions {
   readonly cudaLibraries?: string | undefined;
   /** Asks CUDA for kernels that give the same bytes each time; on the CPU it is always so. @default false */
   readonly deterministic?: boolean | undefined;
-  /** Whether CUDA multiplies in TF32. @default true */
+  /**
+   * Of products on CUDA; in "bf16" and "fp16" feature maps are too, and for the latter the loss is scaled. Elsewhere all is
+   * "fp32". @default "tf32" on CUDA
+   */
+  readonly precision?: Precision | undefined;
+  /** True for precision "tf32", false for "fp32". */
   readonly tf32?: boolean | undefined;
   /** @default one for each core */
   readonly threads?: number | undefined;
@@ -166,10 +172,12 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
         graph,
         "leave out one of the two",
       );
-    return loaded(await lowered(given, { target, batch: usual(given.manifest.encoder.imageSize) }));
+    const form = { target, batch: usual(given.manifest.encoder.imageSize), ...scaledFor(options) };
+    return loaded(await lowered(given, form));
   };
   const { manifest, graphs } = await provide();
   if (asked) checkMethod(manifest, asked.kind);
+  refuseUnfit(options, { manifest, graphs });
   const first = options.init === undefined ? undefined : await firstWeights(options.init, manifest);
   const { imageSize } = manifest.encoder;
   const batch = batchOf(manifest, count, options, asked ? "items" : "images");
@@ -225,18 +233,32 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
 export function exactness({
   provider,
   deterministic,
+  precision,
   tf32,
-}: Pick<TrainOptions, "deterministic" | "tf32"> & {
+}: Pick<TrainOptions, "deterministic" | "precision" | "tf32"> & {
   readonly provider: Provider;
 }) {
   if (deterministic && provider === "webgpu")
     throw expected("--deterministic", "it with --provider cuda or cpu", `--provider ${provider}`);
   if (tf32 !== undefined && provider !== "cuda")
     throw expected("--tf32", "it with --provider cuda", `--provider ${provider}`);
+  const told = tf32 === undefined ? precision : tf32 ? "tf32" : "fp32";
+  if (precision !== undefined && precision !== told)
+    throw expected(
+      "--precision",
+      `${told}, as by --${tf32 ? "" : "no-"}tf32`,
+      precision,
+      "leave out one of the two",
+    );
+  if (told !== undefined && told !== "fp32" && provider !== "cuda")
+    throw expected(`--precision ${told}`, "it with --provider cuda", `--provider ${provider}`);
   const always = "deterministic: runs on the CPU always are, on one machine with as many threads";
   return {
-    config: { ...(deterministic && { deterministic }), ...(tf32 !== undefined && { tf32 }) },
-    chosen: deterministic && provider === "cpu" ? [always] : [],
+    config: { ...(deterministic && { deterministic }), ...(told && { precision: told }) },
+    chosen: [
+      ...(deterministic && provider === "cpu" ? [always] : []),
+      ...(told && provider === "cuda" ? [`provider cuda: precision ${told}`] : []),
+    ],
   };
 }
 
@@ -288,6 +310,7 @@ function specOf({
   imageSize = 32,
   config,
   optimizer,
+  precision,
 }: TrainOptions): ArtifactSpec {
   return {
     method,
@@ -295,5 +318,6 @@ function specOf({
     imageSize,
     ...(config && { config }),
     ...(optimizer && { optimizer }),
+    ...scaledFor({ precision }),
   };
 }

@@ -134,13 +134,13 @@ export interface Found {
  * @throws UserError if there are none, or a file that names them does not fit the folder.
  */
 export async function findItems(
-  root: string,
+  data: string,
   asked: Asked,
   { range }: Pick<SourceOptions, "range">,
   looking?: Looking,
 ): Promise<Found> {
   const extensions = [...IMAGE_EXTENSIONS, ...(asked.kind === "frames" ? VIDEO_EXTENSIONS : [])];
-  const { files, notes } = await imagesIn(root, undefined, extensions);
+  const { root, files, notes } = await imagesIn(data, undefined, extensions); // a list has its own root
   const found = await FINDERS[asked.kind](root, files, asked as never, looking);
   const { groups, window = EVER, far = EVER, positives, side } = found;
   const fingerprint = fingerprintOf(groups, window, far);

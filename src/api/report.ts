@@ -92,14 +92,20 @@ async function readRun(folder: string): Promise<Run> {
 }
 
 /** @throws UserError if it cannot be written, or another file than a report would be written over. */
-async function checkOwn(path: string): Promise<void> {
+export async function checkOwn(path: string): Promise<void> {
   await checkWritable(path);
+  const head = await startOf(path);
+  if (head.length > 0 && !head.includes(GENERATOR))
+    throw expected(path, "a report or no file", "another file", "move it away or give another --out");
+}
+
+/** The first bytes of a file, none where there is no file. */
+export async function startOf(path: string): Promise<Buffer> {
   const head = Buffer.alloc(512);
   const file = await open(path, "r").catch(() => undefined);
-  if (!file) return;
+  if (!file) return head.subarray(0, 0);
   const { bytesRead } = await file.read(head, 0, head.length, 0).finally(() => file.close());
-  if (bytesRead > 0 && !head.includes(GENERATOR))
-    throw expected(path, "a report or no file", "another file", "move it away or give another --out");
+  return head.subarray(0, bytesRead);
 }
 
 /** Makes what parts are made of, undefined where it cannot be; `leftOut` gets why. */

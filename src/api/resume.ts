@@ -6,7 +6,7 @@ import { countOf, fingerprint } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { providerFor } from "../runtime/providers.ts";
 import type { Manifest } from "../spec.ts";
-import { type RunConfig, readConfig } from "../train/run-folder.ts";
+import { precisionOf, type RunConfig, readConfig } from "../train/run-folder.ts";
 import { lowered, targetOf } from "./artifacts.ts";
 import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
 import { deviceOf, engineFor, exactness, type Opened, type TrainOptions } from "./create.ts";
@@ -97,7 +97,10 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   cudaLibraries: "free",
   threads: "free",
   deterministic: stored("deterministic", (run) => run.deterministic ?? false),
-  tf32: stored("tf32", (run) => run.tf32),
+  precision: stored("precision", precisionOf),
+  tf32: (given, { run }) => [
+    { flag: flagOf("tf32"), given: given ? "tf32" : "fp32", stored: precisionOf(run) },
+  ],
   cacheMb: "free",
   guard: "free",
   rank: "free",
@@ -109,7 +112,8 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   optimizer: ofArtifact(ARTIFACT_RULES.optimizer),
   config: ofArtifact(ARTIFACT_RULES.config),
   graph: async (given, { manifest, run }) => {
-    const form = { target: manifest.target ?? "cpu", batch: run.batch };
+    const { target = "cpu", precision } = manifest;
+    const form = { target, batch: run.batch, precision };
     if (isDeepStrictEqual((await lowered(await readArtifact(given), form)).manifest, manifest)) return [];
     throw expected("--graph", "the artifact that the run began with", "another", ADVICE);
   },

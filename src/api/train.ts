@@ -17,6 +17,7 @@ import {
   type MetricsLog,
   openMetrics,
   plannedSteps,
+  precisionOf,
   type RunConfig,
   readConfig,
   runFiles,
@@ -80,8 +81,16 @@ async function trainAlone(
   const { step: from, state } = await standing(options.out, manifest, opened.config, first?.given);
   const { config, report } = extended(opened.config, manifest, options, from);
   const steps = plannedSteps(config);
-  const { provider, device, cudaLibraries, deterministic, tf32, threads } = config;
-  const session = { provider, device, cudaLibraries, deterministic, tf32, threads: threads ?? undefined };
+  const { provider, device, cudaLibraries, deterministic, threads } = config;
+  const precision = precisionOf(config);
+  const session = {
+    provider,
+    device,
+    cudaLibraries,
+    deterministic,
+    precision,
+    threads: threads ?? undefined,
+  };
   const { images, rank = true } = config;
   // The runtime plans the step on a thread of its own, while weights are drawn, the first images decoded and files written.
   const opening = openTrainer(artifact, state, {
@@ -158,6 +167,7 @@ async function trainAlone(
       schedules: runSchedules(manifest.scalars, config),
       images,
       from,
+      skipped: metrics.last?.skipped,
       steps,
       planned: (at) => plannedSteps(config, at),
       batch: config.batch,

@@ -1,7 +1,7 @@
 /** Method + encoder + optimizer -> the graphs and the manifest of a training artifact. */
 import type * as z from "zod";
 import { encoderNamed } from "../encoders/index.ts";
-import { UserError, unknownName } from "../errors.ts";
+import { expected, UserError, unknownName } from "../errors.ts";
 import { divideDims, multiplyDims } from "../graph/dims.ts";
 import { buildModel, encodeModel, OPSET } from "../graph/model.ts";
 import { input, inScope, type Tensor } from "../graph/tensor.ts";
@@ -34,6 +34,8 @@ export interface ArtifactSpec {
   readonly config?: JsonObject;
   /** A name, or all its settings. @default the encoder's choice, else the method's */
   readonly optimizer?: string | OptimizerChoice;
+  /** "fp16" scales the loss. @default it is as it is */
+  readonly precision?: Manifest["precision"];
 }
 
 /** A spec with nothing left out: what the manifest says of it. */
@@ -41,6 +43,7 @@ export interface ResolvedSpec {
   readonly method: Manifest["method"];
   readonly encoder: Manifest["encoder"];
   readonly optimizer: Manifest["optimizer"];
+  readonly precision?: Manifest["precision"];
 }
 
 export interface CompiledArtifact<G = { readonly step: Uint8Array; readonly encode: Uint8Array }> {
@@ -73,11 +76,13 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
         ...parseConfig(`optimizer ${optimizer}`, optimizers[optimizer]!.config as never, settings ?? {}),
       },
     },
+    ...(spec.precision && { precision: spec.precision }),
   };
 }
 
 /** What a manifest was compiled from. @throws UserError if it names an optimizer that is not known here */
-export function specOf({ method, encoder, optimizer: { name, config } }: Manifest): ArtifactSpec {
+export function specOf({ method, encoder, optimizer, precision }: Manifest): ArtifactSpec {
+  const { name, config } = optimizer;
   const settings = (optimizerNamed(name).config as unknown as z.ZodObject).shape;
   const [own, others] = [true, false].map((wanted) =>
     Object.fromEntries(Object.entries(config).filter(([key]) => Object.hasOwn(settings, key) === wanted)),
@@ -88,6 +93,7 @@ export function specOf({ method, encoder, optimizer: { name, config } }: Manifes
     imageSize: encoder.imageSize,
     config: method.config,
     optimizer: { name, ...others, config: own } as unknown as OptimizerChoice,
+    ...(precision && { precision }),
   };
 }
 
@@ -129,7 +135,7 @@ function compileWhole(spec: ArtifactSpec): CompiledArtifact {
   const graph = encodeModel(buildModel(outputs, { name: `${name}-step`, inputs, late, stated }));
   const whole = opened.scope.all.filter(({ rows }) => !rows);
   const next = new Map(whole.map((s) => [s.tensor, s.next ?? s.tensor]));
-  const written = writableInPlace(next, Object.values(outputs));
+  const written = writableInPlace(next, Object.values(outputs), { rests: spec.precision !== undefined });
   return {
     manifest: manifestOf(name, opened, step, { least: leastFor(opened, outputs), written }),
     graphs: { step: graph, encode: encodeGraph(spec, name) },
@@ -144,6 +150,9 @@ export const compileInParts = (spec: ArtifactSpec, target = portable): CompiledA
   builtFor({ ...target, pieces: 1 }, () => compileParts(spec)); // a part of a batch is small already
 
 function compileParts(spec: ArtifactSpec): CompiledArtifact<Graphs> {
+  if (spec.precision)
+    // Parts write queues and averages before the last gradient, which might be infinite, is known.
+    throw expected("--micro-batch", "a step whose loss is not scaled", `precision ${spec.precision}`);
   const opened = openStep(spec);
   const { scope, method, config, perImage } = opened;
   const name = `${nameOf(spec)}-parts`;
@@ -221,7 +230,7 @@ type Opened = ReturnType<typeof openStep>;
 /** The tensors of a training step: views, forward, backward and update. */
 export function buildStep(spec: ArtifactSpec, opened: Opened = openStep(spec)) {
   const { scope, method, config, perImage } = opened;
-  const { step, outputs, inputs } = trainingStep(scope, method, config, optimizerOf(spec));
+  const { step, outputs, inputs } = trainingStep(scope, method, config, optimizerOf(spec), spec.precision);
   return { step, outputs, inputs: [...perImage, ...inputs] };
 }
 

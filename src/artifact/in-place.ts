@@ -10,11 +10,14 @@ import { after } from "../ops/order.ts";
  *
  * @param next the next value of each state tensor
  * @param outputs all outputs of the step
+ * @param rests whether all state may rest: its next value is then a choice between a new one and the old one
  */
 export function writableInPlace(
   next: ReadonlyMap<Tensor, Tensor>,
   outputs: readonly Tensor[],
+  { rests = false } = {},
 ): ReadonlySet<Tensor> {
+  const makers = rests ? [...ELEMENTWISE, "Where"] : ELEMENTWISE;
   const { nodes } = reach(outputs);
   const readersOf = readersIn(nodes);
   const isNeeded = needsIn(nodes, [...next.values()]);
@@ -24,7 +27,7 @@ export function writableInPlace(
       const maker = next.get(state)!.source;
       const done = (tensor: Tensor): boolean =>
         readersOf(tensor).every((reader) => {
-          if (reader === maker) return ELEMENTWISE.has(reader.op.type) && sameShape(tensor, state);
+          if (reader === maker) return makers.includes(reader.op.type) && sameShape(tensor, state);
           return isNeeded(reader, i) && (!isView(reader) || reader.outputs.every(done));
         });
       return done(state);
@@ -96,7 +99,7 @@ function needsIn(nodes: readonly Node[], wanted: readonly Tensor[]): (node: Node
 }
 
 /** Operators each of whose output values depends on the input values at the same index alone. */
-const ELEMENTWISE = new Set(["Add", "Sub", "Mul", "Div"]);
+const ELEMENTWISE: readonly string[] = ["Add", "Sub", "Mul", "Div"];
 
 /** Whether a surely has more values than b. */
 const isLarger = (a: Tensor, b: Tensor): boolean => {

@@ -47,7 +47,7 @@ function built(spec: ArtifactSpec, by: UpdateBy): OrtTraining {
   const operator = by === "runtime" ? operatorOf(spec) : undefined;
   const { step, outputs, inputs } = operator
     ? gradientStep(scope, method, config, choice)
-    : trainingStep(scope, method, config, choice);
+    : trainingStep(scope, method, config, choice, spec.precision);
   if (operator) for (const param of scope.params) refuseUnlike(param, choice);
   const name = `${spec.method}-${spec.encoder}-${spec.imageSize}`;
   const model = (given: Readonly<Record<string, Tensor>>, part: string) =>
@@ -92,6 +92,8 @@ const ADVICE = "take --update graph";
 
 /** The operator that does what an optimizer does. */
 function operatorOf(spec: ArtifactSpec): OptimizerOperator {
+  if (spec.precision)
+    throw expected("--update runtime", "a loss that is not scaled", `precision ${spec.precision}`, ADVICE);
   const { optimizer } = resolveSpec(spec);
   const { weightDecay, beta1, beta2, eps } = optimizer.config as Record<string, number>;
   if (optimizer.name === "sgd") return { name: "sgd" };

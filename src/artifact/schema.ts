@@ -120,6 +120,7 @@ export const manifestSchema = z
       features: count.max(2 ** 24),
     }),
     optimizer: z.strictObject({ name, config: json }),
+    precision: z.literal("fp16").optional(),
     files: z
       .strictObject({
         step: graphFileSchema.optional(),

@@ -3,13 +3,14 @@ import { expected } from "../errors.ts";
 import { type BuildOptions, buildModel, encodeModel, reach } from "../graph/model.ts";
 import { input, scalar, type Tensor } from "../graph/tensor.ts";
 import type { Method, OptimizerChoice, Step } from "../methods/method.ts";
+import { lossScaling } from "../nn/loss-scaling.ts";
 import { applyDirection, applyOptimizer, optimizers } from "../nn/optimizers.ts";
 import type { State } from "../nn/scope.ts";
 import { add, mul } from "../ops/elementwise.ts";
 import { gradients } from "../ops/gradients.ts";
 import { reduceSum } from "../ops/reduce.ts";
 import { target } from "../ops/target.ts";
-import type { StepGraph } from "../spec.ts";
+import type { Manifest, StepGraph } from "../spec.ts";
 import { settled } from "./in-place.ts";
 import type { TrainingScope } from "./scope.ts";
 
@@ -30,19 +31,36 @@ const inputsOf = (scope: TrainingScope): readonly Tensor[] => [
 ];
 
 /** Gives each parameter its next value from its gradient, in the order of `scope.params`. */
-function optimize(scope: TrainingScope, choice: OptimizerChoice, grads: readonly Tensor[]): void {
+function optimize(
+  scope: TrainingScope,
+  choice: OptimizerChoice,
+  grads: readonly Tensor[],
+  skipped?: Tensor,
+): void {
   const optimizer = optimizers[choice.name]!;
   const byParam = new Map<State, Tensor>(scope.params.map((p, i) => [p, grads[i]!]));
-  applyOptimizer(scope, optimizer, optimizer.config.parse(choice.config ?? {}), byParam, choice);
+  applyOptimizer(scope, optimizer, optimizer.config.parse(choice.config ?? {}), byParam, choice, skipped);
 }
 
-/** The method's loss in the scope, its gradients, and the optimizer's update: the step's outputs by name. */
-export function trainingStep<C>(scope: TrainingScope, method: Method<C>, config: C, choice: OptimizerChoice) {
-  const step = method.build(scope, config);
+/**
+ * The method's loss in the scope, its gradients, and the optimizer's update: the step's outputs by name. For fp16 the loss
+ * is scaled (see `lossScaling`).
+ */
+export function trainingStep<C>(
+  scope: TrainingScope,
+  method: Method<C>,
+  config: C,
+  choice: OptimizerChoice,
+  precision?: Manifest["precision"],
+) {
+  const built = method.build(scope, config);
   const [tensors, values] = [scope.params.map((p) => p.tensor), scope.params.map((p) => p.value)];
-  const others = Object.values({ ...watched(step), ...nexts(scope.all) });
-  const grads = gradients(step.loss, values);
-  optimize(scope, choice, target().settles ? settled(tensors, grads, others) : grads);
+  const others = Object.values({ ...watched(built), ...nexts(scope.all) });
+  const scaling = precision && lossScaling(scope);
+  const found = gradients(built.loss, values, scaling?.scale);
+  const grads = target().settles ? settled(tensors, found, others) : found;
+  optimize(scope, choice, scaling?.unscaled(grads) ?? grads, scaling?.skipped);
+  const step = { ...built, metrics: { ...built.metrics, ...scaling?.rest(grads) } };
   return { step, outputs: { ...watched(step), ...nexts(scope.all) }, inputs: inputsOf(scope) };
 }
 

@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { messageOf, UserError } from "../errors.ts";
 import { codeOf, writeFailed } from "../files/atomic.ts";
+import { dataCommand } from "./data.ts";
 import { doctorCommand } from "./doctor.ts";
 import { embedCommand } from "./embed.ts";
 import { exportCommand } from "./export.ts";
@@ -26,6 +27,7 @@ const program = new Command("ort-pretrain")
   .addCommand(exportCommand())
   .addCommand(embedCommand())
   .addCommand(reportCommand())
+  .addCommand(dataCommand())
   .addCommand(graphsCommand())
   .addCommand(webCommand())
   .addCommand(doctorCommand());

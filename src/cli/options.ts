@@ -3,7 +3,7 @@ import { InvalidArgumentError, Option } from "commander";
 import { UserError, unknownName } from "../errors.ts";
 import { PROVIDER_CHOICES, providerNamed } from "../runtime/providers.ts";
 import { ENGINES, type Engine } from "../runtime/training-web.ts";
-import type { Json, JsonObject } from "../spec.ts";
+import { type Json, type JsonObject, PRECISIONS, type Precision } from "../spec.ts";
 import type { Output } from "../train/progress.ts";
 
 const number = (fits: (x: number) => boolean, wanted: string) => (text: string) => {
@@ -66,6 +66,14 @@ export const ENGINE = new Option(
 ).argParser((given): Engine => {
   const known = ENGINES.find((name) => name === given);
   if (!known) throw unknownName("engine", given, ENGINES);
+  return known;
+});
+export const PRECISION = new Option(
+  "--precision <name>",
+  `of products, with --provider cuda: ${PRECISIONS.join(", ")} (docs/gpu.md; default: tf32)`,
+).argParser((given): Precision => {
+  const known = PRECISIONS.find((name) => name === given);
+  if (!known) throw unknownName("precision", given, PRECISIONS);
   return known;
 });
 export const DEVICE = new Option("--device <n>", "which GPU, with --provider cuda (default: 0)").argParser(

@@ -11,6 +11,7 @@ import {
   integer,
   nonNegative,
   outputOf,
+  PRECISION,
   PROVIDER,
   positive,
   positiveInteger,
@@ -36,7 +37,10 @@ interface Flags extends Omit<TrainOptions, "config" | "knnData"> {
 export const trainCommand = () =>
   new Command("train")
     .description("Train an encoder on a folder of images and export it")
-    .option("--data <dir>", "folder of images, searched recursively (needed unless --resume)")
+    .option(
+      "--data <dir>",
+      "folder of images, searched recursively, or a list of them, .txt (needed unless --resume)",
+    )
     .requiredOption("--out <dir>", "the run's folder")
     .option("--recipe <name>", "published settings by name (see graphs list); other options go before them")
     .option("--method <name>", "training method (default: simclr)")
@@ -84,8 +88,9 @@ export const trainCommand = () =>
       "--deterministic",
       "the same bytes each time, with --provider cuda as far as it can (docs/gpu.md)",
     )
-    .option("--tf32", "with --provider cuda: multiply in TF32 (default)")
-    .option("--no-tf32", "in full float32, slower")
+    .addOption(PRECISION)
+    .option("--tf32", "--precision tf32")
+    .option("--no-tf32", "--precision fp32")
     .option("--threads <n>", "(default: one for each core)", threadCount)
     .option("--knn <dir>", "labelled folder for kNN while training")
     .option("--knn-every <n>", "epochs between two kNN (default: 1)", positiveInteger)

@@ -4,6 +4,7 @@ import { readdir, realpath, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { expected, type UserError } from "../errors.ts";
 import { faultOf } from "../fault.ts";
+import { imagesListed, LIST_EXTENSION } from "./list.ts";
 
 /** Extensions that are read, in any case; what a file holds is found out when it is decoded. */
 export const IMAGE_EXTENSIONS = [
@@ -22,7 +23,9 @@ const OTHER_EXTENSIONS = (
 ).split(" ");
 
 export interface Found {
-  /** Paths relative to the folder, with "/" between their parts, sorted by code unit. */
+  /** The folder: as it was given, or the one that holds all images of a list. */
+  readonly root: string;
+  /** Paths relative to it, with "/" between their parts, sorted by code unit. */
   readonly files: string[];
   /** A line for each entry that could not be read, and one for the images of other formats. */
   readonly notes: readonly string[];
@@ -35,7 +38,8 @@ export type List = (path: string) => Promise<Dirent[]>;
 const MAX_LINES = 10;
 
 /**
- * Files of the given extensions, images by default. Names that start with a dot are skipped. Links are followed, but no folder is read twice.
+ * Files of the given extensions, images by default. Names that start with a dot are skipped. Links are followed, but no folder
+ * is read twice. In place of a folder a list of images is taken, see `imagesListed`.
  *
  * @throws UserError if there is no such folder, it cannot be read itself, or it holds no image.
  */
@@ -47,7 +51,14 @@ export async function imagesIn(
   const what = await stat(root).catch((error) => {
     throw unreadable(root, error);
   });
-  if (!what.isDirectory()) throw expected(root, "a folder of images", "a file", "give the folder it lies in");
+  if (what.isFile() && root.endsWith(LIST_EXTENSION)) return imagesListed(root);
+  if (!what.isDirectory())
+    throw expected(
+      root,
+      "a folder of images",
+      "a file",
+      "give the folder it lies in, or a list that ends in .txt",
+    );
 
   const files: string[] = [];
   const faults: string[] = [];
@@ -83,7 +94,7 @@ export async function imagesIn(
     const wanted = `images (${extensions.join(", ")})`;
     throw expected(root, wanted, "none in it or in its folders", notes.join("; ") || undefined);
   }
-  return { files: files.sort(), notes };
+  return { root, files: files.sort(), notes };
 }
 
 /** What a folder holds, in one order on every file system; nothing if it was read before under another path. */

@@ -38,15 +38,19 @@ export async function sizesOf(
   root: string,
   files: readonly string[],
 ): Promise<readonly (readonly [number, number] | undefined)[]> {
-  const sharp = await loadSharp();
   return mapInOrder(files, async (name) => {
     try {
-      const path = join(root, name);
-      const { file = path } = look(path);
-      const { autoOrient } = await sharp(file, { limitInputPixels: false }).metadata(); // of the header alone
-      return [autoOrient.width, autoOrient.height] as const;
+      return await sizeOf(join(root, name));
     } catch {
       return undefined; // told when it is decoded
     }
   });
+}
+
+/** Width and height of an image as it is shown, pixels. @throws an error of any kind if it cannot be read */
+export async function sizeOf(path: string): Promise<readonly [width: number, height: number]> {
+  const sharp = await loadSharp();
+  const { file = path } = look(path);
+  const { autoOrient } = await sharp(file, { limitInputPixels: false }).metadata(); // of the header alone
+  return [autoOrient.width, autoOrient.height];
 }

@@ -8,7 +8,7 @@ import { type Items, openItems } from "./items.ts";
 import type { ValueRange } from "./values.ts";
 
 export interface Sources {
-  /** The folder, as it was given. */
+  /** The folder, as it was given; of a list the one that holds all of its images. */
   readonly root: string;
   /** Paths relative to root, with "/" between their parts, sorted by code unit. */
   readonly files: readonly string[];
@@ -38,13 +38,13 @@ export interface SourceOptions {
 }
 
 /**
- * The images in a folder and all folders below it, without labels, see `imagesIn`.
+ * The images in a folder and all folders below it, or of a list, without labels, see `imagesIn`.
  * A sample is balanced over the top-level folders if there are two or more and all images lie in them.
  *
  * @throws UserError if there is no such folder, it cannot be read or it holds no image.
  */
-export async function findImages(root: string, options: SourceOptions = {}): Promise<Sources> {
-  const { files, notes } = await imagesIn(root);
+export async function findImages(data: string, options: SourceOptions = {}): Promise<Sources> {
+  const { root, files, notes } = await imagesIn(data);
   const found = { root, files: sample(files, options), classes: [], labels: new Int32Array(0), notes };
   return { ...found, ...rangeOf(options) };
 }
@@ -55,8 +55,8 @@ export async function findImages(root: string, options: SourceOptions = {}): Pro
  *
  * @throws UserError like `findImages`, or if there are fewer than two classes.
  */
-export async function findLabelledImages(root: string, options: SourceOptions = {}): Promise<Sources> {
-  const { files: found, notes } = await imagesIn(root);
+export async function findLabelledImages(data: string, options: SourceOptions = {}): Promise<Sources> {
+  const { root, files: found, notes } = await imagesIn(data);
   const { rows, classes, notes: stray } = classesOf(root, found);
   if (classes.every((name) => SETS.has(name.toLowerCase()))) {
     const paths = classes.map((name) => join(root, name)).join(" or ");

@@ -10,6 +10,7 @@ import {
   NodeProtoSchema,
   type OperatorSetIdProto,
   OperatorSetIdProtoSchema,
+  StringStringEntryProtoSchema,
   type TensorProto,
   TensorProto_DataType,
   TensorProtoSchema,
@@ -33,8 +34,14 @@ export type { ModelProto } from "onnx-buf";
 export const OPSET = 17;
 export const IR_VERSION = 8;
 
-/** ONNX's codes for our types. */
-export const DATA_TYPES: Readonly<Record<DType, TensorProto_DataType>> = {
+/** A type of values in a model: steps compute in our own, what GPUs are given may hold maps in half precision. */
+export type ElementType = DType | HalfType;
+export type HalfType = "float16" | "bfloat16";
+
+/** ONNX's codes. */
+export const DATA_TYPES: Readonly<Record<ElementType, TensorProto_DataType>> = {
+  float16: TensorProto_DataType.FLOAT16,
+  bfloat16: TensorProto_DataType.BFLOAT16,
   float32: TensorProto_DataType.FLOAT,
   uint8: TensorProto_DataType.UINT8,
   int32: TensorProto_DataType.INT32,
@@ -87,7 +94,9 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
       return t.source.kind === "constant" ? constants.nameOf(t.source.data, t.shape) : names.get(t)!;
     });
     const made = node.outputs.map((t) => names.get(t)!);
-    return nodeProto(node.op.type, label, used, made, node.attributes);
+    if (!node.op.noted) return nodeProto(node.op.type, label, used, made, node.attributes);
+    const of = node.inputs.slice(node.op.taken).map((t) => names.get(t!)!);
+    return { ...nodeProto(node.op.type, label, used, made), metadataProps: [noteOf(node, of)] };
   });
   const batch = [...inputs].find(isSymbolic);
   if (options.late && batch) nodes.unshift(...tellLate(reached.nodes, nodes, names.get(batch)!, constants));
@@ -120,6 +129,28 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
       valueInfo: inner.map((t) => valueInfo(names.get(t)!, t.dtype, t.shape)),
     },
   });
+}
+
+/** What a node stands for, see `Operator.noted`. */
+export interface Note {
+  readonly name: string;
+  /** Names of the values that it is computed from. */
+  readonly of: readonly string[];
+  readonly attributes: Attributes;
+}
+
+/** The note on a gradient of a convolution with respect to w, of x and dy, with the attributes of Conv. */
+export const WEIGHT_GRADIENT = "ConvGradientOfWeights";
+
+const NOTE = "ort-pretrain.note";
+
+const noteOf = ({ op: { name }, attributes }: Node, of: readonly string[]) =>
+  create(StringStringEntryProtoSchema, { key: NOTE, value: JSON.stringify({ name, of, attributes }) });
+
+/** Undefined where a node has none. */
+export function noteFrom({ metadataProps }: NodeProto): Note | undefined {
+  const found = metadataProps.find(({ key }) => key === NOTE);
+  return found && (JSON.parse(found.value) as Note);
 }
 
 export const opsetOf = (domain: string, version: number): OperatorSetIdProto =>
@@ -289,7 +320,7 @@ function attributeFrom({ name, type, f, i, s, ints }: AttributeProto): Attribute
   throw new Error(`attribute ${name} is of another kind`);
 }
 
-export function valueInfo(name: string, dtype: DType, shape: Shape): ValueInfoProto {
+export function valueInfo(name: string, dtype: ElementType, shape: Shape): ValueInfoProto {
   return create(ValueInfoProtoSchema, {
     name,
     type: {

@@ -66,6 +66,8 @@ export interface Operator {
   readonly infer: (inputs: readonly Tensor[], attributes: Attributes) => readonly TensorType[];
   /** How many inputs the ONNX operator takes; further ones are for the gradient rule alone. @default all */
   readonly taken?: number;
+  /** Whether those further inputs, and the attributes, are noted in the node's metadata, for code that replaces nodes. */
+  readonly noted?: boolean;
   /** The rule, or why there is none. */
   readonly gradient: GradientRule | { readonly none: string };
 }

@@ -1,20 +1,21 @@
 /**
- * What an NVIDIA GPU is built: gradients as matrix products, and no BatchNormalization, of which cuDNN's form takes 80 us
- * whatever its size.
+ * What an NVIDIA GPU is built: gradients of convolutions as nodes that `runtime/cuda/fused/` gives to cuDNN (that with
+ * respect to the weights, of which no operator of ONNX is a fast form, as matrix products with a note), and no
+ * BatchNormalization, of which cuDNN's form takes 80 us whatever its size.
  */
+import { noted } from "../ops/conv.ts";
 import { add, mul } from "../ops/elementwise.ts";
 import { perChannel } from "../ops/normalization.ts";
 import { logSoftmaxOp } from "../ops/reduce.ts";
 import { portable, type Target } from "../ops/target.ts";
-import { inputGradient, weightGradient } from "./conv-products.ts";
+import { weightGradient } from "./conv-products.ts";
 import { maxPoolWithPlaces } from "./max-pool.ts";
 
 export const cuda: Target = {
   ...portable,
   name: "cuda",
   stated: true,
-  inputGradient,
-  weightGradient,
+  weightGradient: (dy, x, w, window, once) => noted(weightGradient(dy, x, w, window, once), x, dy, window),
   maxPool: maxPoolWithPlaces,
   logSoftmax: logSoftmaxOp,
   affine(x, a, b) {

@@ -129,19 +129,27 @@ const adamw = define({
 
 export const optimizers: Readonly<Record<string, Optimizer>> = { sgd, lars, adamw };
 
-/** Updates every parameter of the scope from its gradient, in the name scope "update". */
+/**
+ * Updates every parameter of the scope from its gradient, in the name scope "update".
+ *
+ * @param skipped steps before this one that were none to the optimizer, float32 []
+ */
 export function applyOptimizer(
   s: Scope,
   optimizer: Optimizer,
   config: unknown,
   grads: ReadonlyMap<State, Tensor>,
   choice: Hyperparameters,
+  skipped?: Tensor,
 ): void {
   const { lr, weightDecay, biasLr = 1 } = choice;
   const rate = s.scalar("lr", lrSchedule(choice), "linear");
   const constantRate = () => s.scalar("lr.constant", { kind: "constant", value: lr }, "linear");
   const decay = s.scalar("weightDecay", { kind: "constant", value: weightDecay });
-  const step = () => s.scalar("step", { kind: "step" });
+  const step = () => {
+    const run = s.scalar("step", { kind: "step" }); // []
+    return skipped ? sub(run, skipped) : run; // []
+  };
   const updates = new Map<string, Update>();
   const updateOf = ({ decay: weighs, traits: { constantRate: constant = false } }: State): Update => {
     const key = `${constant} ${weighs || biasLr === 1}`;

@@ -123,6 +123,11 @@ export class Scope {
     return this.state(`${name}.${of.name}`, "optimizer", of.shape, kept).tensor;
   }
 
+  /** State of the optimizer that is no parameter's, float32 []. */
+  counter(name: string, value: number): Tensor {
+    return this.state(pathOf(name), "optimizer", [], { init: { kind: "constant", value } }).tensor;
+  }
+
   /** The value of a state tensor after the step: exactly once for each in training. */
   update(tensor: Tensor, next: Tensor): void {
     const state = this.all.find((s) => s.tensor === tensor);
@@ -143,6 +148,11 @@ export class Scope {
     const latest = state?.next ?? tensor;
     if (state) state.next = undefined;
     this.update(tensor, next(latest));
+  }
+
+  /** Has all state that was updated so far keep its value where the condition (bool []) does not hold. */
+  restUnless(condition: Tensor): void {
+    for (const state of this.all) if (state.next) state.next = where(condition, state.next, state.tensor);
   }
 
   /** A number that is fed each step, float32 []. */

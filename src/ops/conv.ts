@@ -1,5 +1,6 @@
 /** Convolution [n, c, h, w] and its gradients with respect to input and weights, which are convolutions as well. */
 import { multiplyDims } from "../graph/dims.ts";
+import { WEIGHT_GRADIENT } from "../graph/model.ts";
 import { type Attributes, fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
 import type { Dim } from "../spec.ts";
 import { reshape, slice, transpose } from "./movement.ts";
@@ -59,6 +60,19 @@ export function conv(x: Tensor, w: Tensor, options: ConvOptions = {}): Tensor {
   const kernel = w.shape.slice(2) as [number, number];
   return convOp([x, w], attributesOf({ stride: 1, pad: 0, groups: 1, dilation: 1, ...options, kernel }))[0]!;
 }
+
+const standingOp = operator({
+  type: "Identity",
+  name: WEIGHT_GRADIENT,
+  taken: 1,
+  noted: true,
+  infer: ([dw]) => [dw!],
+  gradient: { none: "made only by the rule of Conv" },
+});
+
+/** A gradient with respect to w, with a note that tells what it is computed of. */
+export const noted = (dw: Tensor, x: Tensor, dy: Tensor, window: Window): Tensor =>
+  standingOp([dw, x, dy], attributesOf(window))[0]!;
 
 const attributesOf = ({ kernel, stride, pad: p, groups, dilation }: Window) => ({
   kernel_shape: kernel,

@@ -49,6 +49,8 @@ const LOOKS: Readonly<Record<string, Look>> = {
     title: "Effective rank of the embeddings",
     note: "dimensions in use; below 2 is collapsed",
   },
+  lossScale: { title: "Loss scale", note: "what the loss is multiplied by, for gradients in fp16" },
+  skipped: { title: "Steps skipped", note: "so far, for their gradients were not finite" },
   imagesPerSecond: { title: "Throughput", unit: "images/s", note: "over the last 20 steps" },
   waitShare: { title: "Waiting for images", unit: "%", times: 100, note: "share of all time so far" },
   peakRssBytes: { title: "Memory", unit: "GB", times: 1e-9, note: "greatest of the process so far" },

@@ -108,12 +108,15 @@ export const nameOf = (path: string): string =>
 const NAME = 80;
 
 /** The sprite as the background of cells of a kind, once. */
-const styleOf = (kind: string, { url, columns, rows, cell }: Sprite): Html => html`<style>.${kind}.cell {
+export const styleOf = (
+  kind: string,
+  { url, columns, rows, cell }: Sprite,
+): Html => html`<style>.${kind}.cell {
   --columns: ${columns};
   --rows: ${rows};
   --side: ${cell}px;
   background-image: url("${url}");
 }</style>`;
 
-const cell = (kind: string, x: number, y: number, label: string): Html =>
+export const cell = (kind: string, x: number, y: number, label: string): Html =>
   html`<i class="cell ${kind}" style="--x: ${x}; --y: ${y}" role="img" aria-label="${nameOf(label)}" title="${nameOf(label)}"></i>`;

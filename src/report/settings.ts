@@ -1,6 +1,6 @@
 /** The settings of runs as tables. */
 import type { Json, JsonObject } from "../spec.ts";
-import { plannedSteps, type RunConfig } from "../train/run-folder.ts";
+import { plannedSteps, precisionOf, type RunConfig } from "../train/run-folder.ts";
 import { runSchedules } from "../train/schedules.ts";
 import { percent } from "./recipes.ts";
 import { type Run, stepsPerEpoch } from "./run.ts";
@@ -35,10 +35,10 @@ export function settingsOf(run: Run): ReadonlyMap<string, string> {
     ["micro-batch", config.microBatch],
     ["seed", config.seed],
     ["provider", config.provider],
+    ["precision", config.provider === "cuda" ? precisionOf(config) : null],
     ["step built for", manifest.target],
     ["threads", config.threads],
     ["deterministic", config.deterministic],
-    ["TF32", config.tf32],
     ...Object.entries(config.versions ?? {}),
     ...rates(run),
     ["optimizer", optimizer.name],

@@ -2,6 +2,7 @@
 import * as ort from "onnxruntime-node";
 import { expected, messageOf, UserError } from "../errors.ts";
 import { coreLimit } from "../machine.ts";
+import type { Precision } from "../spec.ts";
 import { loadCudaLibraries } from "./cuda/libraries.ts";
 import { shortage } from "./gpu-failures.ts";
 import { disabledOn } from "./graph-optimizers.ts";
@@ -20,8 +21,8 @@ export interface SessionOptions {
   readonly cudaLibraries?: string | undefined;
   /** Asks CUDA for kernels that give the same bytes each time; the CPU always does. Needs the C API. @default false */
   readonly deterministic?: boolean | undefined;
-  /** Whether CUDA multiplies float32 in TF32, to 10 bits of mantissa. Needs the C API to be false. @default true */
-  readonly tf32?: boolean | undefined;
+  /** Of products on CUDA. Another than TF32 needs the C API. @default "tf32" */
+  readonly precision?: Precision | undefined;
   /** Threads of the CPU provider. @default one for each core */
   readonly threads?: number | undefined;
   /** Disables graph optimizers that do not suit training steps, see `graph-optimizers.ts`. @default false */
@@ -69,7 +70,7 @@ export async function openSession(
   what: string,
   options: SessionOptions = {},
 ): Promise<Session> {
-  const { provider = "cpu", device = 0, profile, onGpu = [] } = options;
+  const { provider = "cpu", device = 0, precision = "tf32", profile, onGpu = [] } = options;
   const threads = threadsOf(options);
   if (provider === "cuda") loadCudaLibraries(options.cudaLibraries);
   const first = provider === "cuda" ? { name: provider, deviceId: device } : provider;
@@ -88,13 +89,13 @@ export async function openSession(
   } catch (error) {
     throw notRunnable(what, provider, error);
   }
-  if (provider === "cuda" && (options.deterministic || options.tf32 === false)) {
+  if (provider === "cuda" && (options.deterministic || precision !== "tf32")) {
     await session.release();
     throw expected(
-      `${what} with --deterministic or --no-tf32`,
+      `${what} with ${options.deterministic ? "--deterministic" : `--precision ${precision}`}`,
       "state that stays on the GPU",
       "state that is copied there",
-      "install package koffi, or leave them out",
+      "install package koffi, or leave it out",
     );
   }
   return {

@@ -9,6 +9,7 @@ import { type Progress, recentRate, speedOf, timeToGo } from "./progress.ts";
 import type { MetricsLog } from "./run-folder.ts";
 import { scheduleValue } from "./schedules.ts";
 import { collapseGuard, type Guard, signsOf } from "./signs.ts";
+import { watchSkips } from "./skips.ts";
 
 /** Where a run is one of several that are trained one after another. */
 export interface Series {
@@ -28,6 +29,8 @@ export interface LoopOptions {
   readonly images: number;
   /** The first step to run. */
   readonly from: number;
+  /** Steps before it that were skipped, where the loss is scaled. @default 0 */
+  readonly skipped?: number | undefined;
   /** Steps of the whole run. */
   readonly steps: number;
   /** As they were planned when step `at`, counted from 0, was run, where a run was extended. @default steps */
@@ -90,6 +93,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   const { manifest, trainer, feed, steps, batch, progress, signal, evaluation } = options;
   const { stepsPerEpoch } = feed;
   const guard = options.guard === false ? undefined : collapseGuard();
+  const skips = watchSkips(options.skipped ?? 0, progress.note);
   const chance = chanceLoss(manifest, options);
   const beside = chance === undefined ? "" : ` (chance ${chance.toFixed(4)})`;
   const rate = recentRate();
@@ -156,9 +160,10 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     loss = output.metrics.loss!;
     rate.add(batch, secondsSince(before));
     const epoch = images.epoch + 1;
+    const skipped = skips.look(step, output.metrics);
     const record: Record<string, number> = {
       ...output.metrics,
-      ...(await look(output, { step, batch, scalars }, guard, options.advice)),
+      ...(skipped ? {} : await look(output, { step, batch, scalars }, guard, options.advice)),
       ...(step === 1 && chance !== undefined && { chance }),
     };
     options.log.write({

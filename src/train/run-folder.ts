@@ -9,6 +9,7 @@ import * as z from "zod";
 import { expected, UserError } from "../errors.ts";
 import { readWhole, writeFailed, writeFileAtomic } from "../files/atomic.ts";
 import { parseJson } from "../files/safetensors.ts";
+import { PRECISIONS, type Precision } from "../spec.ts";
 import { latestCheckpoint } from "./checkpoint.ts";
 
 export const runFiles = (run: string) => ({
@@ -30,7 +31,7 @@ export const runConfigSchema = z.strictObject({
   recipe: z.string().max(200).nullable().optional(),
   /** The artifact's name; manifest.json says the rest. */
   artifact: z.string().max(200),
-  /** Folder of training images. */
+  /** Folder of training images, or a list of them. */
   data: z.string().max(4096),
   /** Images taken of it; null takes all. */
   limit: count.nullable(),
@@ -74,8 +75,10 @@ export const runConfigSchema = z.strictObject({
   /** Which GPU, and the folder of CUDA's libraries, if they were given. */
   device: z.number().int().min(0).optional(),
   cudaLibraries: z.string().max(4096).optional(),
-  /** Whether CUDA was asked for kernels that give the same bytes each time, and to leave TF32 out, if that was given. */
+  /** Whether CUDA was asked for kernels that give the same bytes each time, and for a precision, if that was given. */
   deterministic: z.boolean().optional(),
+  precision: z.enum(PRECISIONS).optional(),
+  /** In its place, of earlier versions. */
   tf32: z.boolean().optional(),
   threads: count.nullable(),
   /** Whether a collapsed representation stops the run; true where it is left out. */
@@ -96,6 +99,10 @@ export const runConfigSchema = z.strictObject({
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;
 export type PositivesConfig = NonNullable<RunConfig["positives"]>;
+
+/** Of a run where it is on CUDA. */
+export const precisionOf = ({ precision, tf32 = true }: RunConfig): Precision =>
+  precision ?? (tf32 ? "tf32" : "fp32");
 
 const MAX_CONFIG = 1_000_000;
 

@@ -48,13 +48,31 @@ export async function signsOf({
 /** Of centred rows [n, d]: from the smaller of their two Gram matrices, which share the spectrum. */
 async function effectiveRank(z: Float64Array, n: number, d: number): Promise<number> {
   const { EigenvalueDecomposition, Matrix } = await import("ml-matrix"); // when needed: runs start 20 ms sooner
-  const rows = new Matrix(Array.from({ length: n }, (_, i) => Array.from(z.subarray(i * d, (i + 1) * d))));
-  const gram = n < d ? rows.mmul(rows.transpose()) : rows.transpose().mmul(rows);
-  if (gram.to1DArray().some((x) => !Number.isFinite(x))) return Number.NaN;
-  const spectrum = new EigenvalueDecomposition(gram, { assumeSymmetric: true }).realEigenvalues;
+  const gram = n < d ? gramOf(z, n, d, d, 1) : gramOf(z, d, n, 1, d); // [n, n] or [d, d]
+  if (gram.some((x) => !Number.isFinite(x))) return Number.NaN;
+  const size = Math.sqrt(gram.length);
+  const matrix = new Matrix(
+    Array.from({ length: size }, (_, i) => [...gram.subarray(i * size, (i + 1) * size)]),
+  );
+  const spectrum = new EigenvalueDecomposition(matrix, { assumeSymmetric: true }).realEigenvalues;
   const positive = spectrum.filter((x) => x > 1e-12);
   const total = positive.reduce((a, b) => a + b, 0);
   return Math.exp(positive.reduce((entropy, x) => entropy - (x / total) * Math.log(x / total), 0));
+}
+
+/**
+ * Products of `size` vectors of `length` numbers with each other, [size, size]; number k of vector i is at i apart + k every.
+ * By hand: as matrices of ml-matrix they take four times as long, which a GPU would wait for.
+ */
+function gramOf(z: Float64Array, size: number, length: number, apart: number, every: number): Float64Array {
+  const gram = new Float64Array(size * size);
+  for (let k = 0; k < length; k++)
+    for (let i = 0; i < size; i++) {
+      const x = z[i * apart + k * every]!;
+      for (let j = i; j < size; j++) gram[i * size + j]! += x * z[j * apart + k * every]!;
+    }
+  for (let i = 0; i < size; i++) for (let j = 0; j < i; j++) gram[i * size + j] = gram[j * size + i]!;
+  return gram;
 }
 
 /** Below these, for `PATIENCE` looks in a row, a representation counts as collapsed. */

@@ -2,7 +2,7 @@ import { expect } from "chai";
 import { settled, writableInPlace } from "../../src/artifact/in-place.ts";
 import { reach } from "../../src/graph/model.ts";
 import { input, scalar, type Tensor } from "../../src/graph/tensor.ts";
-import { add, exp, mul, neg, sub } from "../../src/ops/elementwise.ts";
+import { add, exp, greater, mul, neg, sub, where } from "../../src/ops/elementwise.ts";
 import { matmul } from "../../src/ops/matmul.ts";
 import { concat, reshape, transpose } from "../../src/ops/movement.ts";
 import { reduceSum } from "../../src/ops/reduce.ts";
@@ -39,6 +39,12 @@ describe("artifact/in-place", () => {
     const next = sub(state, mul(gradient, reduceSum(turned))); // [3, 3]
     expect(inPlace(next)).to.equal(true);
     expect(inPlace(next, matmul(x, turned))).to.equal(false);
+  });
+
+  it("is state that may rest, where a step is told that it may", () => {
+    const next = where(greater(reduceSum(gradient), 0), sub(state, gradient), state); // [3, 3]
+    const found = [{ rests: true }, {}].map((how) => writableInPlace(new Map([[state, next]]), [next], how));
+    expect(found.map((set) => set.has(state))).to.deep.equal([true, false]);
   });
 
   it("is none whose next value takes others than those at its place", () => {

@@ -94,6 +94,24 @@ describe("cli: --json", () => {
     for (const top1 of [knn[1]!, knn[3]!]) expect(top1).to.be.within(0, 100);
   });
 
+  it("of data check, beside a table for people", async () => {
+    const args = ["data", "check", at("train"), "--drop", "broken", "--write-list", at("kept.txt")];
+    const result = await json(args);
+    expect(result).to.deep.include({
+      images: 16,
+      kept: 15,
+      list: at("kept.txt"),
+      page: null,
+      drop: ["broken"],
+    });
+    const [told] = await runInTurn([args]);
+    expect(told!.code).to.equal(0);
+    expect(told!.stdout)
+      .to.match(/^broken +1 +6\.3 %$/m)
+      .and.match(/^ {2}red\/broken\.png: expected an image/m);
+    expect(told!.stdout).to.match(/^folders +3, of 5 \(\w+\) to 6 images \(red\), 1\.2 : 1$/m);
+  });
+
   it("of probe, kNN, held to its own baseline", async () => {
     const baseline = at("baseline.json");
     const result = await json([...probe("knn"), "--k", "3", "--write-baseline", baseline]);

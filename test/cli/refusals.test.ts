@@ -73,9 +73,29 @@ describe("cli: what cannot be done is refused in one line", () => {
       () => [...train({}), "--no-tf32"],
       /--tf32: expected it with --provider cuda, found --provider cpu/,
     ],
+    "an unknown precision": [
+      () => train({ provider: "cuda", precision: "half" }),
+      /unknown precision "half" \(known: tf32, fp32, bf16, fp16\)/,
+    ],
+    "half precision where there is none": [
+      () => [...train({}), "--precision", "bf16"],
+      /--precision bf16: expected it with --provider cuda, found --provider cpu/,
+    ],
     "an unknown setting": [
       () => named("--set", "temprature=1"),
       /"temprature": did you mean "temperature"\?/,
+    ],
+    "an unknown fault of images": [
+      () => ["data", "check", at("photos"), "--drop", "near,flta"],
+      /fault "flta": did you mean "flat"\?/,
+    ],
+    "a likeness above 1": [
+      () => ["data", "check", at("photos"), "--near", "95"],
+      /'--near <f>' argument '95' is invalid. Expected 0 to 1/,
+    ],
+    "a list of images that are gone": [
+      () => train({ data: at("gone.txt") }),
+      /gone\.txt: expected paths of images, .* found no file at 1 of 1, the first .*none\.png \(line 1\)/,
     ],
     "an unknown kind of probe": [
       () => [...probe("encoder.onnx"), "--kind", "knnn"],
@@ -363,6 +383,7 @@ describe("cli: what cannot be done is refused in one line", () => {
     await folder.write("linear.json", '{"kind":"linear","top1":50}');
     await folder.write("knn.json", JSON.stringify(kept));
     await folder.write("text/b.jpg", "no image");
+    await folder.write("gone.txt", "photos/none.png\n");
     const copy = async (name: string, file: string, changed: (bytes: Buffer) => Uint8Array) => {
       await cp(at("graph"), at(name), { recursive: true });
       await folder.write(`${name}/${file}`, changed(await readFile(at(`graph/${file}`))));

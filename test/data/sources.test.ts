@@ -72,6 +72,7 @@ describe("data/sources", () => {
         return readdir(path, { withFileTypes: true });
       };
       expect(await imagesIn(root, async (path) => list(path))).to.deep.equal({
+        root,
         files: ["a/1.jpg"],
         notes: [
           `${root}/b: the folder is left out: permission denied (EACCES)`,
@@ -193,7 +194,7 @@ describe("data/sources", () => {
     it("a file", async () => {
       const path = await folder.write("file.jpg", "");
       expect(await failure(findImages(path))).to.equal(
-        `${path}: expected a folder of images, found a file; give the folder it lies in`,
+        `${path}: expected a folder of images, found a file; give the folder it lies in, or a list that ends in .txt`,
       );
     });
 

@@ -107,6 +107,9 @@ describe("ort-training", () => {
     expect(await told({ ...SPEC, optimizer: "lars" })).to.match(
       /^--update runtime: expected optimizer sgd or adamw, found lars; /,
     );
+    expect(await told({ ...SPEC, precision: "fp16" })).to.match(
+      /^--update runtime: expected a loss that is not scaled, found precision fp16; take --update graph$/,
+    );
     await folder.write("theirs/checkpoint", "mine");
     const theirs = join(folder.path, "theirs");
     expect(await failure(writeOrtTraining(theirs, SPEC))).to.equal(

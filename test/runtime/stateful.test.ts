@@ -106,6 +106,7 @@ describe("runtime/stateful", () => {
     swav: { config: { queue: 16, queueStart: 0, prototypes: 12 } },
     dino: { config: { outputs: 32 } },
     pirl: {},
+    simsiam: { precision: "fp16" },
   };
   for (const [method, own] of Object.entries(specs)) {
     const device = ["simclr", "moco", "pirl"].includes(method);

@@ -59,7 +59,7 @@ export async function listsOf(dir: string): Promise<{ tracks: string; pairs: str
  */
 export async function tinyArtifact(
   dir: string,
-  spec: Pick<ArtifactSpec, "method" | "config"> & { imageSize?: number } = { method: "simclr" },
+  spec: Pick<ArtifactSpec, "method" | "config" | "precision"> & { imageSize?: number } = { method: "simclr" },
 ): Promise<string> {
   const { manifest, graphs } = compile(
     { encoder: "resnet20", imageSize: 16, ...spec },

@@ -104,6 +104,72 @@ describe("train/loop", () => {
     }
   });
 
+  describe("where the loss is scaled", () => {
+    /** Those steps are skipped, each with a loss that is no number; the scale halves with each. */
+    const skipping =
+      (are: (step: number) => boolean, from = 0, before = 0) =>
+      (step: number): Partial<StepOutput> => {
+        let skipped = before;
+        for (let s = from + 1; s <= step; s++) if (are(s)) skipped++;
+        const scale = 2 ** (16 - skipped + (are(step) ? 1 : 0));
+        const metrics = { loss: are(step) ? Number.NaN : 1, lossScale: scale, skipped };
+        return { metrics, embedding: are(step) ? COLLAPSED : SPREAD };
+      };
+    const noting = () => {
+      const notes: string[] = [];
+      return { notes, progress: { show: () => {}, note: (line: string) => notes.push(line), end: () => {} } };
+    };
+
+    it("goes on over steps that are skipped, and logs them", async () => {
+      const { notes, progress } = noting();
+      const { result, records } = await looped(
+        { progress },
+        skipping((step) => step % 10 === 0),
+      );
+      expect(result).to.include({ step: 20 });
+      expect(records.map(({ skipped }) => skipped)).to.deep.equal([
+        ...[...Array<number>(9).fill(0), ...Array<number>(10).fill(1), 2],
+      ]);
+      expect(records.map(({ lossScale }) => lossScale)).to.deep.equal([
+        ...[...Array<number>(10).fill(65_536), ...Array<number>(10).fill(32_768)],
+      ]);
+      expect(notes).to.deep.equal([]);
+    });
+
+    it("stops on a loss that is no number in a step that is not skipped, also once it goes on", async () => {
+      const loss = (skipped: number) => () => ({ metrics: { loss: Number.NaN, lossScale: 8, skipped } });
+      const going = { from: 13, loader: fakeLoader(13) };
+      expect(String((await looped({ ...going, skipped: 4 }, loss(4))).result)).to.match(
+        /the loss is NaN at step 14/,
+      );
+      expect((await looped({ ...going, steps: 14, skipped: 3 }, loss(4))).result).to.include({ step: 14 });
+    });
+
+    it("warns once when they are many", async () => {
+      const { notes, progress } = noting();
+      await looped(
+        { progress, steps: 120 },
+        skipping((step) => step % 5 === 0),
+      );
+      expect(notes).to.deep.equal([
+        "warning: 20 of the last 100 steps were skipped, for their gradients were not finite (loss scale 0.125): " +
+          "--precision bf16 or a lower --lr may mend it",
+      ]);
+    });
+
+    it("stops where no scale helps", async () => {
+      const { result, records } = await looped(
+        { steps: 60 },
+        skipping(() => true),
+      );
+      expect(result).to.be.instanceOf(UserError).and.include({ exitCode: 1 });
+      expect((result as Error).message).to.equal(
+        "gradients are not finite at step 31, by whatever the loss is scaled (0.000061); train anew with --precision bf16, or a lower --lr",
+      );
+      expect(records).to.have.length(30);
+    });
+  });
+
   it("throws what a step's failure is told as, with the steps before it", async () => {
     const failed = async (error: unknown, step: number) => new UserError(`${error} after ${step}`);
     const output = (step: number) => {

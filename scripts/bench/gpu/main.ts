@@ -83,7 +83,10 @@ const parts: readonly Part[] = [
   },
 ];
 /** Only when asked for. */
-const others: readonly Part[] = [{ name: "compiled torch", limit: 300, ...torch("--compiled") }];
+const others: readonly Part[] = [
+  { name: "compiled torch", limit: 300, ...torch("--compiled") },
+  { name: "bf16 torch", limit: 80, ...torch("--autocast", "bf16") },
+];
 
 function torch(...more: readonly string[]): Command {
   const list = JSON.stringify(rows);

@@ -35,11 +35,13 @@ const { values } = parseArgs({
 /** Of an archive, bytes. */
 const MOST = 60 * 2 ** 20;
 const ROOT = join(import.meta.dirname, "../../..");
-const SCRIPTS = ["main", "parity", "resume", "speed", "steps", "versions", "whole"];
+const SCRIPTS = ["main", "parity", "resume", "speed", "../speedrun", "steps", "versions", "whole"];
 const PYTHON = ["gpu/torch_steps.py", "peers/common.py", "peers/encoders.py", "peers/methods.py"];
 /** Of onnxruntime-node's libraries. */
 const LIBRARIES = "package/node_modules/onnxruntime-node/bin/napi-v6/linux/x64";
 const LIGHTLY = "lightly==1.6.0";
+/** Of packages, what nothing here runs: sources in C++, source maps, types, code for another C library, JPEG without WebAssembly. */
+const UNRUN = /\/musl_x64$|\.(map|d\.[cm]?ts|cc|hh?)$|\.umd\.js$|libjpegturbo(js\w*|wasm)\.(js|wasm)$/;
 /** Kernels of attention, of mixtures of experts and of quantised products: no step has these. */
 const UNUSED = /cutlass|flash|moe|llm/i;
 
@@ -65,17 +67,20 @@ try {
 async function program(folder: string): Promise<void> {
   const package_ = join(folder, "package");
   await buildCli(join(package_, "dist/cli"));
-  const entryPoints = SCRIPTS.map((name) => join(import.meta.dirname, `${name}.ts`));
+  const entryPoints = SCRIPTS.map((name) => ({
+    in: join(import.meta.dirname, `${name}.ts`),
+    out: basename(name),
+  }));
   await build({ entryPoints, outdir: join(package_, "scripts/bench/gpu"), ...BUNDLED });
   copyFileSync(join(ROOT, "package.json"), join(package_, "package.json"));
   for (const file of PYTHON) copy(join(ROOT, "scripts/bench", file), join(package_, "scripts/bench", file));
-  const pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--target"];
+  const pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target"];
   execFileSync(values.python, [...pip, join(package_, "scripts/bench/peers"), LIGHTLY], { stdio: "inherit" });
   const { runtime } = thisHost();
   for (const name of packagesOf(PACKAGES)) {
     const from = join(ROOT, "node_modules", name);
-    const binaries = join(from, "bin"); // of onnxruntime-node, for each platform
-    const filter = (path: string) => name !== "onnxruntime-node" || !path.startsWith(binaries);
+    const binaries = join(ROOT, "node_modules/onnxruntime-node/bin"); // for each platform
+    const filter = (path: string) => !UNRUN.test(path.slice(from.length)) && path !== binaries;
     cpSync(from, join(package_, "node_modules", name), { recursive: true, dereference: true, filter });
   }
   copy(process.execPath, join(folder, "node"));
@@ -118,7 +123,8 @@ function copy(from: string, to: string): void {
 
 function archive(name: string): string {
   const path = join(out, `${name}.tar.xz`);
-  const env = { ...process.env, XZ_OPT: "-6 -T0" };
+  // Jumps of x86-64 are written so that they compress; python's tarfile, which unpacks them, reads that too.
+  const env = { ...process.env, XZ_OPT: "--x86 --lzma2=preset=9" };
   execFileSync("tar", ["-cJf", path, "-C", join(stage, name), "."], { env });
   const bytes = readFileSync(path).length;
   if (bytes > MOST)

@@ -92,7 +92,7 @@ async function open(
   const trainer = await openTrainer(artifact, state, {
     provider,
     threads,
-    tf32,
+    precision: tf32 ? "tf32" : "fp32",
     where: manifest.name,
     images,
     note,

@@ -92,7 +92,7 @@ def memory_used():
         return None
 
 
-def opened(method, encoder, size, batch, optimizer, compiled):
+def opened(method, encoder, size, batch, optimizer, compiled, autocast):
     """A step, to be called over and over, that returns the loss."""
     torch.manual_seed(0)
     module, features, convolutions = encoder_named(encoder, size)
@@ -112,7 +112,8 @@ def opened(method, encoder, size, batch, optimizer, compiled):
             scale = (0.08, 1) if one == size else (0.05, 0.14)
             made = views_of(on_device, sizes.count(one), one, scale).to(memory_format=layout)
             views.extend(made.chunk(sizes.count(one)))
-        return model(views)
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=autocast == "bf16"):
+            return model(views)
 
     loss_of = torch.compile(loss_of) if compiled else loss_of
 
@@ -127,9 +128,9 @@ def opened(method, encoder, size, batch, optimizer, compiled):
     return step
 
 
-def measured(row, seconds, compiled):
+def measured(row, seconds, compiled, autocast):
     before = memory_used()
-    step = opened(**row, compiled=compiled)
+    step = opened(**row, compiled=compiled, autocast=autocast)
     for _ in range(WARM):
         step()
     times = []
@@ -152,15 +153,16 @@ def main():
     parser.add_argument("rows", type=json.loads)
     parser.add_argument("--seconds", type=float, default=3, help="of each row, once it is warm")
     parser.add_argument("--compiled", action="store_true", help="by torch.compile")
+    parser.add_argument("--autocast", choices=["bf16"], help="what of the model is computed in it, as PyTorch has it")
     args = parser.parse_args()
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    way = "torch compiled" if args.compiled else "torch"
+    way = " ".join(["torch", *(["compiled"] if args.compiled else []), *([args.autocast] if args.autocast else [])])
     for row in args.rows:
         asked = {key: row[key] for key in ("method", "encoder", "size", "batch", "optimizer")}
         about = {"kind": "speed", "side": way, **asked, "device": DEVICE}
         try:
-            common.say(**about, **measured(asked, args.seconds, args.compiled))
+            common.say(**about, **measured(asked, args.seconds, args.compiled, args.autocast))
         except Exception as error:  # the next row may run all the same
             common.say(**about, error=f"{type(error).__name__}: {error}"[:300])
         if DEVICE == "cuda":

@@ -3,6 +3,7 @@
  * between them. A captured graph reads and writes fixed places of fixed sizes, on the device alone: those of the first
  * batch. Batches of other sizes go to an ordinary session, which reads and writes the same state.
  */
+import { createHash } from "node:crypto";
 import type * as ort from "onnxruntime-node";
 import { messageOf } from "../../errors.ts";
 import { signatureOf, sizesOf } from "../../graph/signature.ts";
@@ -10,7 +11,10 @@ import type { NativeRuntime, NativeSession } from "../c-api.ts";
 import { type KeptState, releaseAll } from "../kept-state.ts";
 import type { Form, Kept, Memory } from "../memory.ts";
 import { type Feeds, notRunnable, type SessionOptions } from "../session.ts";
+import { disagreement, type Taken } from "./agreement.ts";
 import { type Fuse, fusedFor } from "./fused-for.ts";
+import { thisHost } from "./host.ts";
+import { type KernelCache, kernelFolder, keyOf, openKernelCache } from "./kernel-cache.ts";
 
 export interface Step {
   /** Takes the inputs that are not state; gives the outputs named. */
@@ -21,8 +25,10 @@ export interface Step {
 export interface CapturingOptions extends SessionOptions {
   /** Told, as a line, why the step could not be fused or captured. */
   readonly note: (line: string) => void;
-  /** Fuses passes over memory of a step, for the sizes of its inputs; for tests. @default fusedFor */
+  /** Fuses passes over memory of a step, for the sizes of its inputs and `precision`; for tests. @default fusedFor */
   readonly fuse?: Fuse | undefined;
+  /** Fused steps that agreed with the step as built; for tests. @default kept with compiled kernels */
+  readonly agreed?: Pick<KernelCache, "read" | "keep"> | undefined;
 }
 
 /** State that stays in place, and the memory that it is in. */
@@ -37,18 +43,63 @@ export function capturing(
   graph: Uint8Array,
   what: string,
   where: Where,
-  { note, fuse = fusedFor, ...options }: CapturingOptions,
+  { note, fuse = fusedFor, agreed, ...options }: CapturingOptions,
 ): Step {
   const { state } = where;
   let captured: Captured | "impossible" | undefined;
   let ordinary: Promise<NativeSession> | undefined;
+
+  /** One step of the state that stands, and what it makes of that. */
+  async function taken({ run }: Pick<Step, "run">, feeds: Feeds): Promise<Taken> {
+    const { written } = state.values;
+    const others = signatureOf(graph).outputs.filter(
+      ({ name, dtype }) => dtype === "float32" && !written.has(name),
+    );
+    const outputs = await run(
+      feeds,
+      others.map(({ name }) => name),
+    );
+    state.advance();
+    return { outputs, next: state.read() };
+  }
+
+  const plain = (session: NativeSession): Pick<Step, "run"> => ({
+    run: (feeds, outputs) => session.run(feeds, state.values, outputs),
+  });
+
+  /** @throws Error if a fused step does not compute what the step as built does */
+  async function check(found: Captured, feeds: Feeds, before: Feeds): Promise<void> {
+    const { precision = "tf32" } = options;
+    const known = agreed ?? openKernelCache(kernelFolder(thisHost()));
+    const key = keyOf("agreed", found.digest, precision);
+    if (await known.read(key)) return;
+    const fused = await taken(found, feeds);
+    state.restore(before);
+    const session = await runtime.open(graph, options);
+    try {
+      const different = disagreement(fused, await taken(plain(session), feeds), before, precision);
+      if (different) throw new Error(`a fused step differs from the step as built: ${different}`);
+    } finally {
+      session.close();
+    }
+    await known.keep(new Map([[key, Uint8Array.of(1)]]));
+  }
 
   async function capture(feeds: Feeds): Promise<Captured | "impossible"> {
     const before = state.read();
     const opened = async (as: Fuse, otherwise: string) => {
       try {
         const found = await openCaptured(runtime, graph, as, where, feeds, options);
-        if (found) state.restore(before); // the runs that capture compute the step several times
+        if (!found) return undefined;
+        state.restore(before); // the runs that capture compute the step several times
+        if (as === asItIs) return found;
+        try {
+          await check(found, feeds, before);
+        } catch (error) {
+          await found.close();
+          throw error;
+        }
+        state.restore(before);
         return found;
       } catch (error) {
         state.restore(before);
@@ -69,7 +120,7 @@ export function capturing(
       ordinary ??= runtime.open(graph, options).catch((error) => {
         throw notRunnable(what, "cuda", error);
       });
-      return (await ordinary).run(feeds, state.values, outputs);
+      return plain(await ordinary).run(feeds, outputs);
     },
     async close() {
       if (captured !== "impossible") captured?.close();
@@ -80,6 +131,8 @@ export function capturing(
 }
 
 interface Captured extends Step {
+  /** Of what it runs. */
+  readonly digest: string;
   fits(feeds: Feeds): boolean;
 }
 
@@ -101,7 +154,7 @@ async function openCaptured(
   const { inputs, outputs } = signatureOf(graph);
   const dims = new Map(Object.entries(feeds).map(([name, { dims }]) => [name, dims]));
   const sizes = sizesOf(inputs, dims);
-  const fused = fuse(graph, sizes);
+  const fused = fuse(graph, sizes, options.precision ?? "tf32");
   if (!fused) return undefined;
   const { model, operators } = fused;
   const { read, written } = state.values;
@@ -130,6 +183,7 @@ async function openCaptured(
     };
     runOn(feeds);
     return {
+      digest: keyOf(digestOf(model), JSON.stringify(operators)),
       fits: (feeds) => Array.from(dims).every(([name, wanted]) => wanted.join() === feeds[name]?.dims.join()),
       async run(feeds, names) {
         await turn(); // a run blocks this thread: first those who wait for it
@@ -143,5 +197,7 @@ async function openCaptured(
     throw error;
   }
 }
+
+const digestOf = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));

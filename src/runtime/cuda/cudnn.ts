@@ -1,5 +1,7 @@
-/** cuDNN's gradients of convolutions, by koffi. */
+/** cuDNN's convolutions and their gradients, by koffi. */
+import type { ElementType } from "../../graph/model.ts";
 import { once } from "../../graph/once.ts";
+import type { Precision } from "../../spec.ts";
 import type { Koffi, Pointer } from "../ort-api.ts";
 import type { Cudart } from "./cudart.ts";
 import type { Launch } from "./driver.ts";
@@ -8,25 +10,25 @@ import { libraryOf } from "./libraries.ts";
 
 export interface Cudnn {
   /**
-   * Inputs and outputs, float32 and NCHW, are in the function's own order: "backward-filter" takes x and the gradient with
-   * respect to y and gives that with respect to w, "backward-data" takes w and the gradient with respect to y and gives
-   * that with respect to x. An algorithm is chosen, and its workspace allocated, by the first launch, which therefore
-   * cannot be captured.
+   * Inputs and outputs, all of one type and with channels last, are in the function's own order: "forward" takes x and w and
+   * gives y, "backward-filter" takes x and the gradient with respect to y and gives that with respect to w, "backward-data"
+   * takes w and the gradient with respect to y and gives that with respect to x. An algorithm is chosen, and its workspace
+   * allocated, by the first launch, which therefore cannot be captured.
    */
-  gradient(operator: Operator): Launch;
+  convolution(operator: Operator): Launch;
   close(): void;
 }
 
 export interface CudnnOptions {
   /** Algorithms that give the same bytes each time, chosen by rule instead of being timed. @default false */
   readonly deterministic?: boolean | undefined;
-  /** Whether products are in TF32. @default true */
-  readonly tf32?: boolean | undefined;
+  /** Of products; these are in TF32 unless they are to be in float32. @default "tf32" */
+  readonly precision?: Precision | undefined;
   /** Memory of the device that an algorithm may take for itself, bytes. @default 1 GiB */
   readonly workspace?: number | undefined;
 }
 
-/** cudnnConvolutionBwdFilterAlgoPerf_t, and that of data. */
+/** cudnnConvolutionFwdAlgoPerf_t, and those of gradients. */
 export interface Found {
   readonly algorithm: number;
   readonly status: number;
@@ -36,16 +38,19 @@ export interface Found {
   readonly mathType: number;
 }
 
-type Gradient = Extract<Work, { kind: "cudnn" }>;
+type Convolution = Extract<Work, { kind: "cudnn" }>;
 
-const NAMES: Readonly<Record<Gradient["function"], string>> = {
-  "backward-filter": "Filter",
-  "backward-data": "Data",
+const NAMES: Readonly<Record<Convolution["function"], string>> = {
+  forward: "Forward",
+  "backward-filter": "BackwardFilter",
+  "backward-data": "BackwardData",
 };
-const [NCHW, FLOAT, CROSS_CORRELATION] = [0, 0, 1];
+const [NHWC, CROSS_CORRELATION] = [1, 1];
+const TYPES: Readonly<Partial<Record<ElementType, number>>> = { float32: 0, float16: 2, bfloat16: 9 };
+const FLOAT = 0; // in which all types are summed
 const DETERMINISTIC = 1;
-/** By the second products may be rounded to half precision; by the last they are in float32. */
-const [DEFAULT_MATH, CONVERSION, FMA_MATH] = [0, 2, 3];
+/** By the second products of halves are taken by tensor cores, by the third floats are rounded to halves; the last is float32. */
+const [DEFAULT_MATH, TENSOR_OP_MATH, CONVERSION, FMA_MATH] = [0, 1, 2, 3];
 /** More than there are, by math types. */
 const MOST_FOUND = 32;
 const WORKSPACE = 2 ** 30;
@@ -78,7 +83,6 @@ export function openCudnn(koffi: Koffi, path: string, cudart: Cudart, options: C
     "void *, int, int, int, int, int, int, int, int",
   );
   const setMathType = f("cudnnSetConvolutionMathType", "void *, int");
-  const setGroups = f("cudnnSetConvolutionGroupCount", "void *, int");
   const Perf = koffi.struct({
     algorithm: "int",
     status: "int",
@@ -103,39 +107,42 @@ export function openCudnn(koffi: Koffi, path: string, cudart: Cudart, options: C
     return held?.at ?? null;
   };
 
-  const tensor = ({ shape }: Value): Pointer => {
+  /** Sizes [n, c, h, w] of a value [n, h, w, c]. */
+  const sizesOf = ({ shape: [n, height, width, c] }: Value) => [n, c, height, width];
+  const tensor = (value: Value): Pointer => {
     const at = made("TensorDescriptor");
-    setTensor(at, NCHW, FLOAT, ...shape);
+    setTensor(at, NHWC, TYPES[value.dtype], ...sizesOf(value));
     return at;
   };
-  const filter = ({ shape }: Value): Pointer => {
+  const filter = (value: Value): Pointer => {
     const at = made("FilterDescriptor");
-    setFilter(at, FLOAT, NCHW, ...shape);
+    setFilter(at, TYPES[value.dtype], NHWC, ...sizesOf(value));
     return at;
   };
 
   return {
-    gradient({ inputs: [source, dy], outputs: [gradient], work }) {
-      const { function: of, pads, strides, dilations, groups } = work as Gradient;
+    convolution({ inputs: [first, second], outputs: [output], work }) {
+      const { function: of, pads, strides, dilations } = work as Convolution;
       const name = NAMES[of];
-      const [from, by, to] =
-        of === "backward-filter"
-          ? [tensor(source!), tensor(dy!), filter(gradient!)]
-          : [filter(source!), tensor(dy!), tensor(gradient!)];
+      const from = of === "backward-data" ? filter(first!) : tensor(first!);
+      const by = of === "forward" ? filter(second!) : tensor(second!);
+      const to = of === "backward-filter" ? filter(output!) : tensor(output!);
+      const { precision } = options;
+      const ofFloats = precision === "fp32" ? FMA_MATH : DEFAULT_MATH;
+      const math = first!.dtype === "float32" ? ofFloats : TENSOR_OP_MATH;
       const convolution = made("ConvolutionDescriptor");
       setConvolution(convolution, ...pads, ...strides, ...dilations, CROSS_CORRELATION, FLOAT);
-      setMathType(convolution, options.tf32 === false ? FMA_MATH : DEFAULT_MATH);
-      setGroups(convolution, groups);
+      setMathType(convolution, math);
       const find = f(
-        `cudnnFindConvolutionBackward${name}AlgorithmEx`,
+        `cudnnFindConvolution${name}AlgorithmEx`,
         "void *, void *, void *, void *, void *, void *, void *, void *, int, _Out_ int *, void *, void *, size_t",
       );
       const rank = f(
-        `cudnnGetConvolutionBackward${name}Algorithm_v7`,
+        `cudnnGetConvolution${name}Algorithm_v7`,
         "void *, void *, void *, void *, void *, int, _Out_ int *, void *",
       );
       const run = f(
-        `cudnnConvolutionBackward${name}`,
+        `cudnnConvolution${name}`,
         "void *, void *, void *, void *, void *, void *, void *, int, void *, size_t, void *, void *, void *",
       );
       const [one, zero] = [Float32Array.of(1), Float32Array.of(0)];
@@ -154,7 +161,7 @@ export function openCudnn(koffi: Koffi, path: string, cudart: Cudart, options: C
         }
         return koffi.decode(perf, Perf, count[0]!);
       };
-      const key = JSON.stringify([work, source, dy, gradient]);
+      const key = JSON.stringify([work, first, second, output]);
       return (pointers, stream) => {
         setStream(handle, stream);
         const best = chosen.get(key) ?? algorithmOf(found(pointers), options);
@@ -175,15 +182,15 @@ export function openCudnn(koffi: Koffi, path: string, cudart: Cudart, options: C
 /** The first that may be taken. @throws Error if there is none */
 export function algorithmOf(
   found: readonly Found[],
-  { deterministic = false, tf32 = true, workspace = WORKSPACE }: CudnnOptions,
+  { deterministic = false, precision, workspace = WORKSPACE }: CudnnOptions,
 ): Found {
   const best = found.find(
     ({ status, memory, determinism, mathType }) =>
       status === 0 &&
       memory <= workspace &&
       (!deterministic || determinism === DETERMINISTIC) &&
-      (tf32 ? mathType !== CONVERSION : mathType === FMA_MATH),
+      (precision === "fp32" ? mathType === FMA_MATH : mathType !== CONVERSION),
   );
-  if (!best) throw new Error(`cuDNN has no algorithm for a gradient, of ${found.length}`);
+  if (!best) throw new Error(`cuDNN has no algorithm for a convolution, of ${found.length}`);
   return best;
 }

@@ -1,7 +1,8 @@
 /** Operators that ONNX Runtime does not have: it calls functions of JavaScript, by koffi, to run them. */
 import { messageOf } from "../../errors.ts";
+import { DATA_TYPES } from "../../graph/model.ts";
 import { formOf } from "../memory.ts";
-import { made, type OrtApi, type Pointer, TYPES } from "../ort-api.ts";
+import { made, type OrtApi, type Pointer } from "../ort-api.ts";
 import type { Operator, Value } from "./kernel.ts";
 
 export const DOMAIN = "ort.pretrain";
@@ -114,7 +115,7 @@ export function openOperators(
       return api.failed(messageOf(error)); // an exception would not reach the library
     }
   };
-  const codeOf = ({ dtype }: Value) => TYPES[dtype][0];
+  const codeOf = ({ dtype }: Value): number => DATA_TYPES[dtype]; // the library's codes are ONNX's
   const zero = ["int (void *, size_t)", () => 0] as const; // required; in the provider's memory
   const functions: Partial<Record<(typeof SLOTS)[number], readonly [type: string, body: Body]>> = {
     CreateKernel: ["void *(void *, void *, void *)", (operator) => operator], // stands for its kernel

@@ -1,16 +1,22 @@
+import type { HalfType } from "../../graph/model.ts";
 import { type Sizes, signatureOf } from "../../graph/signature.ts";
+import type { Precision } from "../../spec.ts";
 import { fused } from "./fused/lower.ts";
 import type { Fused } from "./kernel.ts";
 
-/** A step for batches of these sizes alone; undefined where it stays as it is. */
-export type Fuse = (graph: Uint8Array, sizes: Sizes) => Fused | undefined;
+/** A step for batches of these sizes alone, in the precision asked for; undefined where it stays as it is. */
+export type Fuse = (graph: Uint8Array, sizes: Sizes, precision: Precision) => Fused | undefined;
 
-/** Asks for fused steps by "1": their kernels are held to the plain graph on CPUs, and were not run on a GPU so far. */
+/** Leaves steps as they are by "0", to see what fusing them is worth. */
 const ASKED = "ORT_PRETRAIN_FUSED";
 
-/** A step whose passes over memory are fused, where that is asked for. */
-export const fusedFor: Fuse = (graph, sizes) =>
-  process.env[ASKED] === "1" ? fusedStep(graph, sizes) : undefined;
+const HALVES: Readonly<Partial<Record<Precision, HalfType>>> = { bf16: "bfloat16", fp16: "float16" };
 
-export const fusedStep: Fuse = (graph, sizes) =>
-  fused(graph, new Map(signatureOf(graph).inputs.map(({ name, shape }) => [name, sizes.of(shape)])));
+/** A step whose passes over memory are fused. */
+export const fusedFor: Fuse = (graph, sizes, precision) =>
+  process.env[ASKED] === "0" ? undefined : fusedStep(graph, sizes, precision);
+
+export const fusedStep: Fuse = (graph, sizes, precision) => {
+  const fed = signatureOf(graph).inputs.map(({ name, shape }) => [name, sizes.of(shape)] as const);
+  return fused(graph, new Map(fed), HALVES[precision]);
+};

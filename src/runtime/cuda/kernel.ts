@@ -1,8 +1,8 @@
 /** Kernels that ONNX Runtime does not have, run as custom operators of the domain `ort.pretrain`. */
-import type { DType } from "../../spec.ts";
+import type { ElementType } from "../../graph/model.ts";
 
 export interface Value {
-  readonly dtype: DType;
+  readonly dtype: ElementType;
   readonly shape: readonly number[];
 }
 
@@ -20,11 +20,11 @@ export type Work =
     }
   | {
       readonly kind: "cudnn";
-      readonly function: "backward-filter" | "backward-data";
+      /** Of x and w, of w and dy, or of x and dy; maps [n, h, w, c] and kernels [out, kh, kw, c]. */
+      readonly function: "forward" | "backward-data" | "backward-filter";
       readonly pads: readonly [number, number];
       readonly strides: readonly [number, number];
       readonly dilations: readonly [number, number];
-      readonly groups: number;
     };
 
 /** A custom operator with one use: its type is its name. */

@@ -71,7 +71,7 @@ export async function openKernels(
       if (work.kind === "cuda") launches.set(operator, modules.get(work.source)!.kernel(work.entry, work));
       else {
         cudnn ??= openCudnn(koffi, parts.cudnn, parts.cudart, options);
-        launches.set(operator, cudnn.gradient(operator));
+        launches.set(operator, cudnn.convolution(operator));
       }
     }
   } catch (error) {

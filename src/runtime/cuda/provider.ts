@@ -1,4 +1,5 @@
 /** What a session on CUDA is told, and how the library calls the memory of its device. */
+import type { Precision } from "../../spec.ts";
 import { DEFAULT_MEMORY, DEVICE_ALLOCATOR, made, type OrtApi, type Pointer } from "../ort-api.ts";
 
 export interface CudaOptions {
@@ -8,8 +9,8 @@ export interface CudaOptions {
   readonly capture?: boolean | undefined;
   /** @default false */
   readonly deterministic?: boolean | undefined;
-  /** @default true */
-  readonly tf32?: boolean | undefined;
+  /** @default "tf32" */
+  readonly precision?: Precision | undefined;
 }
 
 /** The provider's settings by its own keys. */
@@ -17,13 +18,13 @@ export const settingsOf = ({
   device = 0,
   capture,
   deterministic,
-  tf32 = true,
+  precision,
 }: CudaOptions): Readonly<Record<string, string>> => ({
   device_id: `${device}`,
   ...(capture && { enable_cuda_graph: "1" }),
   // Engines of convolutions by rule alone, whatever was measured.
   ...(deterministic && { cudnn_conv_algo_search: "HEURISTIC" }),
-  ...(!tf32 && { use_tf32: "0" }),
+  ...(precision === "fp32" && { use_tf32: "0" }),
 });
 
 /** Adds the provider to a session's options. @throws Error if its library or CUDA is not there */

@@ -6,14 +6,14 @@ import { input } from "../../../src/graph/tensor.ts";
 import { add, mul } from "../../../src/ops/elementwise.ts";
 import { reduceSum } from "../../../src/ops/reduce.ts";
 import { type NativeRuntime, nativeRuntime } from "../../../src/runtime/c-api.ts";
-import { capturing } from "../../../src/runtime/cuda/captured.ts";
+import { type CapturingOptions, capturing } from "../../../src/runtime/cuda/captured.ts";
 import { DOMAIN, type Run } from "../../../src/runtime/cuda/custom-operators.ts";
 import type { Fuse } from "../../../src/runtime/cuda/fused-for.ts";
 import type { Fused } from "../../../src/runtime/cuda/kernel.ts";
 import { deviceMemory } from "../../../src/runtime/cuda/memory.ts";
 import { keptState } from "../../../src/runtime/kept-state.ts";
 import { ortApi } from "../../../src/runtime/ort-api.ts";
-import type { StateEntry } from "../../../src/spec.ts";
+import type { Precision, StateEntry } from "../../../src/spec.ts";
 import { failure } from "../../data/folder.ts";
 import { openTestDevice } from "./device.ts";
 import { NOTHING } from "./operators.ts";
@@ -86,10 +86,26 @@ function stepped({ w, q }: { w: number[]; q: number[] }, rows: number) {
   };
 }
 
+/** What is kept of steps that agreed, in memory. */
+function keptAgreements(): { readonly keys: readonly string[] } & NonNullable<CapturingOptions["agreed"]> {
+  const all = new Map<string, Uint8Array>();
+  return {
+    get keys() {
+      return [...all.keys()];
+    },
+    read: async (key) => all.get(key),
+    keep: async (more) => {
+      for (const [key, bytes] of more) all.set(key, bytes);
+    },
+  };
+}
+
 interface Opening {
+  agreed?: ReturnType<typeof keptAgreements>;
   refused?: string;
   fault?: string;
   fuse?: Fuse;
+  precision?: Precision;
   runOperator?: Run;
 }
 
@@ -102,7 +118,14 @@ describe("runtime/cuda/captured", () => {
    * A step on a device of libc's memory. As on CUDA, the first run of a session that captures computes the step several
    * times; `fault` is thrown after that.
    */
-  function open({ refused, fault, fuse, runOperator }: Opening = {}) {
+  function open({
+    refused,
+    fault,
+    fuse = () => undefined,
+    precision,
+    runOperator,
+    agreed = keptAgreements(),
+  }: Opening = {}) {
     const calls: string[] = [];
     const api = ortApi()!;
     const device = openTestDevice();
@@ -154,7 +177,7 @@ describe("runtime/cuda/captured", () => {
     calls.length = 0;
     const notes: string[] = [];
     const note = (line: string) => notes.push(line);
-    const options = { provider: "cuda", note, fuse } as const;
+    const options = { provider: "cuda", note, fuse, precision, agreed } as const;
     const step = capturing(runtime, graph, "a graph", { memory, state }, options);
     const run = async (rows: number) => {
       const { loss, rows: found } = await step.run(batch(rows), ["loss", "rows"]);
@@ -226,12 +249,12 @@ describe("runtime/cuda/captured", () => {
   });
 
   it("runs the step that is fused for the sizes of the first batch, and others as they are", async () => {
-    const asked: number[][] = [];
-    const fuse: Fuse = (_, sizes) => {
-      asked.push(sizes.of(["n", "2*n"]));
+    const asked: (readonly [number[], Precision])[] = [];
+    const fuse: Fuse = (_, sizes, precision) => {
+      asked.push([sizes.of(["n", "2*n"]), precision]);
       return fused(4);
     };
-    const { run, notes, calls, close } = open({ fuse, runOperator: runProduct });
+    const { run, notes, calls, close } = open({ fuse, precision: "bf16", runOperator: runProduct });
     let state = { w: [1, 2], q: [3, 4] };
     for (const rows of [4, 4, 2, 4]) {
       const wanted = stepped(state, rows);
@@ -240,11 +263,47 @@ describe("runtime/cuda/captured", () => {
     }
     await close();
     expect(notes).to.deep.equal([]);
-    expect(asked).to.deep.equal([[2, 4]]);
+    expect(asked).to.deep.equal([[[2, 4], "bf16"]]);
     expect(calls.filter((call) => call.startsWith("open"))).to.deep.equal([
       'open {"2*n":4} to capture, product',
+      "open {}", // to compare
       "open {}",
     ]);
+  });
+
+  it("holds a fused step to the one as built, once", async () => {
+    const agreed = keptAgreements();
+    const given = { fuse: () => fused(4), runOperator: runProduct, agreed };
+    for (const compares of [1, 0]) {
+      const { run, calls, close } = open(given);
+      const state = { w: [1, 2], q: [3, 4] };
+      expect(await run(4)).to.deep.equal(stepped(state, 4));
+      expect(calls.filter((call) => call === "open {}")).to.have.length(compares);
+      await close();
+    }
+    expect(agreed.keys).to.have.length(1);
+  });
+
+  it("leaves a fused step that differs from the one as built, and says in what", async () => {
+    const agreed = keptAgreements();
+    const wrong: Run = (operator, [at, by], outputs, stream) => {
+      runProduct(operator, [at!, by!], outputs, stream);
+      koffi.encode(outputs[0]!, "float", [99], 1);
+    };
+    const { run, notes, close, device } = open({ fuse: () => fused(4), runOperator: wrong, agreed });
+    let state = { w: [1, 2], q: [3, 4] };
+    for (const rows of [4, 4]) {
+      const wanted = stepped(state, rows);
+      expect(await run(rows)).to.deep.equal(wanted);
+      state = wanted.next;
+    }
+    expect(notes).to.have.length(1);
+    expect(notes[0]).to.match(
+      /^warning: steps are not fused .*: a fused step differs .*: rows that is \d+ % off$/,
+    );
+    await close();
+    expect(device.count).to.equal(0);
+    expect(agreed.keys).to.deep.equal([]);
   });
 
   it("captures the step as it is, and says why, where it cannot be fused", async () => {

@@ -8,7 +8,7 @@ import { keptState } from "../../../src/runtime/kept-state.ts";
 import type { StateEntry } from "../../../src/spec.ts";
 import { temporaryFolder } from "../../data/folder.ts";
 import { modelOf, SECOND, six } from "./operators.ts";
-import { type Stubs, stubsOr } from "./stubs.ts";
+import { AGREED, type Stubs, stubsOr } from "./stubs.ts";
 
 const [image, kernel] = [
   [1, 1, 6, 1],
@@ -31,7 +31,6 @@ const operators: readonly Operator[] = [
       pads: [0, 0],
       strides: [1, 1],
       dilations: [1, 1],
-      groups: 1,
     },
   },
 ];
@@ -72,7 +71,7 @@ describe("runtime/cuda: a fused step, captured", () => {
     else process.env.ORT_PRETRAIN_CACHE = ORT_PRETRAIN_CACHE;
   });
 
-  const COUNTERS = ["compiled", "launches", "gradients", "captures", "graph_launches"] as const;
+  const COUNTERS = ["compiled", "launches", "convolutions", "captures", "graph_launches"] as const;
   /** Three steps; what is counted meanwhile. */
   async function steps(form: Fused) {
     const notes: string[] = [];
@@ -86,7 +85,8 @@ describe("runtime/cuda: a fused step, captured", () => {
       next: "w.next",
     };
     const state = keptState(memory, [entry], { w: numbers([6], 0, 0, 0, 0, 0, 0) }, { still: true });
-    const options = { ...stubs.options, asWritten: true, note: (line: string) => notes.push(line) };
+    const note = (line: string) => notes.push(line);
+    const options = { ...stubs.options, asWritten: true, note, agreed: AGREED };
     const where = { memory, state };
     const step = capturing(stubs.runtime, plain, "step", where, { ...options, fuse: () => form });
     const before = COUNTERS.map(stubs.count);
@@ -104,7 +104,7 @@ describe("runtime/cuda: a fused step, captured", () => {
 
   it("compiles its kernels, runs and captures them, and from then on replays them alone", async () => {
     // The runtime runs a graph twice before it captures.
-    const captured = { notes: [], launches: 3, gradients: 3, captures: 1, graph_launches: 1 + 3 };
+    const captured = { notes: [], launches: 3, convolutions: 3, captures: 1, graph_launches: 1 + 3 };
     const losses = [9, 9, 9];
     expect(await steps(fused)).to.deep.equal({ ...captured, losses, compiled: 1 });
     expect(await readdir(join(process.env.ORT_PRETRAIN_CACHE!, "kernels"))).to.have.length(1);

@@ -4,16 +4,15 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import koffi from "koffi";
-import * as ort from "onnxruntime-node";
 import { UserError } from "../../../src/errors.ts";
 import { algorithmOf, type Found } from "../../../src/runtime/cuda/cudnn.ts";
 import type { Operator, Value, Work } from "../../../src/runtime/cuda/kernel.ts";
 import { openKernelCache } from "../../../src/runtime/cuda/kernel-cache.ts";
 import { type KernelsOptions, openKernels } from "../../../src/runtime/cuda/kernels.ts";
-import { openSession } from "../../../src/runtime/session.ts";
 import { failure, temporaryFolder } from "../../data/folder.ts";
 import { openTestDevice } from "./device.ts";
-import { modelOf, SECOND, six } from "./operators.ts";
+import { convolve } from "./fused/convolve.ts";
+import { SECOND, six } from "./operators.ts";
 import { hasCompiler } from "./stubs.ts";
 
 const STUBS = fileURLToPath(new URL("../../../scripts/gpu-stubs", import.meta.url));
@@ -135,79 +134,66 @@ describe("runtime/cuda/kernels, on stubs of CUDA's libraries", () => {
   });
 
   const convolutions = [
-    { pads: [1, 1], strides: [1, 1], dilations: [1, 1], groups: 1 },
-    { pads: [2, 0], strides: [2, 1], dilations: [1, 2], groups: 1 },
-    { pads: [1, 0], strides: [1, 2], dilations: [1, 1], groups: 2 },
+    { pads: [1, 1], strides: [1, 1], dilations: [1, 1] },
+    { pads: [2, 0], strides: [2, 1], dilations: [1, 2] },
+    { pads: [1, 0], strides: [1, 2], dilations: [1, 1] },
   ] as const;
+  const FUNCTIONS = ["forward", "backward-data", "backward-filter"] as const;
 
   const value = (shape: readonly number[]): Value => ({ dtype: "float32", shape });
+  const wave = ({ shape }: Value, by: number) =>
+    Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(by * i));
 
-  /** Gradients of a convolution of [2, 4, 7, 8] by [6, 4 / groups, 3, 2], and data for it. */
-  async function gradientsOf(work: (typeof convolutions)[number]) {
-    const { pads, strides, dilations, groups } = work;
-    const wave = (shape: readonly number[], by: number) =>
-      Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(by * i));
-    const [xShape, wShape] = [
-      [2, 4, 7, 8],
-      [6, 4 / groups, 3, 2],
-    ];
-    const model = modelOf(
-      { x: value(xShape), w: value(wShape) },
-      [],
-      { y: { dtype: "float32", shape: ["n", "out", "height", "width"] } },
-      [["Conv", ["x", "w"], ["y"], { pads: [...pads, ...pads], strides, dilations, group: groups }]],
-    );
-    const session = await openSession(model, "a convolution");
-    const convolved = async (x: Float32Array, w: Float32Array) => {
-      const feeds = { x: new ort.Tensor("float32", x, xShape), w: new ort.Tensor("float32", w, wShape) };
-      return (await session.run(feeds)).y!;
-    };
-    const [x, w] = [wave(xShape, 1.3), wave(wShape, 0.7)];
-    const { dims: yShape } = await convolved(x, w);
-    const operator = (of: "backward-filter" | "backward-data", type: string): Operator => ({
+  /** Of maps [2, 7, 8, 4] by kernels [6, 3, 2, 4], and data for it. */
+  function convolutionOf(
+    work: (typeof convolutions)[number],
+    of: (typeof FUNCTIONS)[number],
+    type = "C0",
+  ): { operator: Operator; a: Float32Array; b: Float32Array } {
+    const { pads, strides, dilations } = work;
+    const size = (axis: 0 | 1, length: number, kernel: number) =>
+      Math.floor((length + 2 * pads[axis] - dilations[axis] * (kernel - 1) - 1) / strides[axis]) + 1;
+    const [x, w, y] = [value([2, 7, 8, 4]), value([6, 3, 2, 4]), value([2, size(0, 7, 3), size(1, 8, 2), 6])];
+    const [a, b, c] = { forward: [x, w, y], "backward-data": [w, y, x], "backward-filter": [x, y, w] }[
+      of
+    ] as [Value, Value, Value];
+    const operator: Operator = {
       type,
-      inputs: [value(of === "backward-filter" ? xShape : wShape), value(yShape)],
-      outputs: [value(of === "backward-filter" ? wShape : xShape)],
+      inputs: [a, b],
+      outputs: [c],
       work: { kind: "cudnn", function: of, ...work },
-    });
-    return { x, w, dy: wave(yShape, 2.1), convolved, operator, close: session.close };
+    };
+    return { operator, a: wave(a, 1.3), b: wave(b, 0.7) };
   }
-  const product = (a: Float32Array, b: Float32Array) => a.reduce((sum, v, i) => sum + v * b[i]!, 0);
 
   for (const work of convolutions)
-    it(`are gradients of a convolution: ${JSON.stringify(work)}`, async () => {
-      const { x, w, dy, convolved, operator, close } = await gradientsOf(work);
-      const [ofFilter, ofData] = [operator("backward-filter", "W"), operator("backward-data", "X")];
-      const opened = await open([ofFilter, ofData]);
-      // A convolution is linear in each of its inputs: <dy, conv(x, w)> = <w, its gradient> = <x, its gradient>.
-      for (const [a, b] of [
-        [x, w],
-        [x.map((v) => v * v), w.map(Math.cos)],
-      ] as const) {
-        const wanted = product(dy, (await convolved(a, b)).data as Float32Array);
-        expect(product(b, opened.run(ofFilter, a, dy))).to.be.closeTo(wanted, 1e-3);
-        expect(product(a, opened.run(ofData, b, dy))).to.be.closeTo(wanted, 1e-3);
+    it(`are convolutions and their gradients: ${JSON.stringify(work)}`, async () => {
+      const all = FUNCTIONS.map((of) => convolutionOf(work, of, of));
+      const opened = await open(all.map(({ operator }) => operator));
+      for (const { operator, a, b } of all) {
+        const wanted = convolve(operator, [a, b]);
+        const found = opened.run(operator, a, b);
+        expect(Math.max(...found.map((x, i) => Math.abs(x - wanted[i]!))), operator.type).to.be.below(1e-4);
       }
       opened.close();
-      await close();
       expect(opened.cudart.count, "tensors left on the device").to.equal(0);
       expect(count("cudnn", "descriptors")).to.equal(0);
     });
 
   it("chooses an algorithm once for each convolution, by time or, to be deterministic, by rule", async () => {
-    const { x, dy, operator, close } = await gradientsOf(convolutions[0]);
-    await close();
-    const twice = ["W0", "W1"].map((type) => operator("backward-filter", type));
+    const both = ["W0", "W1"].map((type) => convolutionOf(convolutions[0], "backward-filter", type));
+    const twice = both.map(({ operator }) => operator);
+    const { a, b } = both[0]!;
     const cases = [
       { options: {}, timed: 1, ranked: 0, algorithm: 3 },
       { options: { deterministic: true }, timed: 0, ranked: 1, algorithm: 1 },
-      { options: { tf32: false }, timed: 1, ranked: 0, algorithm: 0 },
+      { options: { precision: "fp32" } as const, timed: 1, ranked: 0, algorithm: 0 },
     ];
     for (const { options, algorithm, ...searched } of cases) {
       const searches = () => ({ timed: count("cudnn", "timed"), ranked: count("cudnn", "ranked") });
       const before = searches();
       const opened = await open(twice, options);
-      for (const operator of [...twice, ...twice]) opened.run(operator, x, dy);
+      for (const operator of [...twice, ...twice]) opened.run(operator, a, b);
       const after = searches();
       expect({ timed: after.timed - before.timed, ranked: after.ranked - before.ranked }).to.deep.equal(
         searched,
@@ -242,8 +228,9 @@ describe("runtime/cuda/cudnn", () => {
       algorithmOf(all, { ...options, workspace: 100 }).algorithm;
     expect(chosen({})).to.equal(2);
     expect(chosen({ deterministic: true })).to.equal(3);
-    expect(chosen({ tf32: false })).to.equal(4);
-    expect(chosen({ deterministic: true, tf32: false })).to.equal(5);
+    for (const precision of ["tf32", "bf16", "fp16"] as const) expect(chosen({ precision })).to.equal(2);
+    expect(chosen({ precision: "fp32" })).to.equal(4);
+    expect(chosen({ deterministic: true, precision: "fp32" })).to.equal(5);
     expect(() => algorithmOf(all.slice(0, 2), { workspace: 100 })).to.throw("cuDNN has no algorithm");
   });
 });

@@ -1,13 +1,21 @@
 /** Models of custom operators. */
 import { create } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "onnx-buf";
-import { encodeModel, IR_VERSION, nodeProto, OPSET, opsetOf, valueInfo } from "../../../src/graph/model.ts";
+import {
+  type ElementType,
+  encodeModel,
+  IR_VERSION,
+  nodeProto,
+  OPSET,
+  opsetOf,
+  valueInfo,
+} from "../../../src/graph/model.ts";
 import type { Attributes } from "../../../src/graph/tensor.ts";
 import { DOMAIN } from "../../../src/runtime/cuda/custom-operators.ts";
 import type { Value, Work } from "../../../src/runtime/cuda/kernel.ts";
-import type { DType, Shape } from "../../../src/spec.ts";
+import type { Shape } from "../../../src/spec.ts";
 
-type Values = Readonly<Record<string, { readonly dtype: DType; readonly shape: Shape }>>;
+type Values = Readonly<Record<string, { readonly dtype: ElementType; readonly shape: Shape }>>;
 type NodeOf = readonly [
   type: string,
   inputs: readonly string[],

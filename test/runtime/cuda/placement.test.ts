@@ -18,7 +18,7 @@ import type { Feeds } from "../../../src/runtime/session.ts";
 import { initialState, toRuntime } from "../../../src/runtime/state.ts";
 import { temporaryFolder } from "../../data/folder.ts";
 import { batchOf } from "../../methods/stepping.ts";
-import { type Stubs, stubsOr } from "./stubs.ts";
+import { AGREED, type Stubs, stubsOr } from "./stubs.ts";
 
 const IMAGES = 8;
 const compiled = (spec: ArtifactSpec) => compile(spec, targetNamed("cuda", 1));
@@ -62,6 +62,7 @@ describe("runtime/cuda: where a step's nodes run", () => {
       ["resnet18", "resnet20", "vit-tiny"].map((encoder) => ({ method, encoder, imageSize: 32 })),
     ),
     ...["resnet50", "vit-small"].map((encoder) => ({ method: "simclr", encoder, imageSize: 224 })),
+    { method: "moco", encoder: "resnet18", imageSize: 32, precision: "fp16" } as const,
   ];
   for (const spec of specs) {
     it(`on the GPU, with no copies: ${Object.values(spec).join(" ")}`, async () => {
@@ -81,7 +82,7 @@ describe("runtime/cuda: where a step's nodes run", () => {
 
   it("in a session that is told of all that a run can ask of CUDA", async () => {
     const { graphs } = compiled({ method: "simclr", encoder: "resnet20", imageSize: 32 });
-    const asked = { deterministic: true, tf32: false, device: 0 };
+    const asked = { deterministic: true, precision: "fp32", device: 0 } as const;
     const session = await stubs.runtime.open(graphs.encode, { ...stubs.options, ...asked });
     expect(session.outputs).to.deep.equal(["features"]);
     session.close();
@@ -99,7 +100,8 @@ describe("runtime/cuda: where a step's nodes run", () => {
       const memory = stubs.runtime.memory(stubs.options);
       const kept = keptState(memory, artifact.manifest.state, state, { still: true });
       const notes: string[] = [];
-      const options = { ...stubs.options, asWritten: true, note: (line: string) => notes.push(line), fuse };
+      const note = (line: string) => notes.push(line);
+      const options = { ...stubs.options, asWritten: true, note, fuse, agreed: AGREED };
       const step = capturing(stubs.runtime, artifact.graphs.step, "step", { memory, state: kept }, options);
       const counts = () => ({ captures: stubs.count("captures"), launches: stubs.count("graph_launches") });
       const [before, launched] = [counts(), [] as number[]];

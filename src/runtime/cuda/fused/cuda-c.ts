@@ -1,11 +1,24 @@
 /** Kernels as CUDA C. */
+import type { ElementType, HalfType } from "../../../graph/model.ts";
 import type { DType } from "../../../spec.ts";
 import type { Operator, Value } from "../kernel.ts";
-import { type Index, isPlace, type Kernel, type Launch, neededBy, phasesOf, type Reduction } from "./ir.ts";
+import {
+  type Index,
+  isPlace,
+  type Kernel,
+  type Launch,
+  neededBy,
+  phasesOf,
+  type Reduction,
+  type Rows,
+  rowCount,
+} from "./ir.ts";
 import { sharing, THREADS } from "./kernels.ts";
 import { HELPERS, operations } from "./operations.ts";
 
-const TYPES: Readonly<Record<DType, string>> = {
+const TYPES: Readonly<Record<ElementType, string>> = {
+  float16: "unsigned short",
+  bfloat16: "unsigned short",
   float32: "float",
   bool: "bool",
   uint8: "unsigned char",
@@ -16,6 +29,22 @@ const TYPES: Readonly<Record<DType, string>> = {
 const ENTRY = "fused";
 /** Blocks of an element-wise kernel at most; each then goes on to further places. */
 const MOST_BLOCKS = 2112;
+
+/** Four values that are read or written as one. */
+const FOUR: Readonly<Partial<Record<ElementType, string>>> = {
+  float32: "float4",
+  float16: "ushort4",
+  bfloat16: "ushort4",
+};
+
+/** A value of memory as a float, and a float as memory has it. */
+const loaded = (value: string, dtype: ElementType): string =>
+  isHalf(dtype) ? `from_${dtype}(${value})` : value;
+const rounded = (value: string, dtype: ElementType): string =>
+  isHalf(dtype) ? `to_${dtype}(${value})` : value;
+const isHalf = (dtype: ElementType): dtype is HalfType => dtype === "float16" || dtype === "bfloat16";
+
+type TypeOf = (name: string) => Value;
 
 const REDUCE: Readonly<Record<Reduction, { first: string; more: (a: string, b: string) => string }>> = {
   sum: { first: "0.0f", more: (a, b) => `${a} + ${b}` },
@@ -32,7 +61,7 @@ function literal(value: number, dtype: DType = "float32"): string {
 }
 
 /** The operator of a launch; `typeOf` tells what its inputs are. */
-export function operatorOf(launch: Launch, typeOf: (name: string) => Value): Operator {
+export function operatorOf(launch: Launch, typeOf: TypeOf): Operator {
   const { type, kernels, inputs, outputs } = launch;
   const parameters = [
     ...inputs.map((name, i) => `const ${TYPES[typeOf(name).dtype]} *i${i}`),
@@ -79,7 +108,7 @@ interface Text {
   readonly grid: number;
 }
 
-function functionOf(kernel: Kernel, typeOf: (name: string) => Value): Text {
+function functionOf(kernel: Kernel, typeOf: TypeOf): Text {
   const { rows, inputs, outputs, count } = kernel;
   const parameters = [
     "unsigned block",
@@ -88,7 +117,7 @@ function functionOf(kernel: Kernel, typeOf: (name: string) => Value): Text {
     ...inputs.map((name, i) => `const ${TYPES[typeOf(name).dtype]} *i${i}`),
     ...outputs.map(({ dtype }, i) => `${TYPES[dtype]} *o${i}`),
   ].join(", ");
-  const lanes = (rows?.along === "last" ? rows.length : count) % 4 === 0 && rows?.along !== "first" ? 4 : 1;
+  const lanes = (rows?.inner === 1 ? rows.length : count) % 4 === 0 && (rows?.inner ?? 1) === 1 ? 4 : 1;
   const of = (body: string, places: number, grid: number) => ({
     text: `(${parameters}) {\n${body}\n}`,
     places,
@@ -97,18 +126,15 @@ function functionOf(kernel: Kernel, typeOf: (name: string) => Value): Text {
   if (!rows) {
     const places = count / lanes;
     const loop = `for (unsigned j = block * ${THREADS}u + threadIdx.x; j < places; j += blocks * ${THREADS}u)`;
-    const body = `${loop} {\n${bodyOf(kernel, lanes, { phase: 0, last: true })}\n}`;
+    const body = `${loop} {\n${bodyOf(kernel, typeOf, lanes, { phase: 0, last: true })}\n}`;
     return of(body, places, Math.min(MOST_BLOCKS, Math.ceil(places / THREADS)));
   }
-  return of(
-    rowsBody(kernel, rows, lanes),
-    rows.rows * rows.parts,
-    Math.ceil((rows.rows * rows.parts) / sharing(rows).rows),
-  );
+  const all = rowCount(rows) * rows.parts;
+  return of(rowsBody(kernel, rows, typeOf, lanes), all, Math.ceil(all / sharing(rows).rows));
 }
 
 /** Rows of a block's threads, phase after phase. */
-function rowsBody(kernel: Kernel, rows: NonNullable<Kernel["rows"]>, lanes: number): string {
+function rowsBody(kernel: Kernel, rows: Rows, typeOf: TypeOf, lanes: number): string {
   const { threads, rows: each } = sharing(rows);
   const phases = phasesOf(kernel);
   const isReduce = (i: number) => kernel.steps[i]!.kind === "reduce";
@@ -118,17 +144,18 @@ function rowsBody(kernel: Kernel, rows: NonNullable<Kernel["rows"]>, lanes: numb
   );
   const items = rows.length / lanes; // of a row
   const chunk = Math.ceil(items / rows.parts);
-  const first = rows.along === "first";
+  const apart = rows.inner > 1;
+  const count = rowCount(rows);
   const lines = [
     `__shared__ float shared[${THREADS}];`,
-    first
+    apart
       ? `const unsigned lane = threadIdx.x / ${each}u, row = block * ${each}u + threadIdx.x % ${each}u;`
       : `const unsigned lane = threadIdx.x % ${threads}u, row = block * ${each}u + threadIdx.x / ${threads}u;`,
     "const bool here = row < places;",
   ];
-  // Parts of neighbouring rows that are first axes are beside each other, so that neighbouring places are read together.
-  const [of, part] = first
-    ? [`row % ${rows.rows}u`, `row / ${rows.rows}u`]
+  // Where the places of neighbouring rows are neighbours, so are the parts of these, to be read together.
+  const [of, part] = apart
+    ? [`row % ${count}u`, `row / ${count}u`]
     : [`row / ${rows.parts}u`, `row % ${rows.parts}u`];
   if (rows.parts > 1) lines.push(`const unsigned of = ${of}, part = ${part};`);
   const [own, from, to] =
@@ -139,6 +166,8 @@ function rowsBody(kernel: Kernel, rows: NonNullable<Kernel["rows"]>, lanes: numb
           `(part * ${chunk}u + ${chunk}u < ${items}u ? part * ${chunk}u + ${chunk}u : ${items}u)`,
         ]
       : ["row", "lane", `${items}u`];
+  const around = rows.outer === 1 ? "" : `${own} / ${rows.inner}u * ${rows.length * rows.inner}u + `;
+  const within = rows.outer === 1 ? own : `${own} % ${rows.inner}u`;
   for (let phase = 0; phase <= last; phase++) {
     const sums = kernel.steps.flatMap((step, i) =>
       step.kind === "reduce" && phases[i] === phase ? [{ ...REDUCE[step.how], step, i }] : [],
@@ -146,11 +175,11 @@ function rowsBody(kernel: Kernel, rows: NonNullable<Kernel["rows"]>, lanes: numb
     for (const { i, first } of sums) lines.push(`float s${i} = ${first};`);
     lines.push(
       `if (here) for (unsigned q = ${from}; q < ${to}; q += ${threads}u) {`,
-      `const unsigned j = ${first ? `q * ${rows.rows}u + ${own}` : `${own} * ${items}u + q`};`,
-      bodyOf(kernel, lanes, { phase, last: phase === last }),
+      `const unsigned j = ${apart ? `${around}q * ${rows.inner}u + ${within}` : `${own} * ${items}u + q`};`,
+      bodyOf(kernel, typeOf, lanes, { phase, last: phase === last }),
       "}",
     );
-    const stride = first ? each : 1;
+    const stride = apart ? each : 1;
     for (const { i, more, step } of sums) {
       lines.push(`shared[threadIdx.x] = s${i};`);
       lines.push("__syncthreads();");
@@ -178,7 +207,7 @@ interface Pass {
 }
 
 /** What is done for item j, places j lanes to j lanes + lanes - 1. */
-function bodyOf(kernel: Kernel, lanes: number, { phase, last }: Pass): string {
+function bodyOf(kernel: Kernel, typeOf: TypeOf, lanes: number, { phase, last }: Pass): string {
   const { steps, outputs, count } = kernel;
   const phases = phasesOf(kernel);
   const sums = steps.flatMap((step, i) =>
@@ -198,17 +227,22 @@ function bodyOf(kernel: Kernel, lanes: number, { phase, last }: Pass): string {
   for (const i of neededBy(kernel, [...sums.map(({ of }) => of), ...written.map(({ step }) => step)])) {
     const step = steps[i]!;
     if (step.kind === "read") {
-      const { input, index, dtype } = step;
+      const { input, index, dtype, inside } = step;
       const type = TYPES[dtype];
-      if (lanes === 4 && dtype === "float32" && isPlace(index, count)) {
-        lines.push(`const float4 v${i} = ((const float4 *)i${input})[j];`);
-        names.set(i, (lane) => `v${i}.${"xyzw"[lane]}`);
-      } else if (lanes === 1 || index.terms.every(({ every }) => every % lanes === 0)) {
-        lines.push(`const ${type} v${i} = i${input}[${placeOf(index, "i", count)}];`);
+      const from = typeOf(kernel.inputs[input]!).dtype;
+      const four = FOUR[from];
+      const at = (place: string) => {
+        const value = loaded(`i${input}[${placeOf(index, place, count)}]`, from);
+        return inside ? `${place} % ${inside.size}u < ${inside.below}u ? ${value} : 0.0f` : value;
+      };
+      if (lanes === 4 && four && isPlace(index, count) && !inside) {
+        lines.push(`const ${four} v${i} = ((const ${four} *)i${input})[j];`);
+        names.set(i, (lane) => loaded(`v${i}.${"xyzw"[lane]}`, from));
+      } else if (lanes === 1 || (index.terms.every(({ every }) => every % lanes === 0) && !inside)) {
+        lines.push(`const ${type} v${i} = ${at("i")};`);
         names.set(i, () => `v${i}`);
       } else {
-        for (const lane of all)
-          lines.push(`const ${type} v${i}_${lane} = i${input}[${placeOf(index, `(i + ${lane}u)`, count)}];`);
+        for (const lane of all) lines.push(`const ${type} v${i}_${lane} = ${at(`(i + ${lane}u)`)};`);
         names.set(i, (lane) => `v${i}_${lane}`);
       }
     } else if (step.kind === "apply") {
@@ -223,9 +257,9 @@ function bodyOf(kernel: Kernel, lanes: number, { phase, last }: Pass): string {
   for (const { how, of, i } of sums)
     for (const lane of all) lines.push(`s${i} = ${REDUCE[how].more(`s${i}`, nameOf(of, lane))};`);
   for (const { step, k, dtype } of written) {
-    const values = all.map((lane) => nameOf(step, lane));
-    if (lanes === 4 && dtype === "float32")
-      lines.push(`((float4 *)o${k})[j] = make_float4(${values.join(", ")});`);
+    const values = all.map((lane) => rounded(nameOf(step, lane), dtype));
+    const four = FOUR[dtype];
+    if (lanes === 4 && four) lines.push(`((${four} *)o${k})[j] = make_${four}(${values.join(", ")});`);
     else for (const lane of all) lines.push(`o${k}[i + ${lane}u] = ${values[lane]};`);
   }
   return lines.join("\n");

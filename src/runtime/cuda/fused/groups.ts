@@ -1,12 +1,12 @@
 /**
  * Which nodes become one kernel. Each node gets a level: the nodes of other kinds, and the reads of values in another
  * order, on the longest way to it. Members of one level and one iteration space that read each other's values, or the same
- * values, are a group. Along a way from member to member of one level spaces only grow, so no way leaves a group and comes
+ * values, or are small reductions alike, are a group. Along a way from member to member of one level spaces only grow, so no way leaves a group and comes
  * back: groups never wait for each other in a circle.
  */
 import type { NodeProto } from "onnx-buf";
 import { once } from "../../../graph/once.ts";
-import { type Index, isPlace, type Rows } from "./ir.ts";
+import { type Index, isPlace, type Rows, rowCount } from "./ir.ts";
 import type { Family, Member, Surroundings } from "./member.ts";
 import { indexOf } from "./views.ts";
 
@@ -14,7 +14,7 @@ import { indexOf } from "./views.ts";
 export const MOST_VALUES = 24;
 /** Source of more nodes takes long to compile. */
 export const MOST_NODES = 60;
-/** Places of a row that is gone through more than once: the cache of a multiprocessor holds it. */
+/** Places of a row that is gone through more than once: a cache holds it. */
 const LONGEST_ROW = 8192;
 /** Places are 32-bit numbers on the device. */
 const MOST_PLACES = 2 ** 31;
@@ -50,33 +50,42 @@ export function groupsOf(of: Surroundings, families: readonly Family[]): Groups 
 }
 
 /**
- * Reductions of rows that are not those of most. Last axes go before first ones: what reads the sum of a row may stay in its
+ * Reductions of rows that are not those of most. Last axes go before others: what reads the sum of a row may stay in its
  * kernel.
  */
 function otherRows(group: readonly Member[]): readonly Member[] {
   const counts = new Map<string, number>();
   for (const { rows } of group) {
     if (!rows) continue;
-    const weight = rows.along === "last" ? group.length : 1;
+    const weight = rows.inner === 1 ? group.length : 1;
     counts.set(keyOf(rows), (counts.get(keyOf(rows)) ?? 0) + weight);
   }
   const [most] = [...counts].sort(([, a], [, b]) => b - a);
   return group.filter(({ rows }) => rows && keyOf(rows) !== most![0]);
 }
 
-const keyOf = ({ along, length }: Rows): string => `${along} ${length}`;
+const keyOf = ({ length, inner }: Rows): string => `${length} ${inner}`;
 
 /** Whether a read gives each place the value of its row. */
-const isRow = ({ offset, terms: [term, ...more] }: Index, { along, rows, length }: Rows): boolean => {
-  if (offset !== 0 || along !== "last" || more.length > 0) return false;
-  return term ? term.every === length && term.size === rows && term.stride === 1 : rows === 1;
+const isRow = (index: Index, { outer, length, inner }: Rows): boolean => {
+  const ofRow = indexOf({ base: "", offset: 0, shape: [outer, length, inner], strides: [inner, 0, 1] });
+  return JSON.stringify(index) === JSON.stringify(ofRow);
+};
+
+/** Reductions of so many places, such as of statistics of images, take no time to speak of, but a launch. */
+const SMALL = 2 ** 18;
+
+/** Whether a kernel may go through its rows more than once: they are short, and many where they do not lie in one piece. */
+const isShort = (rows: Rows): boolean => {
+  const isFast = rows.inner === 1 || rows.length <= rowCount(rows);
+  return rows.length <= LONGEST_ROW && (isFast || rows.length * rowCount(rows) <= SMALL);
 };
 
 /** Whether a member may read the value within a kernel, as its own or as its row's. */
 function within(from: Member, to: Member, index: Index): boolean {
   if (from.count !== to.count) return false;
   if (!from.reduced) return isPlace(index, to.count);
-  return from.rows!.length <= LONGEST_ROW && isRow(index, from.rows!);
+  return isShort(from.rows!) && isRow(index, from.rows!);
 }
 
 type Levels = ReadonlyMap<NodeProto, number>;
@@ -150,6 +159,10 @@ function connected(
     parents.set(member, member);
     const level = levels.get(node)!;
     const kind = apart.has(member) ? `apart ${keyOf(member.rows!)}` : "";
+    if (member.rows && member.count <= SMALL && !kind) {
+      const key = `${level} ${member.count} ${keyOf(member.rows)}`;
+      parents.set(rootOf(member), rootOf(once(firstReaders, key, () => member)));
+    }
     for (const view of member.reads) {
       const index = indexOf(view);
       const maker = makers.get(view.base);

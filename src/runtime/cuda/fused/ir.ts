@@ -15,7 +15,14 @@ export interface Index {
 /** An expression; `args` and `of` are numbers of earlier steps. */
 export type Step =
   | { readonly kind: "constant"; readonly value: number; readonly dtype: DType }
-  | { readonly kind: "read"; readonly input: number; readonly index: Index; readonly dtype: DType }
+  | {
+      readonly kind: "read";
+      readonly input: number;
+      readonly index: Index;
+      /** As what it counts; in memory it may be in half precision. */
+      readonly dtype: DType;
+      readonly inside?: Inside | undefined;
+    }
   | {
       readonly kind: "apply";
       readonly op: string;
@@ -33,17 +40,28 @@ export type Step =
       readonly dtype: "float32";
     };
 
+/** Places i of which i mod `size` is below; others are read as 0. */
+export interface Inside {
+  readonly size: number;
+  readonly below: number;
+}
+
 export type Reduction = "sum" | "max" | "min";
 
-/** What is reduced: rows of consecutive places ("last" axes of a tensor), or of places that lie `rows` apart ("first"). */
+/**
+ * What is reduced, of a space [outer, length, inner]: the middle axis, so that rows are places that lie `inner` apart. Place
+ * [o, q, r] is the q-th of row o inner + r.
+ */
 export interface Rows {
-  readonly along: "last" | "first";
-  readonly rows: number;
+  readonly outer: number;
   /** Places in a row. */
   readonly length: number;
+  readonly inner: number;
   /** A row is reduced in so many parts, each to a value of its own: its outputs are [rows, parts]. */
   readonly parts: number;
 }
+
+export const rowCount = ({ outer, inner }: Rows): number => outer * inner;
 
 /** A step whose values are written: one for each place, or for each row (and part) if it reduces. */
 export interface Output extends Value {
@@ -108,10 +126,10 @@ export class Body {
     return this.add({ kind: "constant", value, dtype });
   }
 
-  read(name: string, index: Index, dtype: DType): number {
+  read(name: string, index: Index, dtype: DType, inside?: Inside): number {
     let input = this.inputs.indexOf(name);
     if (input < 0) input = this.inputs.push(name) - 1;
-    return this.add({ kind: "read", input, index, dtype });
+    return this.add({ kind: "read", input, index, dtype, ...(inside && { inside }) });
   }
 
   apply(op: string, args: readonly number[], dtype: DType = "float32", settings: readonly number[] = []) {

@@ -1,5 +1,6 @@
 /** From members to kernels: their steps, what they write, and reductions of few long rows in two kernels. */
-import { Body, type Kernel, type Output, phasesOf, type Rows, type Step } from "./ir.ts";
+import { sameShape } from "../../../graph/dims.ts";
+import { Body, type Kernel, type Output, phasesOf, type Rows, rowCount, type Step } from "./ir.ts";
 import type { Member, Surroundings } from "./member.ts";
 import { contiguous, count, indexOf } from "./views.ts";
 
@@ -14,7 +15,7 @@ const LEAST_SHARE = 8;
 export function kernelOf(
   members: readonly Member[],
   written: readonly string[],
-  { values, known }: Surroundings,
+  { values, known, storageOf }: Surroundings,
 ): Kernel {
   const body = new Body();
   const made = new Map<string, number>();
@@ -29,16 +30,39 @@ export function kernelOf(
     });
     made.set(node.output[0]!, build(body, args));
   }
-  const outputs = written.map((name): Output => ({ name, step: made.get(name)!, ...values.get(name)! }));
+  const outputs = written.map((name): Output => {
+    const { dtype, shape } = storageOf(name);
+    return { name, step: made.get(name)!, dtype, shape };
+  });
   const rows = members.find((member) => member.rows)?.rows;
   const { steps, inputs } = body;
   return { count: members[0]!.count, rows, inputs, steps, outputs };
 }
 
+/** A kernel that writes no value twice; `renamed` gets the names of those that others read in place of a second one. */
+export function withoutTwins(
+  kernel: Kernel,
+  { outputs: fixed }: Surroundings,
+  renamed: Map<string, string>,
+): Kernel {
+  const sorted = kernel.outputs.toSorted((a, b) => Number(fixed.has(b.name)) - Number(fixed.has(a.name)));
+  const kept: Output[] = [];
+  for (const output of sorted) {
+    const twin = kept.find(
+      ({ step, dtype, shape }) =>
+        step === output.step && dtype === output.dtype && sameShape(shape, output.shape),
+    );
+    if (twin && !fixed.has(output.name)) renamed.set(output.name, twin.name);
+    else kept.push(output);
+  }
+  return { ...kernel, outputs: kept };
+}
+
 /** How the threads of a block share rows: so many of them take one row, and each block takes `rows`. */
-export function sharing({ along, rows, length }: Rows): { readonly threads: number; readonly rows: number } {
-  if (along === "first") {
-    const wide = Math.min(32, powerFrom(rows));
+export function sharing({ outer, length, inner }: Rows): { readonly threads: number; readonly rows: number } {
+  if (inner > 1) {
+    // Eight floats are read as one; with as many as a warp has, the blocks might be too few.
+    const wide = Math.min(outer * inner < 32 * BLOCKS ? 8 : 32, powerFrom(inner));
     return { threads: THREADS / wide, rows: wide };
   }
   // A row of a thousand places is a block's, a shorter one a part of a warp's.
@@ -57,7 +81,7 @@ export function inParts(kernel: Kernel): readonly (readonly Kernel[])[] {
   const { rows, steps, outputs } = kernel;
   if (!rows || phasesOf(kernel).some((phase) => phase > 0)) return [[kernel]];
   const share = sharing(rows);
-  const blocks = Math.ceil(rows.rows / share.rows);
+  const blocks = Math.ceil(rowCount(rows) / share.rows);
   const parts = Math.min(
     Math.floor(BLOCKS / blocks),
     Math.floor(rows.length / (share.threads * LEAST_SHARE)),
@@ -65,7 +89,7 @@ export function inParts(kernel: Kernel): readonly (readonly Kernel[])[] {
   if (parts < 2) return [[kernel]];
   const partial = (output: Output): Output =>
     steps[output.step]!.kind === "reduce"
-      ? { ...output, name: `${output.name}.parts`, shape: [rows.rows, parts] }
+      ? { ...output, name: `${output.name}.parts`, shape: [rowCount(rows), parts] }
       : output;
   const first: Kernel = {
     ...kernel,
@@ -84,7 +108,7 @@ export function inParts(kernel: Kernel): readonly (readonly Kernel[])[] {
     return [
       {
         count: count(shape),
-        rows: { along: "last", rows: rows.rows, length: parts, parts: 1 },
+        rows: { outer: rowCount(rows), length: parts, inner: 1, parts: 1 },
         inputs: body.inputs,
         steps: body.steps,
         outputs: [{ ...output, step: sum }],

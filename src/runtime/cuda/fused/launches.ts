@@ -58,6 +58,21 @@ export function endOf(of: Surroundings, { groups, readersOf }: Groups): Readonly
   return new Set(groups.filter(isEnd));
 }
 
+/** Kernels side by side, of which none needs another. */
+export function withinBounds(kernels: readonly Kernel[]): readonly (readonly Kernel[])[] {
+  const launches: Kernel[][] = [[]];
+  let pointers = new Set<string>();
+  for (const kernel of kernels) {
+    const own = [...kernel.inputs, ...kernel.outputs.map(({ name }) => name)];
+    const all = new Set([...pointers, ...own]);
+    const fits = all.size <= MOST_POINTERS || pointers.size === 0;
+    if (!fits) launches.push([]);
+    launches.at(-1)!.push(kernel);
+    pointers = fits ? all : new Set(own);
+  }
+  return launches;
+}
+
 /**
  * Kernels of the end side by side: those from which as many others follow, one after the other, for these do not wait for
  * each other.
@@ -77,18 +92,4 @@ export function sideBySide(kernels: readonly Kernel[]): readonly (readonly Kerne
   const byHeight = new Map<number, Kernel[]>();
   for (const kernel of kernels) once(byHeight, heightOf(kernel), () => []).push(kernel);
   return [...byHeight.keys()].sort((a, b) => b - a).flatMap((height) => withinBounds(byHeight.get(height)!));
-}
-
-function withinBounds(kernels: readonly Kernel[]): readonly (readonly Kernel[])[] {
-  const launches: Kernel[][] = [[]];
-  let pointers = new Set<string>();
-  for (const kernel of kernels) {
-    const own = [...kernel.inputs, ...kernel.outputs.map(({ name }) => name)];
-    const all = new Set([...pointers, ...own]);
-    const fits = all.size <= MOST_POINTERS || pointers.size === 0;
-    if (!fits) launches.push([]);
-    launches.at(-1)!.push(kernel);
-    pointers = fits ? all : new Set(own);
-  }
-  return launches;
 }

@@ -41,4 +41,13 @@ export const HELPERS = `
 static __device__ float larger(float a, float b) { return a != a || a > b ? a : b; }
 static __device__ float smaller(float a, float b) { return a != a || a < b ? a : b; }
 static __device__ float clipped(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
+static __device__ float from_bfloat16(unsigned short x) { return __int_as_float((unsigned)x << 16); }
+static __device__ unsigned short to_bfloat16(float x) { // to the nearest, of two to the even one
+  const unsigned bits = __float_as_int(x);
+  return x != x ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+#ifdef __CUDACC_RTC__
+static __device__ float from_float16(unsigned short x) { float y; asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x)); return y; }
+static __device__ unsigned short to_float16(float x) { unsigned short y; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x)); return y; }
+#endif
 `;

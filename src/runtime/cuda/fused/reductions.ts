@@ -1,17 +1,21 @@
-/** Sums, means and extremes over the last axes of a tensor, or over its first ones. */
+/** Sums, means and extremes over neighbouring axes of a tensor. */
 
 import type { NodeProto } from "onnx-buf";
 import type { Body, Reduction, Rows } from "./ir.ts";
 import { type Family, outputOf, type Surroundings } from "./member.ts";
 import { settingsOf } from "./sizes.ts";
-import { count } from "./views.ts";
+import { orderIn, permuted } from "./storage.ts";
+import { count, type View } from "./views.ts";
 
 const HOW: Readonly<Record<string, Reduction>> = {
+  GlobalAveragePool: "sum",
   ReduceSum: "sum",
   ReduceMean: "sum",
   ReduceMax: "max",
   ReduceMin: "min",
 };
+
+const MEANS = new Set(["GlobalAveragePool", "ReduceMean"]);
 
 export const reductions: Family = (node, of) => {
   const how = HOW[node.opType];
@@ -19,15 +23,31 @@ export const reductions: Family = (node, of) => {
   const view = of.viewOf(node.input[0]!);
   // A state's next value may be written over it: not while other places of the launch still read it.
   if (!how || !view || value?.dtype !== "float32" || of.outputs.has(node.output[0]!)) return undefined;
-  const rows = rowsOf(view.shape, axesOf(node, view.shape.length, of));
+  const axes = axesOf(node, view.shape.length, of);
+  const order = axes && orderFor(view, axes, of);
+  if (!order) return undefined;
+  const read = permuted(view, order);
+  const rows = rowsOf(
+    read.shape,
+    axes.map((axis) => order.indexOf(axis)),
+  );
   if (!rows) return undefined;
-  const scale = node.opType === "ReduceMean" ? 1 / rows.length : 1;
+  const scale = MEANS.has(node.opType) ? 1 / rows.length : 1;
   const build = (body: Body, [x]: readonly number[]) => body.reduce(how, x!, scale);
-  return { node, count: count(view.shape), rows, reduced: true, reads: [view], build };
+  return { node, count: count(view.shape), rows, reduced: true, reads: [read], build };
 };
+
+/** That of memory, where what is left has its axes in their own order. */
+function orderFor(view: View, axes: readonly number[], { orderOf }: Surroundings): readonly number[] {
+  const own = view.shape.map((_, axis) => axis);
+  const order = orderOf(view.base) && orderIn(view);
+  const left = order?.filter((axis) => !axes.includes(axis) && view.shape[axis] !== 1);
+  return order && left!.every((axis, i) => i === 0 || axis > left![i - 1]!) ? order : own;
+}
 
 /** From 0, in order; all where the node names none. */
 function axesOf(node: NodeProto, rank: number, { known }: Surroundings): readonly number[] | undefined {
+  if (node.opType === "GlobalAveragePool") return [2, 3];
   const all = Array.from({ length: rank }, (_, i) => i);
   const given = node.input[1]
     ? known.get(node.input[1])?.data
@@ -35,13 +55,12 @@ function axesOf(node: NodeProto, rank: number, { known }: Surroundings): readonl
   return given?.map((axis) => (axis < 0 ? axis + rank : axis)).sort((a, b) => a - b);
 }
 
-/** Undefined where the axes are neither the last nor the first, or hold one place or none. */
-export function rowsOf(shape: readonly number[], axes: readonly number[] | undefined): Rows | undefined {
-  if (!axes || axes.length === 0) return undefined;
+/** Undefined where the axes are not neighbours, or hold one place or none. */
+export function rowsOf(shape: readonly number[], given: readonly number[]): Rows | undefined {
+  const axes = given.filter((axis) => shape[axis] !== 1).sort((a, b) => a - b);
+  if (axes.length === 0) return undefined;
   const length = count(axes.map((axis) => shape[axis]!));
-  const rows = count(shape) / length;
-  if (length <= 1 || rows === 0) return undefined;
-  const from = shape.length - axes.length;
-  if (axes.every((axis, i) => axis === from + i)) return { along: "last", rows, length, parts: 1 };
-  return axes.every((axis, i) => axis === i) ? { along: "first", rows, length, parts: 1 } : undefined;
+  const [first, end] = [axes[0]!, axes.at(-1)! + 1];
+  if (length <= 1 || count(shape) === 0 || end - first !== axes.length) return undefined;
+  return { outer: count(shape.slice(0, first)), length, inner: count(shape.slice(end)), parts: 1 };
 }

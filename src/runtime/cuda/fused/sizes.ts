@@ -12,11 +12,16 @@ import {
 import { sizesOf } from "../../../graph/signature.ts";
 import type { Attributes } from "../../../graph/tensor.ts";
 import type { DType } from "../../../spec.ts";
-import type { Value } from "../kernel.ts";
 import { count } from "./views.ts";
 
+/** What a value is for the step. */
+export interface Typed {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+}
+
 /** A small tensor that is known before a step runs. */
-export interface Known extends Value {
+export interface Known extends Typed {
   readonly data: readonly number[];
 }
 
@@ -25,7 +30,7 @@ export interface Sized {
   /** Without those that were computed. */
   readonly nodes: readonly NodeProto[];
   /** By name; without those whose sizes a step computes. */
-  readonly values: ReadonlyMap<string, Value>;
+  readonly values: ReadonlyMap<string, Typed>;
   readonly known: ReadonlyMap<string, Known>;
   /** What was computed, as initializers. */
   readonly computed: ReadonlyMap<string, TensorProto>;
@@ -48,7 +53,7 @@ export function sized(bytes: Uint8Array, fed: ReadonlyMap<string, readonly numbe
     return dtype && shape ? [{ name: info.name, dtype, shape }] : [];
   });
   const { symbols } = sizesOf(declared, fed);
-  const values = new Map<string, Value>();
+  const values = new Map<string, Typed>();
   for (const { name, dtype, shape } of declared) {
     const isKnown = shape.every(
       (dim) => typeof dim === "number" || symbolsIn(dim).every((s) => s in symbols),
@@ -84,6 +89,17 @@ export function sized(bytes: Uint8Array, fed: ReadonlyMap<string, readonly numbe
   };
 }
 
+/** The nodes that the outputs depend on. */
+export function live(nodes: readonly NodeProto[], outputs: ReadonlySet<string>): readonly NodeProto[] {
+  const needed = new Set(outputs);
+  const kept = nodes.toReversed().filter(({ input, output }) => {
+    if (!output.some((name) => needed.has(name))) return false;
+    for (const name of input) needed.add(name);
+    return true;
+  });
+  return kept.toReversed();
+}
+
 const symbolsIn = (dim: string): readonly string[] =>
   dim.match(/[^\s*+-]+/g)!.filter((part) => !/^\d/.test(part));
 
@@ -109,7 +125,7 @@ export const settingsOf = (node: NodeProto): Attributes => attributesFrom(node.a
 /** The node's value, if it can be told from sizes and small constants. */
 function compute(
   node: NodeProto,
-  values: ReadonlyMap<string, Value>,
+  values: ReadonlyMap<string, Typed>,
   known: ReadonlyMap<string, Known>,
 ): Known | undefined {
   const settings = settingsOf(node);

@@ -12,7 +12,7 @@ export const softmax: Family = (node, of) => {
   const rank = view.shape.length;
   const axis = (settingsOf(node).axis as number | undefined) ?? -1;
   const rows = rowsOf(view.shape, [axis < 0 ? axis + rank : axis]);
-  if (rows?.along !== "last") return undefined;
+  if (rows?.inner !== 1) return undefined;
   const build = (body: Body, [x]: readonly number[]) => {
     const below = body.apply("Sub", [x!, body.reduce("max", x!)]);
     const power = body.apply("Exp", [below]);

@@ -15,12 +15,11 @@ export const count = (shape: readonly number[]): number => shape.reduce((a, b) =
 export const contiguous = (shape: readonly number[]): number[] =>
   shape.map((_, i) => count(shape.slice(i + 1)));
 
-export const whole = (base: string, shape: readonly number[]): View => ({
-  base,
-  offset: 0,
-  shape,
-  strides: contiguous(shape),
-});
+export const whole = (
+  base: string,
+  shape: readonly number[],
+  strides: readonly number[] = contiguous(shape),
+): View => ({ base, offset: 0, shape, strides });
 
 interface Axis {
   size: number;

@@ -199,7 +199,7 @@ export const cases: readonly Case[] = [
   {
     name: "a value that a node of another kind reads",
     shapes: [pair([3, 4])],
-    nodes: 4,
+    nodes: 3,
     outputs: ({ x, y }) => {
       const z = on.relu(on.add(x, y));
       return { z: on.mul(on.add(matmul(z, transpose(z)), 1), 2) };

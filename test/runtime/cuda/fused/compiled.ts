@@ -5,11 +5,13 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { ElementType } from "../../../../src/graph/model.ts";
 import { operatorOf } from "../../../../src/runtime/cuda/fused/cuda-c.ts";
 import type { Launch } from "../../../../src/runtime/cuda/fused/ir.ts";
 import type { Lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
 import { type Koffi, ortApi } from "../../../../src/runtime/ort-api.ts";
-import { blank, type Values } from "./interpreter.ts";
+import { fromBits, toBits } from "./halves.ts";
+import { blank, isHalf, type Values } from "./interpreter.ts";
 
 const PREFIX = `
 #include <cmath>
@@ -21,6 +23,11 @@ struct float4 { float x, y, z, w; };
 static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 static dim3 threadIdx, blockIdx;
 static float __int_as_float(int i) { float f; memcpy(&f, &i, 4); return f; }
+static int __float_as_int(float f) { int i; memcpy(&i, &f, 4); return i; }
+struct ushort4 { unsigned short x, y, z, w; };
+static ushort4 make_ushort4(unsigned short x, unsigned short y, unsigned short z, unsigned short w) { return {x, y, z, w}; }
+static float from_float16(unsigned short x) { _Float16 y; memcpy(&y, &x, 2); return y; }
+static unsigned short to_float16(float x) { _Float16 y = x; unsigned short z; memcpy(&z, &y, 2); return z; }
 #define __global__
 #define __device__
 #define __shared__ static
@@ -80,12 +87,14 @@ export type Run = (launch: Launch, values: Values) => void;
 /** Compiles all kernels of some steps into a folder; gives what runs a launch. */
 export function compiled({ koffi }: Compiler, folder: string, steps: readonly Lowered[]): Run {
   const numbers = new Map<Launch, { readonly number: number; readonly blocks: number }>();
+  const typeOf = new Map<Launch, (name: string) => ElementType>();
   const sources = steps.flatMap(({ launches, values }) =>
     launches.map((launch) => {
       const { work } = operatorOf(launch, (name) => values.get(name)!);
       if (work.kind !== "cuda") throw new Error("expected a kernel");
       const number = numbers.size;
       numbers.set(launch, { number, blocks: work.grid[0] });
+      typeOf.set(launch, (name) => values.get(name)!.dtype);
       return `namespace kernel${number} {
 ${work.source.replace('extern "C"', "static")}
 }
@@ -113,17 +122,19 @@ extern "C" void run${number}(void **pointers, unsigned blocks) {
   const loaded = koffi.load(library);
   return (launch, values) => {
     const { number, blocks } = numbers.get(launch)!;
-    const outputs = launch.outputs.map(({ name, dtype, shape }) => {
-      const data = blank(
-        dtype,
-        shape.reduce((a, b) => a * b, 1),
-      );
-      values.set(name, data);
-      return data;
+    const inputs = launch.inputs.map((name) => {
+      const dtype = typeOf.get(launch)!(name);
+      return isHalf(dtype) ? toBits(dtype, values.get(name) as Float32Array) : values.get(name)!;
     });
-    const pointers = [...launch.inputs.map((name) => values.get(name)!), ...outputs].map((data) =>
-      koffi.address(data),
-    );
+    const outputs = launch.outputs.map(({ dtype, shape }) => {
+      const size = shape.reduce((a, b) => a * b, 1);
+      return isHalf(dtype) ? new Uint16Array(size) : blank(dtype, size);
+    });
+    const pointers = [...inputs, ...outputs].map((data) => koffi.address(data));
     loaded.func(`void run${number}(void *, uint32_t)`)(BigUint64Array.from(pointers), blocks);
+    launch.outputs.forEach(({ name, dtype }, i) => {
+      const made = outputs[i]!;
+      values.set(name, made instanceof Uint16Array ? fromBits(dtype, made) : made);
+    });
   };
 }

@@ -4,17 +4,22 @@ import type { NodeProto } from "onnx-buf";
 import * as ort from "onnxruntime-node";
 import { encodeModel, valueInfo } from "../../../../src/graph/model.ts";
 import { once } from "../../../../src/graph/once.ts";
+import { operatorOf } from "../../../../src/runtime/cuda/fused/convolutions.ts";
 import type { Launch } from "../../../../src/runtime/cuda/fused/ir.ts";
 import type { Lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
+import { DOMAIN } from "../../../../src/runtime/cuda/fused/written.ts";
+import type { DType } from "../../../../src/spec.ts";
 import { openGraph } from "../../../methods/stepping.ts";
+import { convolve } from "./convolve.ts";
 import { type Data, interpret, type Values } from "./interpreter.ts";
 
-/** The outputs named. */
+/** The outputs named; what is computed goes on as `seen` gives it back. */
 export async function evaluate(
-  { model, launches, values: types }: Lowered,
+  { model, launches, convolutions, values: types }: Lowered,
   feeds: Readonly<Record<string, ort.Tensor>>,
   outputs: readonly string[],
   run: (launch: Launch, values: Values) => void = interpret,
+  seen: (name: string, data: Data) => Data = (_, data) => data,
 ): Promise<Values> {
   const graph = model.graph!;
   const byType = new Map(launches.map((launch) => [launch.type, launch]));
@@ -27,13 +32,13 @@ export async function evaluate(
     for (const name of nodes.flatMap(({ input }) => input)) lastRead.set(name, wave);
   const given = new Set(graph.initializer.map(({ name }) => name));
   for (const [wave, nodes] of waves) {
-    for (const node of nodes) if (byType.has(node.opType)) run(byType.get(node.opType)!, values);
-    const plain = nodes.filter(({ opType }) => !byType.has(opType));
+    for (const node of nodes) if (node.domain === DOMAIN) compute(node);
+    const plain = nodes.filter(({ domain }) => domain !== DOMAIN);
     if (plain.length === 0) continue;
     const made = new Set(plain.flatMap(({ output }) => output).filter(Boolean));
     const read = new Set(plain.flatMap(({ input }) => input).filter((name) => name && !made.has(name)));
     const wanted = [...made].filter((name) => lastRead.get(name)! > wave || outputs.includes(name));
-    const declared = (name: string) => valueInfo(name, types.get(name)!.dtype, types.get(name)!.shape);
+    const declared = (name: string) => valueInfo(name, hostType(name), types.get(name)!.shape);
     const session = await openGraph(
       encodeModel({
         ...model,
@@ -50,13 +55,30 @@ export async function evaluate(
     const fed = [...read].filter((name) => !given.has(name)).map((name) => [name, tensorOf(name)] as const);
     const found = await session.run(Object.fromEntries(fed), wanted);
     await session.release();
-    for (const name of wanted) values.set(name, found[name]!.data as Data);
+    for (const name of wanted) values.set(name, seen(name, found[name]!.data as Data));
   }
   return new Map(outputs.map((name) => [name, values.get(name)!]));
 
+  /** The CPU has no products in half precision: there they are rounded floats. */
+  function hostType(name: string): DType {
+    const { dtype } = types.get(name)!;
+    return dtype === "bfloat16" || dtype === "float16" ? "float32" : dtype;
+  }
+
+  function compute({ opType, input, output }: NodeProto): void {
+    const launch = byType.get(opType);
+    if (launch) {
+      run(launch, values);
+      for (const { name } of launch.outputs) values.set(name, seen(name, values.get(name)!));
+      return;
+    }
+    const [a, b] = input.map((name) => values.get(name) as Float32Array) as [Float32Array, Float32Array];
+    const made = convolve(operatorOf(opType, convolutions.get(opType)!), [a, b]);
+    values.set(output[0]!, seen(output[0]!, made));
+  }
+
   function tensorOf(name: string): ort.Tensor {
-    const { dtype, shape } = types.get(name)!;
-    return new ort.Tensor(dtype, values.get(name) as never, shape);
+    return new ort.Tensor(hostType(name), values.get(name) as never, types.get(name)!.shape);
   }
 }
 
@@ -72,7 +94,8 @@ function wavesOf(nodes: readonly NodeProto[]): ReadonlyMap<number, readonly Node
   const after = new Map<string, number>();
   const waves = new Map<number, NodeProto[]>();
   for (const node of nodes) {
-    const wave = Math.max(0, ...node.input.map((name) => after.get(name) ?? 0)) + (node.domain ? 1 : 0);
+    const wave =
+      Math.max(0, ...node.input.map((name) => after.get(name) ?? 0)) + (node.domain === DOMAIN ? 1 : 0);
     for (const name of node.output) after.set(name, wave);
     once(waves, wave, () => []).push(node);
   }

@@ -5,8 +5,9 @@ import * as on from "../../../../src/ops/elementwise.ts";
 import { matmul } from "../../../../src/ops/matmul.ts";
 import { transpose } from "../../../../src/ops/movement.ts";
 import { divideByCount, reduceSum } from "../../../../src/ops/reduce.ts";
-import { DOMAIN, fused, lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
+import { fused, lowered } from "../../../../src/runtime/cuda/fused/lower.ts";
 import { operations } from "../../../../src/runtime/cuda/fused/operations.ts";
+import { DOMAIN } from "../../../../src/runtime/cuda/fused/written.ts";
 import { temporaryFolder } from "../../../data/folder.ts";
 import { cases, differences, drawn, odd, pair, prepared, ROUNDING } from "./cases.ts";
 import { compiled, compilerOr } from "./compiled.ts";
@@ -100,7 +101,7 @@ describe("runtime/cuda/fused: families of nodes", () => {
   });
 
   it("holds no feature maps for the end of a step", async () => {
-    const size = [4, 2 ** 15];
+    const size = [5, 2 ** 16];
     const step = prepared(
       {
         outputs: ({ x, y, v, w }) =>
@@ -111,7 +112,7 @@ describe("runtime/cuda/fused: families of nodes", () => {
             }),
           ),
       },
-      { x: size, y: size, v: [4], w: [4] },
+      { x: size, y: size, v: [5], w: [5] },
     );
     expect((await differences(step, interpret)).filter(({ by }) => !(by < ROUNDING))).to.deep.equal([]);
     const together = step.step.launches.map(({ kernels }) => kernels.length);

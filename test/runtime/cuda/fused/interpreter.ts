@@ -1,13 +1,15 @@
 /** Kernels, expression by expression, in float32. */
+import type { ElementType } from "../../../../src/graph/model.ts";
 import {
   type Index,
+  type Inside,
   isPlace,
   type Kernel,
   type Launch,
   type Rows,
   type Step,
 } from "../../../../src/runtime/cuda/fused/ir.ts";
-import type { DType } from "../../../../src/spec.ts";
+import { roundedTo } from "./halves.ts";
 
 export type Data = Float32Array | Uint8Array | Int32Array | BigInt64Array;
 export type Values = Map<string, Data>;
@@ -62,6 +64,8 @@ function erf(x: number): number {
 }
 
 const ARRAYS = {
+  float16: Float32Array, // of numbers that are rounded
+  bfloat16: Float32Array,
   float32: Float32Array,
   bool: Uint8Array,
   uint8: Uint8Array,
@@ -69,7 +73,9 @@ const ARRAYS = {
   int64: BigInt64Array,
 } as const;
 
-export const blank = (dtype: DType, size: number): Data => new ARRAYS[dtype](size);
+export const isHalf = (dtype: ElementType): boolean => dtype === "float16" || dtype === "bfloat16";
+
+export const blank = (dtype: ElementType, size: number): Data => new ARRAYS[dtype](size);
 
 /** Adds what the launch writes to the values. */
 export function interpret({ kernels }: Launch, values: Values): void {
@@ -85,7 +91,7 @@ function interpretKernel({ count, rows, steps, outputs, inputs }: Kernel, values
   const reduced: Float32Array[] = [];
   steps.forEach((step, i) => {
     if (step.kind === "constant") places[i] = [step.value];
-    else if (step.kind === "read") places[i] = read(values.get(inputs[step.input]!)!, step.index, count);
+    else if (step.kind === "read") places[i] = read(values.get(inputs[step.input]!)!, step, count);
     else if (step.kind === "apply")
       places[i] = apply(
         step,
@@ -95,8 +101,9 @@ function interpretKernel({ count, rows, steps, outputs, inputs }: Kernel, values
     else {
       const sums = reduce(step, places[step.of]!, rows!);
       reduced[i] = sums;
-      if (rows!.parts === 1 && rows!.along === "last")
-        places[i] = Float32Array.from({ length: count }, (_, at) => sums[Math.floor(at / rows!.length)]!);
+      const { length, inner, parts } = rows!;
+      const rowOf = (at: number) => Math.floor(at / (length * inner)) * inner + (at % inner);
+      if (parts === 1) places[i] = Float32Array.from({ length: count }, (_, at) => sums[rowOf(at)]!);
     }
   });
   return outputs.map(({ name, step, dtype, shape }) => {
@@ -107,15 +114,22 @@ function interpretKernel({ count, rows, steps, outputs, inputs }: Kernel, values
     );
     if (found.length === 1) data.fill(found[0] as never);
     else data.set(found as never);
+    if (isHalf(dtype)) for (const [i, x] of data.entries()) data[i] = roundedTo(dtype, Number(x));
     return [name, data];
   });
 }
 
-function read(data: Data, index: Index, count: number): Places {
-  if (isPlace(index, count) && !(data instanceof BigInt64Array)) return data;
+function read(
+  data: Data,
+  { index, inside }: { readonly index: Index; readonly inside?: Inside | undefined },
+  count: number,
+): Places {
+  if (isPlace(index, count) && !(data instanceof BigInt64Array) && !inside)
+    return data.length > count ? data.subarray(0, count) : data;
   const { offset, terms } = index;
   const found = new Float64Array(terms.length > 0 ? count : 1);
   for (let i = 0; i < found.length; i++) {
+    if (inside && i % inside.size >= inside.below) continue;
     let at = offset;
     for (const { every, size, stride } of terms) at += (Math.floor(i / every) % size) * stride;
     if (at >= data.length) throw new RangeError(`place ${at} of ${data.length}`);
@@ -142,14 +156,15 @@ function apply(
 function reduce(
   { how, scale }: Extract<Step, { kind: "reduce" }>,
   places: Places,
-  { along, rows, length, parts }: Rows,
+  { outer, length, inner, parts }: Rows,
 ): Float32Array {
   const chunk = Math.ceil(length / parts);
-  return Float32Array.from({ length: rows * parts }, (_, at) => {
+  return Float32Array.from({ length: outer * inner * parts }, (_, at) => {
     const [row, part] = [Math.floor(at / parts), at % parts];
+    const first = Math.floor(row / inner) * length * inner + (row % inner);
     let all = how === "sum" ? 0 : how === "max" ? -Infinity : Infinity;
     for (let q = part * chunk; q < Math.min(length, (part + 1) * chunk); q++) {
-      const value = places[places.length === 1 ? 0 : along === "last" ? row * length + q : q * rows + row]!;
+      const value = places[places.length === 1 ? 0 : first + q * inner]!;
       all = how === "sum" ? all + value : how === "max" ? Math.max(all, value) : Math.min(all, value);
     }
     return all * scale;
