@@ -2,27 +2,29 @@
 import { resolve } from "node:path";
 import type { ArtifactSpec } from "../artifact/compile.ts";
 import { type Artifact, beginArtifact, readArtifact } from "../artifact/files.ts";
-import { findAudioPairs } from "../data/audio-pairs.ts";
 import { typicalSide } from "../data/sizes.ts";
-import { findImages, fingerprint, type Sources } from "../data/sources.ts";
+import { countOf, findImages, fingerprint, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { memoryBytes } from "../machine.ts";
 import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
 import type { Provider } from "../runtime/session.ts";
 import type { Engine } from "../runtime/training-web.ts";
-import type { JsonObject, Manifest, Precision } from "../spec.ts";
+import type { JsonObject, Precision } from "../spec.ts";
 import { batchOf, usualBatch } from "../train/batch.ts";
 import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
 import { artifactFor, loaded, lowered, targetOf } from "./artifacts.ts";
 import { flagOf, refuseOtherThan } from "./compare.ts";
 import { imagesForKnn } from "./evaluation.ts";
 import { type FirstWeights, firstWeights } from "./init.ts";
+import { askedPositives, checkMethod, findItems, type PositivesOptions } from "./positives.ts";
 import { refuseUnfit, scaledFor } from "./precision.ts";
 import { recipeNamed } from "./recipes.ts";
+import { withAudio } from "./run-sources.ts";
+import { openSeen } from "./seen.ts";
 import { versions } from "./versions.ts";
 import { shorterSideFor } from "./views.ts";
 
-export interface TrainOptions {
+export interface TrainOptions extends PositivesOptions {
   /** Folder of images, searched recursively, or a list of them (.txt); labels, if any, are ignored. Needed unless `resume`. */
   readonly data?: string | undefined;
   /** The run's folder; must not hold a run already, unless `resume`. */
@@ -130,21 +132,25 @@ export interface Opened {
   readonly chosen: readonly string[];
 }
 
-/** A new run's folder, with its artifact and configuration. */
-export async function create(given: TrainOptions): Promise<Opened> {
+/** A new run's folder, with its artifact and configuration. `show` takes what is shown while it takes time. */
+export async function create(given: TrainOptions, show?: (line: string) => void): Promise<Opened> {
   const recipe = given.recipe === undefined ? undefined : recipeNamed(given.recipe);
   const own = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const settings = { ...recipe?.config, ...given.config };
   const told = { ...recipe, ...(own as Partial<TrainOptions>), out: given.out, config: settings };
-  const { data, out, seed = 0, limit, range, graph, steps, epochs = 100 } = told;
+  const { data, out, seed = 0, limit, range, graph, steps, epochs = 100, cropOverlap } = told;
   if (data === undefined) throw expected("train", "--data DIR", "none");
   for (const flag of ["extendSteps", "extendEpochs"] as const) {
     if (given[flag] !== undefined) throw expected(flagOf(flag), "it with --resume", "a new run");
   }
   if (given.knnEvery !== undefined && given.knnData === undefined)
     throw expected("--knn-every", "--knn DIR with it", "none");
+  const asked = askedPositives(told);
+  if (asked && limit !== undefined) throw expected("--limit", "it with --positives crops", asked.kind);
   await checkNoRun(out);
-  const pictures = await findImages(data, { limit, seed, range });
+  const seen = await openSeen();
+  const items = asked && (await findItems(data, asked, { range }, { show, look: seen.look }));
+  const pictures = items?.sources ?? (await findImages(data, { limit, seed, range }));
   const labelled = told.knnData === undefined ? undefined : await imagesForKnn(told.knnData, { seed, range });
   const { size, chosen } =
     told.imageSize === undefined && graph === undefined
@@ -155,7 +161,7 @@ export async function create(given: TrainOptions): Promise<Opened> {
   const exact = exactness(options);
   const engine = engineFor(options);
   const target = targetOf(provider);
-  const usual = (size: number) => options.batch ?? Math.min(usualBatch(size), pictures.files.length);
+  const usual = (size: number) => options.batch ?? Math.min(usualBatch(size), countOf(pictures));
   const provide = async () => {
     if (graph === undefined) {
       const spec = specOf(options);
@@ -175,19 +181,23 @@ export async function create(given: TrainOptions): Promise<Opened> {
     return loaded(await lowered(given, form));
   };
   const { manifest, graphs } = await provide();
+  if (asked) checkMethod(manifest, asked.kind);
   refuseUnfit(options, { manifest, graphs });
-  const sources = await withAudio(data, pictures, manifest, { ...told, limit, seed });
+  const sources = await withAudio(data, pictures, manifest, { limit, seed, range, list: told.audio });
+  const count = countOf(sources);
   const first = options.init === undefined ? undefined : await firstWeights(options.init, manifest);
   const { imageSize } = manifest.encoder;
-  const batch = batchOf(manifest, sources.files.length, options);
-  const stepsPerEpoch = Math.floor(sources.files.length / batch);
+  const batch = batchOf(manifest, count, options, asked ? "items" : "images");
+  const stepsPerEpoch = Math.floor(count / batch);
   const config: RunConfig = {
     format: 1,
     recipe: given.recipe ?? null,
     artifact: manifest.name,
     data: resolve(data),
     limit: limit ?? null,
-    images: sources.files.length,
+    ...(items && { positives: items.positives }),
+    ...(cropOverlap !== undefined && { cropOverlap }),
+    images: count,
     fingerprint: fingerprint(sources),
     batch,
     microBatch: options.microBatch ?? null,
@@ -214,20 +224,17 @@ export async function create(given: TrainOptions): Promise<Opened> {
     versions: versions(),
   };
   const { artifact, written } = await beginArtifact(out, manifest, graphs); // last: what is refused leaves nothing behind
-  const lines = [...chosen, ...why, ...exact.chosen, ...engine.chosen, ...(first?.report ?? [])];
-  return { config, artifact, sources, labelled, first, written, chosen: lines };
-}
-
-/** The same images, or of a method that takes audio pairs in their place. @throws UserError if there are none to be had */
-export async function withAudio(
-  data: string,
-  images: Sources,
-  { method, audio }: Pick<Manifest, "method" | "audio">,
-  { audio: list, limit, seed, range }: Pick<TrainOptions, "audio" | "limit" | "seed" | "range">,
-): Promise<Sources> {
-  if (audio) return findAudioPairs(data, { limit, seed, range, list });
-  if (list === undefined) return images;
-  throw expected("--audio", "it with a method that takes audio, such as audio-video", method.name);
+  const lines = [
+    ...(items?.chosen ?? []),
+    ...chosen,
+    ...why,
+    ...exact.chosen,
+    ...engine.chosen,
+    ...(first?.report ?? []),
+  ];
+  const all = written.then(() => seen.write(out));
+  all.catch(() => {}); // thrown where it is awaited
+  return { config, artifact, sources, labelled, first, written: all, chosen: lines };
 }
 
 /** How exact the provider's arithmetic is to be. @throws UserError if it cannot be told so */

@@ -5,6 +5,7 @@
 import { openDecoder } from "../data/decoder.ts";
 import { openImages } from "../data/images.ts";
 import { findLabelledImages, type SourceOptions, type Sources, takeFiles } from "../data/sources.ts";
+import { isVideo } from "../data/video.ts";
 import { expected, messageOf } from "../errors.ts";
 import { cores } from "../machine.ts";
 import { checkFinite, type Features, takeRows } from "../probe/features.ts";
@@ -47,10 +48,14 @@ const RANK_IMAGES = 256;
 /** Of fewer the rank would be that of the sample: alpha is fitted to 100 eigenvalues, and n images have n - 1. */
 export const LEAST_RANK_IMAGES = 101;
 
-/** The training images whose rank is measured: a fixed sample, drawn by the seed; undefined where they are too few. */
+/**
+ * The training images whose rank is measured, videos left out: a fixed sample, drawn by the seed; undefined where they are too
+ * few.
+ */
 export function sampleForRank(sources: Sources, seed: number): Sources | undefined {
-  if (sources.files.length < LEAST_RANK_IMAGES) return undefined;
-  const rows = randomFor(seed, "rank").shuffled(Array.from(sources.files.keys())).slice(0, RANK_IMAGES);
+  const images = Array.from(sources.files.keys()).filter((row) => !isVideo(sources.files[row]!));
+  if (images.length < LEAST_RANK_IMAGES) return undefined;
+  const rows = randomFor(seed, "rank").shuffled(images).slice(0, RANK_IMAGES);
   return takeFiles(
     sources,
     rows.sort((a, b) => a - b),

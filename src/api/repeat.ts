@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { type Artifact, readArtifact, writeArtifact } from "../artifact/files.ts";
-import { findImages, fingerprint } from "../data/sources.ts";
+import { fingerprint } from "../data/sources.ts";
 import { expected, UserError } from "../errors.ts";
 import { type Spread, spreadOf } from "../probe/result.ts";
 import { initialState } from "../runtime/state.ts";
@@ -21,10 +21,10 @@ import {
   writeConfig,
 } from "../train/run-folder.ts";
 import { loaded } from "./artifacts.ts";
-import { withAudio } from "./create.ts";
 import { readEncoder } from "./encoder.ts";
 import { firstWeights } from "./init.ts";
 import type { ProbeResult } from "./probe.ts";
+import { sourcesOfRun } from "./run-sources.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 import { train } from "./train.ts";
 import { versions } from "./versions.ts";
@@ -88,7 +88,10 @@ export async function findAgain(run: string | undefined, repeat: number): Promis
     throw expected(run, `a run that has ended, after ${steps} steps`, found, "go on with train --resume");
   }
   const { seed } = config;
-  if (config.limit !== null && (await sampleOf(config, artifact, seed)).fingerprint !== config.fingerprint)
+  if (
+    config.limit !== null &&
+    (await sampleOf(run, config, artifact, seed)).fingerprint !== config.fingerprint
+  )
     throw expected(config.data, "the images that the run began with", "others");
   const trainings: Training[] = [];
   for (let s = seed + 1; s < seed + repeat; s++) trainings.push(await findTraining(run, s, config, artifact));
@@ -102,7 +105,7 @@ async function findTraining(
   artifact: Artifact,
 ): Promise<Training> {
   const run = join(origin, "repeats", `seed-${seed}`);
-  const sample = config.limit === null ? {} : await sampleOf(config, artifact, seed);
+  const sample = config.limit === null ? {} : await sampleOf(origin, config, artifact, seed);
   const wanted: RunConfig = { ...config, ...sample, seed, versions: versions() };
   const steps = plannedSteps(wanted);
   const training = { run, config: wanted, artifact, left: steps };
@@ -137,12 +140,12 @@ async function refuseOther({ run, config, artifact }: Training, origin: string):
 
 /** The images that a run with that seed takes: a sample is drawn by the seed. */
 async function sampleOf(
-  { data, limit, range, audio }: RunConfig,
+  run: string,
+  config: RunConfig,
   { manifest }: Artifact,
   seed: number,
 ): Promise<Pick<RunConfig, "images" | "fingerprint">> {
-  const searched = { limit: limit ?? undefined, seed, range };
-  const sources = await withAudio(data, await findImages(data, searched), manifest, { ...searched, audio });
+  const sources = await sourcesOfRun(run, config, manifest, seed);
   return { images: sources.files.length, fingerprint: fingerprint(sources) };
 }
 

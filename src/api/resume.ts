@@ -2,18 +2,19 @@
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { readArtifact } from "../artifact/files.ts";
-import { findImages, fingerprint } from "../data/sources.ts";
+import { countOf, fingerprint } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { providerFor } from "../runtime/providers.ts";
 import type { Manifest } from "../spec.ts";
 import { precisionOf, type RunConfig, readConfig } from "../train/run-folder.ts";
 import { lowered, targetOf } from "./artifacts.ts";
 import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
-import { deviceOf, engineFor, exactness, type Opened, type TrainOptions, withAudio } from "./create.ts";
+import { deviceOf, engineFor, exactness, type Opened, type TrainOptions } from "./create.ts";
 import { imagesForKnn } from "./evaluation.ts";
+import { sourcesOfRun } from "./run-sources.ts";
 
 /** The run in `out`, as it was left. @throws UserError if an option would change what it computes. */
-export async function reopen(options: TrainOptions): Promise<Opened> {
+export async function reopen(options: TrainOptions, show?: (line: string) => void): Promise<Opened> {
   const stored = await readConfig(options.out);
   const own = await readArtifact(options.out);
   await refuseChanges(options, stored, own.manifest);
@@ -37,12 +38,11 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     guard: options.guard ?? stored.guard,
     rank: options.rank ?? stored.rank,
   };
-  const { seed, limit, images, range } = config;
-  const searched = { limit: limit ?? undefined, seed, range };
-  const found = await findImages(config.data, searched);
-  const sources = await withAudio(config.data, found, own.manifest, { ...searched, audio: config.audio });
-  if (sources.files.length !== images) {
-    throw expected(config.data, `the ${images} images that the run began with`, `${sources.files.length}`);
+  const { seed, images, range } = config;
+  const sources = await sourcesOfRun(options.out, config, own.manifest, seed, show);
+  if (countOf(sources) !== images) {
+    const what = sources.items ? "items" : "images";
+    throw expected(config.data, `the ${images} ${what} that the run began with`, `${countOf(sources)}`);
   }
   if (fingerprint(sources) !== config.fingerprint) {
     throw expected(config.data, "the images that the run began with", "others", "their names have changed");
@@ -78,6 +78,9 @@ const ofArtifact =
   <T>(compare: (given: T, manifest: Manifest) => readonly Comparison[]): Rule<T> =>
   (given, { manifest }) =>
     compare(given, manifest);
+
+const ofPositives = ({ positives = {} }: { positives?: object | undefined }, key: string): unknown =>
+  (positives as Readonly<Record<string, unknown>>)[key];
 
 const LONGER = "--extend-steps or --extend-epochs trains longer";
 
@@ -129,6 +132,13 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   limit: stored("limit", (run) => run.limit),
   range: stored("range", (run) => run.range),
   audio: (given, { run }) => [{ flag: "--audio", given: resolve(given), stored: run.audio }],
+  positives: stored("positives", (run) => run.positives?.kind ?? "crops"),
+  window: stored("window", (run) => ofPositives(run, "window")),
+  far: stored("far", (run) => ofPositives(run, "far")),
+  tracks: (given, { run }) => [{ flag: "--tracks", given: resolve(given), stored: ofPositives(run, "file") }],
+  cropOverlap: stored("cropOverlap", (run) => run.cropOverlap),
+  trackMargin: stored("trackMargin", (run) => ofPositives(run, "margin")),
+  pairs: (given, { run }) => [{ flag: "--pairs", given: resolve(given), stored: ofPositives(run, "file") }],
   checkpointEvery: stored("checkpointEvery", (run) => run.checkpointEvery),
   knnData: (given, { run }) => [{ flag: "--knn", given: resolve(given), stored: run.knn?.data }],
   knnEvery: stored("knnEvery", (run) => run.knn?.every),

@@ -76,7 +76,7 @@ async function trainAlone(
 ): Promise<TrainResult> {
   const started = performance.now();
   const warn = (line: string) => progress.note(`warning: ${line}`);
-  const opened = options.resume ? await reopen(options) : await create(options);
+  const opened = await (options.resume ? reopen : create)(options, progress.show);
   const { artifact, sources, labelled, first, written } = opened;
   const { manifest } = artifact;
   const files = runFiles(options.out);
@@ -122,6 +122,7 @@ async function trainAlone(
       batch: config.batch,
       seed,
       shorterSide: config.shorterSide,
+      overlap: config.cropOverlap,
       canvas: await canvasOf(config, sources),
       cacheBytes: cacheBytes - evaluationCache,
       startStep: from,
@@ -147,7 +148,7 @@ async function trainAlone(
     if (first) await save(options.out, 0, trainer, lock); // whatever becomes of where they came from
     metrics = openMetrics(options.out, from);
     const tooFew = rank && !evaluated ? ` (RankMe and alpha need ${LEAST_RANK_IMAGES} images or more)` : "";
-    const plan = `${images} images, ${stepsPerEpoch} steps of ${config.batch} an epoch${tooFew}`;
+    const plan = `${images} ${sources.items ? "items" : "images"}, ${stepsPerEpoch} steps of ${config.batch} an epoch${tooFew}`;
     progress.end(from > 0 ? `going on at step ${from} of ${steps}: ${plan}` : `${manifest.name}: ${plan}`);
     for (const line of [...opened.chosen, ...report]) progress.end(line);
     if (options.tensorboard !== undefined) {
@@ -201,7 +202,9 @@ async function trainAlone(
       ? null
       : await exportEncoder(options.out, { threads: session.threads });
     if (exported) await events?.project(exported.encoder, { progress, signal });
-    if (exported?.drawn) warn(`encoder.onnx was compared on ${exported.compared}`);
+    // Videos have no images to compare it on.
+    if (exported?.drawn && config.positives?.kind !== "frames")
+      warn(`encoder.onnx was compared on ${exported.compared}`);
     if (result.step > from) {
       log.amend({ ...(exported && { exportSeconds: secondsSince(looped) }), peakRssBytes: peakRssBytes() });
     }

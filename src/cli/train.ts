@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import type { TrainOptions } from "../api/create.ts";
+import { POSITIVES, positivesNamed } from "../api/positives.ts";
 import { reportAfterTraining } from "../api/report.ts";
 import { train } from "../api/train.ts";
 import { duration } from "../train/duration.ts";
@@ -18,6 +19,7 @@ import {
   RANGE,
   report,
   setting,
+  share,
   threadCount,
   valueRange,
   wholeNumber,
@@ -65,6 +67,21 @@ export const trainCommand = () =>
       "of audio-video: a list picture,sound (default: audio files beside the pictures, of the same names)",
     )
     .option("--range <low,high>", `${RANGE} (default: 0,65535 for 16 bits)`, valueRange)
+    .option(
+      "--positives <source>",
+      `what views of an item come from: ${POSITIVES.join(", ")} (default: crops; docs/positives.md)`,
+      positivesNamed,
+    )
+    .option("--window <t>", "how far apart two frames may be: seconds such as 1.5s, or frames such as 8")
+    .option("--far <t>", "frames of a clip further apart are unrelated (default: ten windows)")
+    .option("--tracks <file>", "boxes of objects over frames: MOT's CSV, COCO's JSON or a CSV with names")
+    .option("--track-margin <f>", "shown about a box, of its width and height (default: 0.1)", nonNegative)
+    .option("--pairs <file>", "two or more images a line: CSV or JSONL")
+    .option(
+      "--crop-overlap <f>",
+      "least share of the smaller box that crops of an image have in common",
+      share,
+    )
     .option("--checkpoint-every <n>", "steps between two checkpoints (default: an epoch)", positiveInteger)
     .option("--cache-mb <n>", "memory for decoded images (default: 2048, or a quarter of all)", nonNegative)
     .addOption(PROVIDER)

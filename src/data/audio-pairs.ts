@@ -6,6 +6,7 @@ import { faultOf } from "../fault.ts";
 import { AUDIO_EXTENSIONS, audioIn, imagesIn } from "./folder.ts";
 import { mapInOrder } from "./parallel.ts";
 import { rangeOf, type SourceOptions, type Sources, sample } from "./sources.ts";
+import { rowsOf } from "./table.ts";
 
 export interface AudioPairOptions extends Omit<SourceOptions, "modality"> {
   /** A CSV whose first line is `picture,sound`, with paths relative to the folder. @default files of the same name */
@@ -80,26 +81,21 @@ const HEADER = "picture,sound";
 const MAX_LIST = 2 ** 27;
 
 async function listed(root: string, list: string): Promise<Found> {
-  const lines = (await textOf(list)).split(/\r?\n/);
-  const first = lines[0]!.replace(/^\uFEFF/, "").trim();
-  if (first !== HEADER) throw expected(`${list}, line 1`, HEADER, JSON.stringify(first.slice(0, 80)));
-  const pairs = lines.flatMap((line, i) => {
-    if (i === 0 || line.trim() === "") return [];
-    const fields = fieldsOf(line);
-    const two = fields?.length === 2 && fields.every((field) => field !== "");
-    if (two) return [{ pair: fields as unknown as Pair, line: i + 1 }];
-    throw expected(
-      `${list}, line ${i + 1}`,
-      "two paths with a comma between them",
-      JSON.stringify(line.slice(0, 80)),
-    );
+  const [first, ...rows] = rowsOf(await textOf(list), list);
+  const names = first?.fields.join(",") ?? "";
+  if (names !== HEADER)
+    throw expected(`${list}:${first?.line ?? 1}`, HEADER, JSON.stringify(names.slice(0, 80)));
+  const pairs = rows.map(({ line, fields }) => {
+    if (fields.length === 2 && !fields.includes("")) return { pair: fields as unknown as Pair, line };
+    const found = JSON.stringify(fields.join(",").slice(0, 80));
+    throw expected(`${list}:${line}`, "two paths with a comma between them", found);
   });
   if (pairs.length === 0) throw expected(list, "a pair or more", "none");
   await mapInOrder(pairs, async ({ pair, line }) => {
     for (const file of pair) {
       const found = await stat(join(root, file)).catch(() => undefined);
       if (!found?.isFile())
-        throw expected(`${list}, line ${line}`, `a file of ${root}`, `none at ${JSON.stringify(file)}`);
+        throw expected(`${list}:${line}`, `a file of ${root}`, `none at ${JSON.stringify(file)}`);
     }
   });
   return { root, pairs: pairs.map(({ pair }) => pair), notes: [] };
@@ -117,16 +113,4 @@ async function textOf(list: string): Promise<string> {
       stats.isFile() ? "a larger one" : "something that is no file",
     );
   return readFile(list, "utf8");
-}
-
-/** Of a line of CSV, where quotes stand about what holds commas (RFC 4180); undefined where they do not close. */
-function fieldsOf(line: string): readonly string[] | undefined {
-  const fields: string[] = [];
-  for (let rest = `,${line}`; rest !== ""; ) {
-    const found = /^,(?:"((?:[^"]|"")*)"|([^",]*))(?=,|$)/.exec(rest);
-    if (!found) return undefined;
-    fields.push(found[1]?.replaceAll('""', '"') ?? found[2]!.trim());
-    rest = rest.slice(found[0].length);
-  }
-  return fields;
 }

@@ -3,7 +3,7 @@ import { readFile, stat } from "node:fs/promises";
 import { extname } from "node:path";
 import { expected, UserError } from "../errors.ts";
 import { faultOf } from "../fault.ts";
-import { ffmpeg } from "./ffmpeg.ts";
+import { inputOf, outputOf } from "./ffmpeg.ts";
 import { resample } from "./resample.ts";
 import { decodeWav } from "./wav.ts";
 
@@ -24,9 +24,10 @@ export async function decodeAudio(path: string, rate: number): Promise<Float32Ar
 }
 
 async function decodeOther(path: string, rate: number): Promise<Float32Array> {
-  const take = ["-vn", "-sn", "-dn", "-ac", "1", "-ar", `${rate}`, "-f", "f32le"];
-  const bytes = await ffmpeg(path, { what: WHAT, take, most: MAX_BYTES });
-  const samples = new Float32Array(bytes.slice().buffer, 0, Math.floor(bytes.length / 4)); // a copy is aligned
+  const taken = ["-vn", "-sn", "-dn", "-ac", "1", "-ar", `${rate}`, "-f", "f32le", "pipe:1"];
+  const args = ["-nostdin", "-v", "error", "-threads", "1", ...inputOf(path), ...taken];
+  const bytes = await outputOf("ffmpeg", path, { what: WHAT, args, most: MAX_BYTES });
+  const samples = new Float32Array(new Uint8Array(bytes).buffer, 0, Math.floor(bytes.length / 4)); // a copy is aligned
   if (samples.length === 0) throw expected(path, WHAT, "0 samples");
   return samples;
 }

@@ -1,4 +1,5 @@
 /** Images of different sizes in one array. */
+import type { Box } from "./items.ts";
 
 export interface Source {
   readonly width: number;
@@ -26,9 +27,12 @@ export interface Canvas {
  */
 export const BEHIND = { r: 124, g: 116, b: 104 };
 
-/** Copies the images onto a canvas that is large enough for each of them, and has at least `least` pixels a side. */
-export function assemble(sources: readonly Source[], least = 0): Canvas {
-  const height = Math.max(least, ...sources.map((source) => source.height));
+/**
+ * Copies the images onto a canvas that is large enough for each of them, and for `above` squares of `least` pixels one above
+ * the other.
+ */
+export function assemble(sources: readonly Source[], least = 0, above = 1): Canvas {
+  const height = Math.max(above * least, ...sources.map((source) => source.height));
   const width = Math.max(least, ...sources.map((source) => source.width));
   const images = new Uint8Array(sources.length * height * width * 3);
   sources.forEach((source, i) => {
@@ -38,4 +42,20 @@ export function assemble(sources: readonly Source[], least = 0): Canvas {
     }
   });
   return { images, height, width, sizes: sources.map(({ height, width }) => ({ height, width })) };
+}
+
+/** Images in one, each below the one before it, zeros beside the narrower ones; and where each lies. */
+export function stacked(sources: readonly Source[]): { source: Source; places: readonly Box[] } {
+  const width = Math.max(...sources.map((source) => source.width));
+  const height = sources.reduce((sum, source) => sum + source.height, 0);
+  const pixels = new Uint8Array(height * width * 3);
+  let top = 0;
+  const places = sources.map((source): Box => {
+    const row = source.width * 3;
+    for (let y = 0; y < source.height; y++)
+      pixels.set(source.pixels.subarray(y * row, (y + 1) * row), (top + y) * width * 3);
+    top += source.height;
+    return { top: top - source.height, left: 0, height: source.height, width: source.width };
+  });
+  return { source: { width, height, pixels }, places };
 }

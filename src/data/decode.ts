@@ -5,6 +5,7 @@ import { expected, messageOf, UserError } from "../errors.ts";
 import { faultOf } from "../fault.ts";
 import { BEHIND, type Source } from "./canvas.ts";
 import { type Header, headerOf } from "./header.ts";
+import type { Box } from "./items.ts";
 import { decodeSmallJpeg } from "./small-jpeg.ts";
 import { decodeRaster, type Reading } from "./values.ts";
 
@@ -31,8 +32,8 @@ export const MAX_PIXELS = 2 ** 28;
 const MAX_BANDS = 512;
 
 /**
- * An image for training views: the whole of it, with its aspect, scaled down (never up) so that the shorter side
- * is at most `shorterSide` pixels and the longer one at most twice that. At least one pixel a side.
+ * An image for training views: the whole of it or of a box, with its aspect, scaled down (never up) so that the shorter
+ * side is at most `shorterSide` pixels and the longer one at most twice that. At least one pixel a side.
  *
  * Its orientation (EXIF) is applied, transparent parts lie on a mean gray, and of several frames the first is taken.
  * Values of more than 8 bits, and bands besides color: see `decodeRaster`.
@@ -43,12 +44,18 @@ export async function decodeSource(
   path: string,
   shorterSide: number,
   reading: Reading = {},
+  box?: Box,
 ): Promise<Source> {
   const source = await pixelsOf(
     path,
-    (width, height) => Math.min(width, height) <= shorterSide && Math.max(width, height) <= 2 * shorterSide,
+    (width, height) =>
+      !box && Math.min(width, height) <= shorterSide && Math.max(width, height) <= 2 * shorterSide,
     (image) =>
-      image.resize(shorterSide, shorterSide, { fit: "outside", withoutEnlargement: true, kernel: "linear" }),
+      (box ? image.extract({ ...box }) : image).resize(shorterSide, shorterSide, {
+        fit: "outside",
+        withoutEnlargement: true,
+        kernel: "linear",
+      }),
     reading,
   );
   // The length of the longer side is known only now. To ask for the size first would be another round trip through

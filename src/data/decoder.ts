@@ -4,6 +4,8 @@ import { messageOf } from "../errors.ts";
 import { decodeAudio } from "./audio.ts";
 import type { Source } from "./canvas.ts";
 import { decodeSource, decodeSquare } from "./decode.ts";
+import { decodeFrames } from "./frames.ts";
+import type { Box } from "./items.ts";
 import type { Sources } from "./sources.ts";
 import { KindError, type Reading } from "./values.ts";
 
@@ -16,8 +18,15 @@ export interface DecoderOptions {
 
 /** Of one of the folder's files; undefined, after a warning, if it cannot be decoded. */
 export interface Decoder {
-  /** See `decodeSource`. */
-  source(file: string, shorterSide: number): Promise<Source | undefined>;
+  /** The whole image or what a box shows of it, see `decodeSource`. */
+  source(file: string, shorterSide: number, box?: Box): Promise<Source | undefined>;
+  /** See `decodeFrames`. */
+  frames(
+    file: string,
+    times: Float64Array,
+    from: number,
+    shorterSide: number,
+  ): Promise<readonly Source[] | undefined>;
   /** See `decodeSquare`. */
   square(file: string, side: number): Promise<Source | undefined>;
   /** See `decodeAudio`. */
@@ -42,7 +51,9 @@ export function openDecoder(
     return undefined;
   };
   return {
-    source: (file, shorterSide) => decodeSource(join(root, file), shorterSide, reading).catch(tell),
+    source: (file, shorterSide, box) => decodeSource(join(root, file), shorterSide, reading, box).catch(tell),
+    frames: (file, times, from, shorterSide) =>
+      decodeFrames(join(root, file), times, from, shorterSide).catch(tell),
     square: (file, side) => decodeSquare(join(root, file), side, reading).catch(tell),
     audio: (file, rate) => decodeAudio(join(root, file), rate).catch(tell),
   };

@@ -26,14 +26,18 @@ export const AUDIO_EXTENSIONS = [
   "aiff",
 ] as const;
 
-/** Images and films that are not read: who has them in a folder would miss them. */
+/** Of videos, those any frame of which is found by its time. */
+export const SEEKABLE_EXTENSIONS: readonly string[] = ["mp4", "m4v", "mov", "mkv", "webm", "avi"];
+const OTHER_VIDEOS = ["mpg", "mpeg", "wmv", "flv", "3gp", "mts", "m2ts", "ogv"];
+const VIDEO_EXTENSIONS = [...SEEKABLE_EXTENSIONS, ...OTHER_VIDEOS];
+
+/** Images that are not read: who has them in a folder would miss them. */
 const OTHER_EXTENSIONS = (
   "bmp dib ico icns cur tga pcx ras xbm xpm pbm pgm ppm pnm pam pfm " +
   "jp2 j2k j2c jpc jpx jpf jxl jxr jls heic heif hif mpo bpg qoi flif " +
   "svg svgz eps psd psb xcf kra exr hdr rgbe dds ktx ktx2 " +
   "dng cr2 cr3 crw nef nrw arw srf sr2 raf orf rw2 pef srw raw 3fr iiq " +
-  "fits fit fts dcm dicom nii mha mhd nrrd czi lif lsm nd2 svs ndpi scn " +
-  "mp4 m4v mov avi mkv webm mpg mpeg wmv flv 3gp mts m2ts ogv"
+  "fits fit fts dcm dicom nii mha mhd nrrd czi lif lsm nd2 svs ndpi scn"
 ).split(" ");
 
 export interface Found {
@@ -52,35 +56,25 @@ interface Wanted {
   /** Extensions of the same kind that are not read, and what to do about them. */
   readonly others: readonly string[];
   readonly advice: string;
+  /** Whether a list of them is taken in place of a folder. */
+  readonly listed?: true;
 }
 
 const IMAGES: Wanted = {
   what: "images",
   extensions: IMAGE_EXTENSIONS,
-  others: OTHER_EXTENSIONS,
+  others: [...OTHER_EXTENSIONS, ...VIDEO_EXTENSIONS],
   advice: "convert them to PNG or JPEG",
+  listed: true,
 };
-const VIDEOS: Wanted = {
-  what: "videos",
-  extensions: [
-    "mp4",
-    "m4v",
-    "mov",
-    "mkv",
-    "webm",
-    "avi",
-    "mpg",
-    "mpeg",
-    "wmv",
-    "flv",
-    "3gp",
-    "mts",
-    "m2ts",
-    "ogv",
-  ],
-  others: [],
-  advice: "",
+const IMAGES_AND_VIDEOS: Wanted = {
+  ...IMAGES,
+  what: "images and videos",
+  extensions: [...IMAGE_EXTENSIONS, ...SEEKABLE_EXTENSIONS],
+  others: [...OTHER_EXTENSIONS, ...OTHER_VIDEOS],
+  advice: "convert them to PNG, JPEG or MP4",
 };
+const VIDEOS: Wanted = { what: "videos", extensions: VIDEO_EXTENSIONS, others: [], advice: "" };
 const AUDIO: Wanted = {
   what: "audio files",
   extensions: AUDIO_EXTENSIONS,
@@ -105,6 +99,9 @@ export const imagesIn = (root: string, list?: List): Promise<Found> => filesIn(r
 /** The same of audio files. @throws UserError as `imagesIn` */
 export const audioIn = (root: string, list?: List): Promise<Found> => filesIn(root, AUDIO, list);
 
+/** The same of images, and of videos whose frames can be sought. @throws UserError as `imagesIn` */
+export const imagesAndVideosIn = (root: string): Promise<Found> => filesIn(root, IMAGES_AND_VIDEOS);
+
 /** The same of videos. @throws UserError as `imagesIn` */
 export const videosIn = (root: string): Promise<Found> => filesIn(root, VIDEOS);
 
@@ -117,10 +114,9 @@ async function filesIn(
   const stats = await stat(root).catch((error) => {
     throw unreadable(root, what, error);
   });
-  const isList = wanted === IMAGES && root.endsWith(LIST_EXTENSION);
-  if (stats.isFile() && isList) return imagesListed(root);
+  if (stats.isFile() && wanted.listed && root.endsWith(LIST_EXTENSION)) return imagesListed(root);
   if (!stats.isDirectory()) {
-    const list = wanted === IMAGES ? ", or a list that ends in .txt" : "";
+    const list = wanted.listed ? ", or a list that ends in .txt" : "";
     throw expected(root, `a folder of ${what}`, "a file", `give the folder it lies in${list}`);
   }
 

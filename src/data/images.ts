@@ -1,8 +1,7 @@
-/** The decoded images of a folder: kept in memory as far as it goes, decoded again beyond that. */
+/** The decoded images of a folder, each of a file. */
 import { join } from "node:path";
-import PQueue from "p-queue";
-import { CLOSED } from "./ahead.ts";
 import type { Source } from "./canvas.ts";
+import { openKept } from "./kept.ts";
 import type { Sources } from "./sources.ts";
 
 export interface ImagesOptions {
@@ -23,43 +22,18 @@ export interface Images {
   close(): Promise<void>;
 }
 
-export function openImages(sources: Sources, options: ImagesOptions): Images {
-  const queue = new PQueue({ concurrency: options.concurrency });
-  const kept = new Map<number, Source>();
-  const decoding = new Map<number, Promise<Source | undefined>>();
+export function openImages(
+  { root, files }: Sources,
+  { decode, cacheBytes, concurrency }: ImagesOptions,
+): Images {
   const broken = new Map<number, string>();
-  let room = options.cacheBytes;
-  let closed = false;
-
-  function get(index: number) {
-    if (broken.has(index)) return undefined;
-    const known = kept.get(index) ?? decoding.get(index);
-    if (known) return known;
-    const job = queue.add(() => decode(index)).finally(() => decoding.delete(index));
-    decoding.set(index, job);
-    return job;
-  }
-
-  async function decode(index: number): Promise<Source | undefined> {
-    if (closed) throw new Error(CLOSED);
-    const file = sources.files[index]!;
-    const image = await options.decode(file, index);
-    if (!image) broken.set(index, join(sources.root, file));
-    // First come, first kept: each is used once an epoch, so none deserves another's place.
-    else if (bytesOf(image) <= room) {
-      room -= bytesOf(image);
-      kept.set(index, image);
-    }
+  const kept = openKept<number, Source>({ bytesOf, cacheBytes, concurrency });
+  const decodeAt = async (index: number) => {
+    const image = await decode(files[index]!, index);
+    if (!image) broken.set(index, join(root, files[index]!));
     return image;
-  }
-
-  async function close() {
-    closed = true; // rather than clear the queue, which would leave promises open for ever
-    await queue.onIdle();
-    kept.clear();
-  }
-
-  return { get, broken, close };
+  };
+  return { get: (index) => kept.get(index, () => decodeAt(index)), broken, close: kept.close };
 }
 
 const bytesOf = ({ pixels, audio }: Source): number => pixels.byteLength + (audio?.byteLength ?? 0);

@@ -1,17 +1,21 @@
 /** Batches of decoded images, prepared while the step before them runs. */
 import { expected } from "../errors.ts";
 import { prepareAhead } from "./ahead.ts";
-import { assemble, type Canvas } from "./canvas.ts";
+import { assemble, type Canvas, type Source } from "./canvas.ts";
 import { openDecoder } from "./decoder.ts";
 import { openImages } from "./images.ts";
+import type { Box } from "./items.ts";
 import { epochOrders } from "./order.ts";
-import type { Sources } from "./sources.ts";
+import { openStacks } from "./pictures.ts";
+import { countOf, type Sources } from "./sources.ts";
 
 export interface Batch extends Canvas {
   /** What is heard with each image, all of it, where the loader was asked for it. */
   readonly audio?: readonly Float32Array[];
-  /** The files that were used, as indices into `sources.files`. */
+  /** The files that were used, as indices into `sources.files`; or the items. */
   readonly indices: readonly number[];
+  /** Of items: where on the canvas the images of each lie. */
+  readonly places?: readonly (readonly Box[])[];
   readonly epoch: number;
   readonly step: number;
 }
@@ -22,7 +26,7 @@ export interface LoaderOptions {
   readonly seed: number;
   /** Images are scaled down to this, see `decodeSource`; pixels. */
   readonly shorterSide: number;
-  /** Height and width that a batch's canvas has at least, pixels. @default as its images need */
+  /** Height and width that a batch's canvas has at least, pixels; twice as high for items. @default as its images need */
   readonly canvas?: number | undefined;
   /** At which `sources.audio` is decoded too, samples a second. @default it is not */
   readonly audioRate?: number | undefined;
@@ -50,11 +54,17 @@ export interface Loader {
   close(): Promise<void>;
 }
 
+/** What an image or an item gives to a batch. */
+interface Found {
+  readonly source: Source;
+  readonly places?: readonly Box[];
+}
+
 /**
  * Batches for the steps of a run. The batch of a step depends on the sources, the seed, the batch size and the step alone:
  * each epoch takes the images in an order of its own and leaves out the rest that fills no batch. In place of an
  * image that cannot be decoded comes the next good one that follows the batch in the epoch's order, which goes
- * round.
+ * round. No item comes twice into a batch.
  *
  * Holds `cacheBytes` and `ahead` batches at most, besides the one in use.
  *
@@ -66,16 +76,19 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
   // While this thread is busy, decodes that libuv holds go on, but none can be started. So a whole batch is handed over at
   // once, to wait in libuv's queue.
   const { concurrency = Math.max(batch, Math.min(batch * ahead, 256)) } = options;
-  const count = sources.files.length;
+  const { items } = sources;
+  const count = countOf(sources);
   wholeNumbers(1, { batch, shorterSide, concurrency });
   wholeNumbers(0, { ahead, startStep });
   // First, for what it warns of may be why there are too few images.
   const decoder = openDecoder(sources, { warn, instead: "another image takes its place" });
   if (batch > count) {
-    const wanted = `at most the number of images (${count} in ${sources.root})`;
-    throw expected("batch", wanted, `${batch}`, "use a smaller batch or more images");
+    const what = items ? "items" : "images";
+    const wanted = `at most the number of ${what} (${count} in ${sources.root})`;
+    throw expected("batch", wanted, `${batch}`, `use a smaller batch or more ${what}`);
   }
   const stepsPerEpoch = Math.floor(count / batch);
+  const stacks = items && openStacks(sources, items, { decoder, seed, shorterSide, cacheBytes, concurrency });
   const images = openImages(sources, {
     decode: async (file, index) => {
       if (audioRate === undefined) return decoder.source(file, shorterSide);
@@ -86,6 +99,11 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
     cacheBytes,
     concurrency,
   });
+  async function find(index: number, epoch: number): Promise<Found | undefined> {
+    if (stacks) return stacks.get(index, epoch);
+    const source = await images.get(index);
+    return source && { source };
+  }
   const orderOf = epochOrders(count, seed);
 
   async function prepare(step: number): Promise<Batch> {
@@ -94,25 +112,33 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
     let position = (step % stepsPerEpoch) * batch;
     const take = async (n: number) => {
       const indices = Array.from({ length: n }, () => order[position++ % count]!);
-      return { indices, found: await Promise.all(indices.map(images.get)) };
+      return { indices, found: await Promise.all(indices.map((index) => find(index, epoch))) };
     };
 
     const { indices, found } = await take(batch);
     const holes = found.flatMap((image, slot) => (image ? [] : [slot]));
-    while (holes.length > 0) {
-      if (images.broken.size === count) throw noneGood(sources);
+    for (let missed = 0; holes.length > 0; ) {
+      if (missed >= count) throw noneGood(sources, items && batch);
       const spare = await take(holes.length);
       spare.found.forEach((image, i) => {
-        if (!image) return;
+        const index = spare.indices[i]!;
+        missed++;
+        if (!image || (items && indices.includes(index))) return;
+        missed = 0;
         const slot = holes.shift()!;
         found[slot] = image;
-        indices[slot] = spare.indices[i]!;
+        indices[slot] = index;
       });
     }
     const taken = found.map((image) => image!);
     return {
-      ...assemble(taken, options.canvas),
-      ...(audioRate !== undefined && { audio: taken.map(({ audio }) => audio!) }),
+      ...assemble(
+        taken.map(({ source }) => source),
+        options.canvas,
+        items ? 2 : 1,
+      ),
+      ...(items && { places: taken.map(({ places }) => places!) }),
+      ...(audioRate !== undefined && { audio: taken.map(({ source }) => source.audio!) }),
       indices,
       epoch,
       step,
@@ -124,6 +150,7 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
   async function close() {
     batches.close();
     await images.close();
+    await stacks?.close();
   }
 
   return {
@@ -131,7 +158,7 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
     next: batches.next,
     close,
     get broken() {
-      return [...images.broken.values()];
+      return stacks ? [...stacks.broken] : [...images.broken.values()];
     },
   };
 }
@@ -144,7 +171,9 @@ function wholeNumbers(least: number, options: Record<string, number>) {
   }
 }
 
-function noneGood(sources: Sources) {
-  const found = `none among ${sources.files.length}`;
-  return expected(sources.root, "an image that can be decoded", found, "the warnings say why");
+/** `batch`: of so many different items. */
+function noneGood(sources: Sources, batch: number | undefined) {
+  const wanted = batch === undefined ? "an image" : `${batch} items`;
+  const found = `${batch === undefined ? "none" : "fewer"} among ${countOf(sources)}`;
+  return expected(sources.root, `${wanted} that can be decoded`, found, "the warnings say why");
 }

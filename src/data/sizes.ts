@@ -9,6 +9,7 @@ const ASKED = 101;
 
 /** The median of the shorter sides of some images, pixels; undefined if none can be read. */
 export async function typicalSide(sources: Sources): Promise<number | undefined> {
+  if (sources.items?.side !== undefined) return sources.items.side;
   const sides = (await someSizes(sources)).map((size) => Math.min(...size)).sort((a, b) => a - b);
   return sides[Math.floor(sides.length / 2)];
 }
@@ -18,6 +19,7 @@ export async function typicalSide(sources: Sources): Promise<number | undefined>
  * all have one size, and so have their batches.
  */
 export async function canvasFor(sources: Sources, shorterSide: number): Promise<number | undefined> {
+  if (sources.items) return 2 * shorterSide; // whose pictures come once or twice
   const sizes = await someSizes(sources);
   if (new Set(sizes.map((size) => size.join())).size <= 1) return undefined;
   return Math.min(2 * shorterSide, Math.max(...sizes.flat())); // see `decodeSource`
@@ -27,14 +29,22 @@ export async function canvasFor(sources: Sources, shorterSide: number): Promise<
 async function someSizes({ root, files }: Sources): Promise<readonly (readonly [number, number])[]> {
   const count = Math.min(ASKED, files.length);
   const some = Array.from({ length: count }, (_, i) => files[Math.floor((i * files.length) / count)]!);
-  const sizes = await mapInOrder(some, async (name) => {
+  const sizes = await sizesOf(root, some);
+  return sizes.flatMap((size) => (size ? [size] : []));
+}
+
+/** Width and height of each image as it is shown; undefined where it cannot be read. */
+export async function sizesOf(
+  root: string,
+  files: readonly string[],
+): Promise<readonly (readonly [number, number] | undefined)[]> {
+  return mapInOrder(files, async (name) => {
     try {
-      return [await sizeOf(join(root, name))];
+      return await sizeOf(join(root, name));
     } catch {
-      return []; // told when it is decoded
+      return undefined; // told when it is decoded
     }
   });
-  return sizes.flat();
 }
 
 /** Width and height of an image as it is shown, pixels. @throws an error of any kind if it cannot be read */

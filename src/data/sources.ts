@@ -5,6 +5,7 @@ import { expected } from "../errors.ts";
 import { drawBalanced } from "../random.ts";
 import type { Modality } from "../spec.ts";
 import { audioIn, imagesIn } from "./folder.ts";
+import { type Items, openItems } from "./items.ts";
 import type { ValueRange } from "./values.ts";
 
 export interface Sources {
@@ -22,7 +23,13 @@ export interface Sources {
   readonly notes: readonly string[];
   /** As it was given. */
   readonly range?: ValueRange | undefined;
+  /** What views come from, where that is not each file by itself. */
+  readonly items?: Items | undefined;
 }
+
+/** How many images or items a run goes through in an epoch. */
+export const countOf = ({ files, items }: Sources): number =>
+  items ? openItems(items, 0).count : files.length;
 
 export interface SourceOptions {
   /** What files are searched for. @default "image" */
@@ -122,10 +129,18 @@ export function rangeOf({ range }: SourceOptions): Pick<Sources, "range"> {
   throw expected("range", "the values of black and white, the lower one first", range.join(","));
 }
 
-/** SHA-256 of the files' names in their order, in hexadecimal: the same images at the same places give the same. */
-export function fingerprint({ files, audio = [] }: Pick<Sources, "files" | "audio">): string {
+/**
+ * SHA-256 of the files' names in their order, and of the items, in hexadecimal: the same images at the same places give
+ * the same.
+ */
+export function fingerprint({
+  files,
+  audio = [],
+  items,
+}: Pick<Sources, "files" | "audio" | "items">): string {
   const hash = createHash("sha256");
   for (const file of [...files, ...audio]) hash.update(`${file}\0`);
+  if (items) hash.update(items.fingerprint);
   return hash.digest("hex");
 }
 

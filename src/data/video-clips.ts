@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expected, UserError } from "../errors.ts";
-import { ffmpeg } from "./ffmpeg.ts";
+import { inputOf, outputOf } from "./ffmpeg.ts";
 import { encodeWav } from "./wav.ts";
 
 export interface ClipOptions {
@@ -31,7 +31,7 @@ export async function writeClips(video: string, folder: string, options: ClipOpt
   const { seconds, rate, side } = options;
   const take = ["-vn", "-sn", "-dn", "-ac", "1", "-ar", `${rate}`, "-f", "s16le"];
   const bytes = await decoded(video, "sound", take);
-  const samples = new Int16Array(bytes.slice().buffer, 0, Math.floor(bytes.length / 2)); // a copy is aligned
+  const samples = new Int16Array(new Uint8Array(bytes).buffer, 0, Math.floor(bytes.length / 2)); // a copy is aligned
   const scale = `scale=w='if(lt(iw,ih),min(${side},iw),-2)':h='if(lt(iw,ih),-2,min(${side},ih))'`;
   // Rounded up, the picture at a moment is the last one that began before it.
   const shown = ["-an", "-sn", "-dn", "-vf", `fps=1/${seconds}:round=up:start_time=0,${scale}`];
@@ -55,7 +55,8 @@ export async function writeClips(video: string, folder: string, options: ClipOpt
 
 async function decoded(video: string, of: string, take: readonly string[]): Promise<Uint8Array> {
   try {
-    return await ffmpeg(video, { what: WHAT, take, most: MAX_BYTES, seconds: MAX_SECONDS });
+    const args = ["-nostdin", "-v", "error", "-threads", "1", ...inputOf(video), ...take, "pipe:1"];
+    return await outputOf("ffmpeg", video, { what: WHAT, args, most: MAX_BYTES, seconds: MAX_SECONDS });
   } catch (error) {
     if (error instanceof UserError && /does not contain any stream/.test(error.message))
       throw expected(video, WHAT, `one without ${of}`);

@@ -1,6 +1,6 @@
 /** The settings of runs as tables. */
 import type { Json, JsonObject } from "../spec.ts";
-import { plannedSteps, precisionOf } from "../train/run-folder.ts";
+import { plannedSteps, precisionOf, type RunConfig } from "../train/run-folder.ts";
 import { runSchedules } from "../train/schedules.ts";
 import { percent } from "./recipes.ts";
 import { type Run, stepsPerEpoch } from "./run.ts";
@@ -23,6 +23,8 @@ export function settingsOf(run: Run): ReadonlyMap<string, string> {
     ["parameters", parameters(run)],
     ["images", config.images.toLocaleString("en")],
     ["data", config.data],
+    ["positives", positives(config)],
+    ["overlap of crops", config.cropOverlap],
     ["sample", config.limit],
     ["black and white", config.range?.join(" and ")],
     ["kNN on", config.knn?.data],
@@ -44,6 +46,13 @@ export function settingsOf(run: Run): ReadonlyMap<string, string> {
     ...settingsUnder(method.name, method.config),
   ];
   return new Map(entries.flatMap(([name, value]) => (value == null ? [] : [[name, shown(value)] as const])));
+}
+
+function positives({ positives }: RunConfig): string | undefined {
+  if (!positives) return undefined;
+  const { kind, ...settings } = positives;
+  const given = Object.entries(settings).filter(([, value]) => value !== null);
+  return [kind, ...given.map(([name, value]) => `${name} ${value}`)].join(", ");
 }
 
 function parameters({ manifest }: Run): string {

@@ -20,6 +20,7 @@ export function batchOf(
   manifest: Omit<Manifest, "files">,
   images: number,
   { batch: given, microBatch }: Given,
+  what: "images" | "items" = "images",
 ): number {
   const { name, batchMultiple: unit, least, leastOfPart } = manifest;
   const banked = manifest.state.some(({ rows }) => rows);
@@ -27,17 +28,17 @@ export function batchOf(
   const usual = Math.min(usualBatch(manifest.encoder.imageSize), Math.floor(images / times));
   const batch = given ?? Math.floor(usual / unit) * unit;
   const [where, found] =
-    given === undefined ? [`images for ${name}`, `${images}`] : [`batch for ${name}`, `${batch}`];
+    given === undefined ? [`${what} for ${name}`, `${images}`] : [`batch for ${name}`, `${batch}`];
   if (batch > images) {
-    const wanted = `at most the number of images (${images})`;
-    throw expected("batch", wanted, found, "use a smaller batch or more images");
+    const wanted = `at most the number of ${what} (${images})`;
+    throw expected("batch", wanted, found, `use a smaller batch or more ${what}`);
   }
   const { from, advice } = originOf(manifest, batch);
   if (batch % unit !== 0) throw expected(where, `a multiple of ${unit}${from}`, found, advice);
   if (batch === 0) throw expected(where, `${times * unit} or more${from}`, found, banked ? OUTSIDE : advice);
   if (least && batch < least.images)
     throw expected(where, `${times * least.images} or more`, found, least.why);
-  if (banked && batch >= images) throw expected(where, `fewer than all ${images} images`, found, OUTSIDE);
+  if (banked && batch >= images) throw expected(where, `fewer than all ${images} ${what}`, found, OUTSIDE);
   if (leastOfPart) checkParts(name, leastOfPart, batch, microBatch);
   return batch;
 }

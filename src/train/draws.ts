@@ -2,8 +2,8 @@
 import { takePart } from "../data/audio-part.ts";
 import type { Batch } from "../data/loader.ts";
 import { type Random, randomFor } from "../random.ts";
-import { type AudioEntry, type Manifest, VIEW_COLUMNS } from "../spec.ts";
-import { sampleView } from "../views/sample.ts";
+import { type AudioEntry, type Manifest, VIEW_COLUMNS, type ViewRecipe } from "../spec.ts";
+import { type Box, sampleView } from "../views/sample.ts";
 
 export interface Draws {
   /** For each of the manifest's views, float32 [n, columns]. */
@@ -16,14 +16,20 @@ export interface Draws {
   readonly others: Readonly<Record<string, readonly number[]>>;
 }
 
-type Drawn = Pick<Batch, "indices" | "sizes" | "epoch" | "step" | "audio">;
+type Drawn = Pick<Batch, "indices" | "sizes" | "places" | "epoch" | "step" | "audio">;
 
 /** Of one step: they depend on the seed, the step and the batch alone. */
-export function drawStep(manifest: Manifest, seed: number, batch: Drawn, images: number): Draws {
+export function drawStep(
+  manifest: Manifest,
+  seed: number,
+  batch: Drawn,
+  images: number,
+  overlap?: number,
+): Draws {
   const { indices, step } = batch;
   const rows = Array.from(indices.keys());
   return {
-    views: drawViews(manifest, seed, batch),
+    views: drawViews(manifest, seed, batch, overlap),
     ...(manifest.audio && { audio: drawAudio(manifest.audio, seed, batch) }),
     permutations: manifest.permutations.map((name) =>
       BigInt64Array.from(randomFor(seed, "permutation", name, step).shuffled(rows), BigInt),
@@ -36,22 +42,45 @@ export function drawStep(manifest: Manifest, seed: number, batch: Drawn, images:
   };
 }
 
-/** A row of parameters for each image of the batch, for each of the manifest's views. */
+/**
+ * A row of parameters for each image or item of the batch, for each of the manifest's views. `overlap`: the least that a crop
+ * shares with that of the first view, see `Overlap`; patches are left alone.
+ */
 export function drawViews(
   { views }: { readonly views: readonly Pick<Manifest["views"][number], "recipe">[] },
   seed: number,
-  { indices, sizes, epoch }: Pick<Batch, "indices" | "sizes" | "epoch">,
+  { indices, sizes, places, epoch }: Pick<Batch, "indices" | "sizes" | "places" | "epoch">,
+  overlap = 0,
 ): Float32Array[] {
   const columns = VIEW_COLUMNS.length;
+  const recipes = views.map(({ recipe }) => recipe);
+  const turns = imagesInTurn(recipes, places?.[0]?.length ?? 1);
+  const firsts: Box[] = [];
   return views.map(({ recipe }, v) => {
     const rows = new Float32Array(indices.length * columns);
     indices.forEach((index, i) => {
       const own = randomFor(seed, "view", v, epoch, index);
       const shared = recipe.group && randomFor(seed, "group", recipe.group.name, epoch, index);
-      sampleView(recipe, sizes[i]!, own, rows.subarray(i * columns, (i + 1) * columns), shared);
+      const image = places ? places[i]![turns[v]!]! : sizes[i]!;
+      const row = rows.subarray(i * columns, (i + 1) * columns);
+      const close = overlap > 0 && v > 0 && !recipe.patch && { box: firsts[i]!, least: overlap };
+      const box = sampleView(recipe, image, own, row, shared, close || undefined);
+      if (v === 0) firsts.push(box);
     });
     return rows;
   });
+}
+
+/**
+ * Of which of `images` each view is, where an item has several: the views take them in turn, those of a group the same one.
+ */
+export function imagesInTurn(
+  recipes: readonly Pick<ViewRecipe, "group">[],
+  images: number,
+): readonly number[] {
+  const firstOf = ({ group }: Pick<ViewRecipe, "group">) =>
+    recipes.findIndex((recipe) => recipe.group?.name === group!.name);
+  return recipes.map((recipe, view) => (recipe.group ? firstOf(recipe) : view) % images);
 }
 
 /** A part of each clip's audio, anywhere in it, or all of it anywhere in silence; its loudness is drawn too. */

@@ -1,11 +1,11 @@
 /** What steps are fed besides scalars and state, prepared while the steps before them run. */
 import { type Batch, type Loader, type LoaderOptions, openLoader } from "../data/loader.ts";
-import type { Sources } from "../data/sources.ts";
+import { countOf, type Sources } from "../data/sources.ts";
 import type { Manifest } from "../spec.ts";
 import { type Draws, drawStep } from "./draws.ts";
 
 /** A batch of images and what is drawn for it. */
-export type Fed = Omit<Batch, "sizes" | "audio"> & Draws;
+export type Fed = Omit<Batch, "sizes" | "places" | "audio"> & Draws;
 
 export interface Feed {
   readonly stepsPerEpoch: number;
@@ -17,15 +17,18 @@ export interface Feed {
 
 export interface FeedOptions extends LoaderOptions {
   readonly manifest: Manifest;
+  /** See `drawViews`. @default 0 */
+  readonly overlap?: number | undefined;
 }
 
 /** On this thread, see `openLoader`. @throws UserError as it does */
-export const openFeed = (sources: Sources, { manifest, ...options }: FeedOptions): Feed =>
+export const openFeed = (sources: Sources, { manifest, overlap, ...options }: FeedOptions): Feed =>
   withDraws(
     openLoader(sources, { ...options, audioRate: manifest.audio?.rate }),
     manifest,
     options.seed,
-    sources.files.length,
+    countOf(sources),
+    overlap,
   );
 
 /** A loader's batches, each with what is drawn for it out of so many images. */
@@ -34,12 +37,13 @@ export const withDraws = (
   manifest: Manifest,
   seed: number,
   images: number,
+  overlap?: number,
 ): Feed => ({
   stepsPerEpoch,
   async next() {
     const batch = await next();
-    const { sizes, audio, ...fed } = batch;
-    return { ...fed, ...drawStep(manifest, seed, batch, images) };
+    const { sizes, places, audio, ...fed } = batch;
+    return { ...fed, ...drawStep(manifest, seed, batch, images, overlap) };
   },
   close,
 });

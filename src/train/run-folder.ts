@@ -24,6 +24,9 @@ export const runFiles = (run: string) => ({
 
 const count = z.number().int().positive();
 
+/** Seconds, such as "1.5s", or frames, such as "8". */
+const extent = z.string().regex(/^[\d.]+s?$/);
+
 export const runConfigSchema = z.strictObject({
   format: z.literal(1),
   /** Published settings that it took. */
@@ -34,7 +37,22 @@ export const runConfigSchema = z.strictObject({
   data: z.string().max(4096),
   /** Images taken of it; null takes all. */
   limit: count.nullable(),
-  /** Images found, and the fingerprint of their names: a resumed run must find the same. */
+  /** What positives come from, where that is not two crops of one image: what was asked for, and how far apart in time. */
+  positives: z
+    .discriminatedUnion("kind", [
+      z.strictObject({ kind: z.literal("frames"), window: extent, far: extent }),
+      z.strictObject({
+        kind: z.literal("tracks"),
+        file: z.string().max(4096),
+        margin: z.number().min(0),
+        window: extent.nullable(),
+      }),
+      z.strictObject({ kind: z.literal("pairs"), file: z.string().max(4096) }),
+    ])
+    .optional(),
+  /** Least share of the smaller box that two crops of an image have in common; none where it is left out. */
+  cropOverlap: z.number().min(0).max(1).optional(),
+  /** Images or items found, and the fingerprint of their names: a resumed run must find the same. */
   images: count,
   fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
   batch: count,
@@ -84,6 +102,7 @@ export const runConfigSchema = z.strictObject({
   versions: z.record(z.string().max(100), z.string().max(100)).optional(),
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;
+export type PositivesConfig = NonNullable<RunConfig["positives"]>;
 
 /** Of a run where it is on CUDA. */
 export const precisionOf = ({ precision, tf32 = true }: RunConfig): Precision =>

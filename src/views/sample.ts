@@ -7,24 +7,37 @@ export interface Size {
   readonly width: number;
 }
 
+/** Where an image lies on the canvas, pixels; in its top left corner by default. */
+export interface Place extends Size {
+  readonly top?: number;
+  readonly left?: number;
+}
+
 /** Where each parameter stands in a row. */
 const COLUMN = Object.fromEntries(VIEW_COLUMNS.map((name, i) => [name, i])) as Readonly<
   Record<ViewColumn, number>
 >;
 
+/** The box of another view of the image, and the least share of the smaller of the two boxes that both have. */
+export interface Overlap {
+  readonly box: Box;
+  readonly least: number;
+}
+
 /**
- * Writes the parameters of one view of an image of the given size into a row of `VIEW_COLUMNS`. What the recipe's
- * group shares is drawn from `shared`, alike for all views of the group.
+ * Writes the parameters of one view of the image at a place of the canvas into a row of `VIEW_COLUMNS`. What the recipe's
+ * group shares is drawn from `shared`, alike for all views of the group. Returns the crop, within the image.
  */
 export function sampleView(
   recipe: ViewRecipe,
-  image: Size,
+  image: Place,
   random: Random,
   row: Float32Array,
   shared: Random = random,
-): void {
+  overlap?: Overlap,
+): Box {
   const { patch, group } = recipe;
-  const crop = randomResizedCrop(image, recipe.crop, shared);
+  const crop = cropOf(image, recipe.crop, shared, overlap);
   const flip = shared.chance(recipe.flip) ? 1 : 0;
   const choice = patch ? Math.floor(shared.uniform() * patch.cells.length) : 0;
   const box = patch ? patchOf(crop, patch, patch.cells[choice]!, flip === 1, random) : crop;
@@ -37,8 +50,8 @@ export function sampleView(
   const turn = recipe.turn ? random.integer(4) : 0;
   const { before, hue, after } = jitter;
   // One by one: creating an object with these keys for each view would take most of the time.
-  row[COLUMN.top] = box.top;
-  row[COLUMN.left] = box.left;
+  row[COLUMN.top] = (image.top ?? 0) + box.top;
+  row[COLUMN.left] = (image.left ?? 0) + box.left;
   row[COLUMN.height] = box.height;
   row[COLUMN.width] = box.width;
   row[COLUMN.flip] = flip;
@@ -54,6 +67,26 @@ export function sampleView(
   row[COLUMN.channel] = channel;
   row[COLUMN.turn] = turn;
   row[COLUMN.choice] = choice;
+  return crop;
+}
+
+/** Crops that are drawn until one overlaps enough; then the other view's box is taken. */
+const TRIES = 50;
+
+function cropOf(image: Size, crop: ViewRecipe["crop"], random: Random, overlap: Overlap | undefined): Box {
+  for (let attempt = 0; attempt < TRIES; attempt++) {
+    const box = randomResizedCrop(image, crop, random);
+    if (!overlap || shared(box, overlap.box) >= overlap.least) return box;
+  }
+  return overlap!.box;
+}
+
+/** The area that two boxes share, over that of the smaller. */
+function shared(a: Box, b: Box): number {
+  const along = (start: "top" | "left", length: "height" | "width") =>
+    Math.max(0, Math.min(a[start] + a[length], b[start] + b[length]) - Math.max(a[start], b[start]));
+  const smaller = Math.min(a.height * a.width, b.height * b.width);
+  return (along("top", "height") * along("left", "width")) / smaller;
 }
 
 /**
@@ -85,7 +118,7 @@ function randomResizedCrop(
   return { top: Math.floor((height - h) / 2), left: Math.floor((width - w) / 2), height: h, width: w };
 }
 
-interface Box extends Size {
+export interface Box extends Size {
   readonly top: number;
   readonly left: number;
 }

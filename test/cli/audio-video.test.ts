@@ -139,7 +139,7 @@ describe("cli: audio-video", () => {
     ]);
     const wanted = [
       /expected the 8 images that the run began with, found 7$/,
-      /short\.csv, line 2: expected two paths with a comma between them, found "low\/00\.png"$/,
+      /short\.csv:2: expected two paths with a comma between them, found "low\/00\.png"$/,
       /alone: expected audio files \(wav, flac, .*\), found none in it or in its folders$/,
       /--audio: expected it with a method that takes audio, such as audio-video, found simclr$/,
       /alone: expected audio files \(wav, flac, .*\), found none in it or in its folders$/,

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { randomFor } from "../../src/random.ts";
 import { temporaryFolder } from "../data/folder.ts";
-import { pictures, tinyArtifact } from "../support/pictures.ts";
+import { clips, listsOf, pictures, tinyArtifact } from "../support/pictures.ts";
 import { computedOf, type Ended, metricsOf, reaches, run, runInTurn, start } from "../support/program.ts";
 
 const STEPS = 32;
@@ -77,6 +77,17 @@ describe("cli: a run that is cut off", () => {
       config: { loss: "nce", negatives: 8, dim: 8, permutations: 4, patchCropScale: 0.9 },
     },
   };
+  const sourceOf = {
+    frames: () => ["--positives", "frames", "--window", "2", "--far", "4"],
+    tracks: () => ["--positives", "tracks", "--tracks", at("clips-tracks.csv")],
+    pairs: () => ["--positives", "pairs", "--pairs", at("clips-pairs.csv")],
+  };
+  const ofItems = Object.entries(sourceOf).flatMap(([source, args]) =>
+    ["graph", "graph-moco"].map((graph) => ({
+      name: `${source}-${graph}`,
+      args: (out: string) => [...begin("clips", out, graph), ...args()],
+    })),
+  );
   /** Runs that nothing cut off: of good images, with a broken one, of each method. */
   let references: readonly Ended[];
 
@@ -90,7 +101,13 @@ describe("cli: a run that is cut off", () => {
     const others = Object.values(kept).map(({ method }) =>
       begin("good", `reference-${method}`, `graph-${method}`),
     );
-    references = await runInTurn([begin("good", "reference"), begin("some", "reference-some"), ...others]);
+    await listsOf(await clips(at("clips")));
+    references = await runInTurn([
+      begin("good", "reference"),
+      begin("some", "reference-some"),
+      ...others,
+      ...ofItems.map(({ name, args }) => args(`reference-${name}`)),
+    ]);
     for (const { code, stderr } of references) expect(code, stderr).to.equal(0);
   });
 
@@ -110,6 +127,13 @@ describe("cli: a run that is cut off", () => {
       const out = `killed-${method}`;
       await killedOver(begin("good", out, `graph-${method}`), out, 1, CHECKPOINT + 1);
       await sameAs(`reference-${method}`, `killed-${method}`);
+    });
+  }
+
+  for (const { name, args } of ofItems) {
+    it(`and with positives that are not crops: ${name}`, async () => {
+      await killedOver(args(`killed-${name}`), `killed-${name}`, 1, CHECKPOINT + 1);
+      await sameAs(`reference-${name}`, `killed-${name}`);
     });
   }
 

@@ -46,26 +46,26 @@ describe("data/audio-pairs", () => {
   it("refuses in one line what is no pair", async () => {
     const where = at("list.csv");
     for (const [text, wanted] of [
-      ["", `${where}, line 1: expected picture,sound, found ""`],
-      ["a/1.jpg,a/1.wav\n", `${where}, line 1: expected picture,sound, found "a/1.jpg,a/1.wav"`],
+      ["", `${where}:1: expected picture,sound, found ""`],
+      ["a/1.jpg,a/1.wav\n", `${where}:1: expected picture,sound, found "a/1.jpg,a/1.wav"`],
       ["picture,sound\n", `${where}: expected a pair or more, found none`],
       [
         "picture,sound\na/1.jpg\n",
-        `${where}, line 2: expected two paths with a comma between them, found "a/1.jpg"`,
+        `${where}:2: expected two paths with a comma between them, found "a/1.jpg"`,
       ],
       [
         "picture,sound\na/1.jpg,\n",
-        `${where}, line 2: expected two paths with a comma between them, found "a/1.jpg,"`,
+        `${where}:2: expected two paths with a comma between them, found "a/1.jpg,"`,
       ],
       [
         'picture,sound\n"a/1.jpg,x\n',
-        `${where}, line 2: expected two paths with a comma between them, found "\\"a/1.jpg,x"`,
+        `${where}:2: expected values with commas between them, found "\\"a/1.jpg,x"`,
       ],
       [
         "picture,sound\na/1.jpg,a/none.wav",
-        `${where}, line 2: expected a file of ${at("all")}, found none at "a/none.wav"`,
+        `${where}:2: expected a file of ${at("all")}, found none at "a/none.wav"`,
       ],
-      ["picture,sound\na,a/1.wav", `${where}, line 2: expected a file of ${at("all")}, found none at "a"`],
+      ["picture,sound\na,a/1.wav", `${where}:2: expected a file of ${at("all")}, found none at "a"`],
     ] as const)
       expect(await failing(text)).to.equal(wanted);
     expect(await failure(findAudioPairs(at("all"), { list: at("no.csv") }))).to.match(

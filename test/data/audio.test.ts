@@ -47,6 +47,11 @@ describe("data/audio", () => {
       const samples = await decodeAudio(flac, 8000);
       expect(samples).to.have.length(4000);
       expect(pitch(samples, 8000)).to.be.closeTo(600, 4);
+      // So short that Node has its bytes in memory that they share with others.
+      const short = await folder.write("short.wav", toneWav(600, 0.05, 8000));
+      const aiff = join(folder.path, "short.aiff");
+      expect(spawnSync("ffmpeg", ["-v", "error", "-y", "-i", short, aiff]).status).to.equal(0);
+      expect(await decodeAudio(aiff, 8000)).to.deep.equal(await decodeAudio(short, 8000));
       const message = await failure(decodeAudio(await folder.write("d.mp3", "no such sound"), 8000));
       expect(message).to.match(/d\.mp3: expected audio that can be decoded, found .+/);
       expect(message).not.to.contain("\n");
@@ -66,7 +71,7 @@ describe("data/audio", () => {
     process.env.PATH = folder.path;
     try {
       expect(await failure(decodeAudio(await folder.write("f.mp3", "x"), 8000))).to.match(
-        /f\.mp3: expected audio that can be decoded, which ffmpeg decodes, found no program ffmpeg; install it \(apt install ffmpeg, brew install ffmpeg\)$/,
+        /f\.mp3: expected the program ffmpeg to read it with, found none; install FFmpeg \(apt install ffmpeg, brew install ffmpeg, or ffmpeg\.org\), or give images in place of videos, and WAV files$/,
       );
     } finally {
       process.env.PATH = path;

@@ -1,5 +1,5 @@
 /** Small folders of images and a small artifact, for tests of whole runs. */
-import { mkdir } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import sharp from "sharp";
 import { type ArtifactSpec, compile, targetNamed } from "../../src/artifact/compile.ts";
@@ -26,6 +26,31 @@ export async function pictures(dir: string, count: number, hue?: number): Promis
 export async function labelled(dir: string, classes: readonly string[], each: number): Promise<string> {
   for (const [hue, name] of classes.entries()) await pictures(join(dir, name), each, hue);
   return dir;
+}
+
+/** Five folders of 16 frames and an animated image of as many, 24x20; its path. */
+export async function clips(dir: string): Promise<string> {
+  for (let i = 0; i < 5; i++) await pictures(join(dir, `clip${i}`), 16, i);
+  const pixels = Uint8Array.from(
+    { length: 16 * 20 * 24 * 3 },
+    (_, i) => 15 * Math.floor(i / (20 * 24 * 3)) + (i % 7),
+  );
+  const raw = { width: 24, height: 16 * 20, channels: 3, pageHeight: 20 } as const;
+  await sharp(pixels, { raw }).gif().toFile(join(dir, "moving.gif"));
+  return dir;
+}
+
+/** Files beside `clips`: boxes of nine tracks, and pairs of which some share an image; their paths. */
+export async function listsOf(dir: string): Promise<{ tracks: string; pairs: string }> {
+  const files = { tracks: `${dir}-tracks.csv`, pairs: `${dir}-pairs.csv` };
+  const name = (clip: number, frame: number) => `clip${clip}/${String(frame).padStart(2, "0")}.png`;
+  const boxes = Array.from({ length: 9 }, (_, track) =>
+    Array.from({ length: 12 }, (_, i) => `${name(track % 5, i)},${track},${i},${track},11.5,10`),
+  );
+  await writeFile(files.tracks, `image,track,x,y,width,height\n${boxes.flat().join("\n")}\n`);
+  const pairs = Array.from({ length: 30 }, (_, i) => `${name(i % 5, i % 16)},${name(i % 5, (i + 5) % 16)}`);
+  await writeFile(files.pairs, `${pairs.join("\n")}\n`);
+  return files;
 }
 
 /**
