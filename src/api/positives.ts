@@ -1,8 +1,9 @@
 /** What positives come from: crops of one image, frames of a clip, boxes of a track, or pairs that people have. */
+import { createHash } from "node:crypto";
 import { resolve } from "node:path";
 import { clipsIn, type Looking } from "../data/clips.ts";
 import { imagesAndVideosIn, imagesIn } from "../data/folder.ts";
-import { EVER, fingerprintOf, type Group, openItems } from "../data/items.ts";
+import { EVER, type Group, openItems } from "../data/items.ts";
 import { pairsIn } from "../data/pairs.ts";
 import { sizesOf } from "../data/sizes.ts";
 import type { SourceOptions, Sources } from "../data/sources.ts";
@@ -283,4 +284,15 @@ export function checkMethod(
       method.name,
       "its rows would outlive the window",
     );
+}
+
+/** Of items, by all that decides about them, but the names of the files. */
+function fingerprintOf(groups: readonly Group[], window: number, far: number): string {
+  const hash = createHash("sha256").update(JSON.stringify([window, far]));
+  for (const { pictures, at, shots } of groups) {
+    const [own, times] =
+      "times" in pictures ? [[pictures.file, pictures.count], pictures.times] : [pictures, []];
+    hash.update(JSON.stringify([own, Array.from(times), Array.from(at), shots]));
+  }
+  return hash.digest("hex");
 }

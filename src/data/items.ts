@@ -2,7 +2,6 @@
  * Items: groups of related images, of which a step's views come from two. What is drawn depends on the seed, the epoch and
  * the item alone.
  */
-import { createHash } from "node:crypto";
 import { randomFor } from "../random.ts";
 
 /** A part of an image, pixels. */
@@ -48,17 +47,6 @@ export interface Items {
   readonly side?: number | undefined;
   /** What else decides about them: 64 hexadecimal digits. */
   readonly fingerprint: string;
-}
-
-/** Of items, by all that decides about them, but the names of the files. */
-export function fingerprintOf(groups: readonly Group[], window: number, far: number): string {
-  const hash = createHash("sha256").update(JSON.stringify([window, far]));
-  for (const { pictures, at, shots } of groups) {
-    const [own, times] =
-      "times" in pictures ? [[pictures.file, pictures.count], pictures.times] : [pictures, []];
-    hash.update(JSON.stringify([own, Array.from(times), Array.from(at), shots]));
-  }
-  return hash.digest("hex");
 }
 
 /** Longer than any clip, and so exact in sums. */

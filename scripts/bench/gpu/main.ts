@@ -60,7 +60,8 @@ const env = { ORT_PRETRAIN_CACHE: resolve(out, "cache") };
 
 /** Those that differ most come first, for the time may not reach for all. */
 const FIRST = ["simclr", "moco", "byol", "swav", "dino", "instance-discrimination", "jigsaw", "vicreg"];
-const inOrder = [...FIRST, ...methods.map(({ name }) => name).filter((name) => !FIRST.includes(name))];
+const ofImages = methods.filter(({ audio }) => !audio).map(({ name }) => name);
+const inOrder = [...FIRST, ...ofImages.filter((name) => !FIRST.includes(name))];
 const steps = tiny ? { encoder: "resnet20", batch: 8, steps: 3 } : { beside: 4 };
 const compared = (tiny ? FIRST.slice(0, 3) : inOrder).flatMap((name) => ["--method", name]);
 

@@ -19,7 +19,11 @@ const { values } = parseArgs({
   options: {
     provider: { type: "string", default: "cuda" },
     against: { type: "string", default: "cpu" },
-    method: { type: "string", multiple: true, default: methods.map(({ name }) => name) },
+    method: {
+      type: "string",
+      multiple: true,
+      default: methods.filter(({ audio }) => !audio).map(({ name }) => name),
+    },
     encoder: { type: "string", default: "resnet18" },
     size: { type: "string", default: "32" },
     batch: { type: "string", default: "64" },
