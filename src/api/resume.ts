@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { readArtifact } from "../artifact/files.ts";
-import { findImages, fingerprint } from "../data/sources.ts";
+import { fingerprint } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { providerFor } from "../runtime/providers.ts";
 import type { Manifest } from "../spec.ts";
@@ -11,6 +11,7 @@ import { lowered, targetOf } from "./artifacts.ts";
 import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
 import { deviceOf, engineFor, exactness, type Opened, type TrainOptions } from "./create.ts";
 import { imagesForKnn } from "./evaluation.ts";
+import { findTraining } from "./supervised.ts";
 
 /** The run in `out`, as it was left. @throws UserError if an option would change what it computes. */
 export async function reopen(options: TrainOptions): Promise<Opened> {
@@ -38,7 +39,8 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     rank: options.rank ?? stored.rank,
   };
   const { seed, limit, images, range } = config;
-  const sources = await findImages(config.data, { limit: limit ?? undefined, seed, range });
+  const sample = { limit: limit ?? undefined, seed, range };
+  const { sources, heldOut } = await findTraining(config.data, sample, config.supervision);
   if (sources.files.length !== images) {
     throw expected(config.data, `the ${images} images that the run began with`, `${sources.files.length}`);
   }
@@ -53,6 +55,7 @@ export async function reopen(options: TrainOptions): Promise<Opened> {
     artifact,
     sources,
     labelled,
+    heldOut,
     written: Promise.resolve(),
     chosen: [...chosen, ...told.chosen],
   };
@@ -121,6 +124,13 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   batch: stored("batch", (run) => run.batch),
   microBatch: stored("microBatch", (run) => run.microBatch),
   lr: stored("lr", (run) => run.lr),
+  headLr: stored("headLr", (run) => run.headLr),
+  supervision: (given, { run }) =>
+    (["labels", "heldOut", "earlyStop"] as const).map((name) => ({
+      flag: `supervision.${name}`,
+      given: given[name],
+      stored: run.supervision?.[name],
+    })),
   weightDecay: stored("weightDecay", (run) => run.weightDecay),
   warmupEpochs: stored("warmupEpochs", (run) => run.warmupEpochs),
   seed: stored("seed", (run) => run.seed),

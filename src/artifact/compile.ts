@@ -18,7 +18,7 @@ import type { Dim, JsonObject, Least, Manifest, TargetName } from "../spec.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
 import { augment, isLarge } from "../views/augment.ts";
 import { sideFor } from "../views/centre.ts";
-import { encodeGraph, imagesInput } from "./encode.ts";
+import { encodeGraph, imagesInput, stagesOf } from "./encode.ts";
 import type { Graphs } from "./files.ts";
 import { writableInPlace } from "./in-place.ts";
 import { leastOf, type Wanted } from "./least.ts";
@@ -138,7 +138,7 @@ function compileWhole(spec: ArtifactSpec): CompiledArtifact {
   const written = writableInPlace(next, Object.values(outputs), { rests: spec.precision !== undefined });
   return {
     manifest: manifestOf(name, opened, step, { least: leastFor(opened, outputs), written }),
-    graphs: { step: graph, encode: encodeGraph(spec, name) },
+    graphs: { step: graph, encode: encodeGraph({ ...spec, config: opened.config }, name) },
   };
 }
 
@@ -157,7 +157,7 @@ function compileParts(spec: ArtifactSpec): CompiledArtifact<Graphs> {
   const { scope, method, config, perImage } = opened;
   const name = `${nameOf(spec)}-parts`;
   const { step, parts } = stepInParts(scope, method, config, optimizerOf(spec), perImage);
-  const graphs = { ...encodeParts(parts, name), encode: encodeGraph(spec, name) };
+  const graphs = { ...encodeParts(parts, name), encode: encodeGraph({ ...spec, config }, name) };
   const least = leastFor(opened, parts.contrast.outputs, parts.contrast.options.given);
   const leastOfPart = leastOf(Object.values(parts.embed.outputs));
   return { manifest: manifestOf(name, opened, step, { least, leastOfPart }), graphs };
@@ -192,6 +192,7 @@ function manifestOf(
     pieces: target().pieces,
     views: recipes.map((recipe, i) => ({ input: viewInput(i), recipe })),
     permutations: [...scope.permutations.keys()],
+    ...scope.supervision.entries,
     batchMultiple,
     ...(method.batchMultiple && { multipleOf: method.batchMultiple }),
     ...(least && { least }),
@@ -222,7 +223,8 @@ export function openStep(spec: ArtifactSpec) {
   const images = imagesInput(n); // [n, h, w, 3]
   const params = recipes.map((_, i) => input(viewInput(i), "float32", [n, VIEW_COLUMNS.length]));
   const views = inScope("views", () => augment(images, params, recipes, target().pieces)); // [n, 3, s, s] each
-  const scope = new TrainingScope({ views, params, encode: encoderOf(spec, n) });
+  const stages = () => stagesOf(spec);
+  const scope = new TrainingScope({ views, params, encode: encoderOf(spec, n), stages });
   return { resolved, method, config, scope, recipes, batchMultiple, perImage: [images, ...params] };
 }
 type Opened = ReturnType<typeof openStep>;

@@ -4,8 +4,9 @@ import { pooledStage } from "../encoders/pooled.ts";
 import { buildModel, encodeModel } from "../graph/model.ts";
 import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
 import { methodNamed } from "../methods/index.ts";
+import type { Stages } from "../methods/method.ts";
 import { Scope } from "../nn/scope.ts";
-import type { Dim, StageEntry } from "../spec.ts";
+import type { Dim, JsonObject, StageEntry } from "../spec.ts";
 import { centreShare, centreView } from "../views/centre.ts";
 
 /** What an encoder in evaluation depends on. */
@@ -14,15 +15,34 @@ interface Spec {
   readonly encoder: string;
   /** Height and width of the views, pixels. */
   readonly imageSize: number;
+  /** Of the method, nothing left out: for what its head makes of the features. @default the features alone */
+  readonly config?: JsonObject;
 }
 
 export const imagesInput = (n: Dim) => input("images", "uint8", [n, "h", "w", 3]);
 
-/** Images uint8 [n, h, w, 3] -> features [n, d]. */
+/** Images uint8 [n, h, w, 3] -> features [n, d], and what the method's head makes of them. */
 export function encodeGraph(spec: Spec, name: string): Uint8Array {
   const images = imagesInput("n");
   const features = evaluated(spec, images).at(-1)!.x; // [n, d]
-  return encodeModel(buildModel({ features }, { name: `${name}-encode`, inputs: [images] }));
+  const { classify } = methodNamed(spec.method);
+  const made = spec.config && classify?.(new Scope("evaluation"), features, spec.config as never);
+  return encodeModel(buildModel({ features, ...made }, { name: `${name}-encode`, inputs: [images] }));
+}
+
+/** The stage of each of the encoder's parameters: the one in its name, else that of the parameter before it. */
+export function stagesOf({ encoder, imageSize }: Pick<Spec, "encoder" | "imageSize">): Stages {
+  const s = new Scope("evaluation");
+  const view = input("view", "float32", ["n", 3, imageSize, imageSize]);
+  const made = s.in("encoder", () => encoderNamed(encoder).stages(s, view, imageSize));
+  const names = made.slice(0, -1).map(({ name }) => name);
+  let stage = 0;
+  const places = s.params.map(({ name }) => {
+    const own = names.findIndex((known) => name.startsWith(`encoder.${known}.`));
+    if (own >= 0) stage = own;
+    return [name, stage] as const;
+  });
+  return { names, of: new Map(places) };
 }
 
 /** A graph that gives what comes before the features as well. */

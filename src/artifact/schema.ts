@@ -140,6 +140,11 @@ export const manifestSchema = z
       .min(1)
       .max(100),
     permutations: z.array(name).max(10),
+    labels: name.optional(),
+    shares: z
+      .array(z.strictObject({ name, alpha: positive.max(1000) }))
+      .max(10)
+      .optional(),
     batchMultiple: count.max(4096),
     multipleOf: name.optional(),
     least: leastSchema.optional(),
@@ -155,7 +160,7 @@ export const manifestSchema = z
     embedding: name,
   })
   .superRefine((manifest, context) => {
-    const { files, views, permutations, scalars, state, metrics, embedding } = manifest;
+    const { files, views, permutations, labels, shares = [], scalars, state, metrics, embedding } = manifest;
     type Named = [path: (string | number)[], name: string];
     const unique = (kind: string, named: readonly Named[], taken: readonly string[] = []) => {
       const seen = new Set(taken);
@@ -176,6 +181,8 @@ export const manifestSchema = z
         ...views.map(({ input }, i): Named => [["views", i, "input"], input]),
         ...scalars.map((scalar, i): Named => [["scalars", i, "name"], scalar.name]),
         ...permutations.map((name, i): Named => [["permutations", i], name]),
+        ...(labels === undefined ? [] : [[["labels"], labels] satisfies Named]),
+        ...shares.map(({ name }, i): Named => [["shares", i, "name"], name]),
         ...state.map((entry, i): Named => [["state", i, "name"], entry.name]),
         ...state.flatMap(({ rows }, i): Named[] =>
           rows ? [[["state", i, "rows", "others"], rows.others]] : [],

@@ -9,10 +9,12 @@ import { type Images, verifyFrozen } from "./verify.ts";
 export interface EncoderParts {
   /** The artifact's encode.onnx. */
   readonly encode: Uint8Array;
-  /** What is frozen, where it has more outputs than `encode`. */
+  /** What is frozen, where it has other outputs than `encode`. */
   readonly staged?: Uint8Array | undefined;
   readonly state: ReadonlyMap<string, TensorData>;
   readonly metadata: EncoderMetadata;
+  /** Outputs that are compared besides the features. @default none */
+  readonly more?: readonly string[] | undefined;
   /** What the two encoders are compared on. */
   readonly images: Images;
   /** Of the CPU provider. @default one for each core */
@@ -36,10 +38,10 @@ export async function writeEncoder(path: string, parts: EncoderParts): Promise<W
 /** The bytes of encoder.onnx, compared. `where` names it in errors. @throws UserError if the features differ. */
 export async function frozenEncoder(
   where: string,
-  { encode, staged = encode, state, metadata, images, threads }: EncoderParts,
+  { encode, staged = encode, state, metadata, ...comparison }: EncoderParts,
 ): Promise<{ frozen: Uint8Array } & Pick<WrittenEncoder, "maxRelative">> {
   const frozen = freezeEncoder(staged, state, metadataTexts(metadata));
-  const { maxRelative, d } = await verifyFrozen({ encode, state, frozen, images, where, threads });
+  const { maxRelative, d } = await verifyFrozen({ ...comparison, encode, state, frozen, where });
   if (d !== metadata.features) throw expected("encode.onnx", `${metadata.features} features`, `${d}`);
   return { frozen, maxRelative };
 }

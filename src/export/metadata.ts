@@ -25,6 +25,8 @@ export interface EncoderMetadata {
   readonly range?: readonly [black: number, white: number] | undefined;
   /** What its probes scored, such as {"knn": {"top1": 41.2, "k": 200}}. */
   readonly probes?: Readonly<Record<string, JsonObject>> | undefined;
+  /** Of a classifier: what the columns of its output `probabilities` [n, classes] stand for. */
+  readonly classes?: readonly string[] | undefined;
   /** What comes before the features, where it has that as further outputs [n, channels, places], by their names. */
   readonly stages?: readonly StageEntry[] | undefined;
 }
@@ -37,6 +39,8 @@ const MAX_ENTRY = 2 ** 17;
 const MAX_FIELDS = 10_000;
 const MAX_SIZE = 8192;
 const MAX_STAGES = 200;
+/** Characters of the names of all classes. */
+const MAX_CLASSES = 120_000;
 /** Values of a stage; ours have some 9,000. */
 const MAX_STAGE = 2 ** 20;
 
@@ -78,7 +82,9 @@ const fieldsSchema = z.object({
   range: twoNumbers.optional(),
   probes: z.string().max(65_536, "at most 65536 characters").optional(),
   stages: z.string().max(65_536, "at most 65536 characters").optional(),
+  classes: z.string().max(MAX_CLASSES, `at most ${MAX_CLASSES} characters`).optional(),
 });
+const classesSchema = z.array(z.string().max(1000)).min(2);
 const probesSchema = z.record(name, z.record(z.string(), z.unknown()));
 const size = z.int().min(1).max(MAX_STAGE);
 const stagesSchema = z
@@ -107,13 +113,19 @@ export function encoderMetadata(
 }
 
 /** The entries of metadata_props. @throws Error if they could not be read back. */
-export function metadataTexts({ probes, stages, ...fields }: EncoderMetadata): Record<string, string> {
+export function metadataTexts({
+  probes,
+  stages,
+  classes,
+  ...fields
+}: EncoderMetadata): Record<string, string> {
   const texts: Record<string, string> = { [`${PREFIX}format`]: FORMAT };
   for (const [key, value] of Object.entries(fields)) {
     if (value !== undefined) texts[PREFIX + key] = String(value);
   }
   if (probes) texts[`${PREFIX}probes`] = JSON.stringify(probes);
   if (stages) texts[`${PREFIX}stages`] = JSON.stringify(stages);
+  if (classes) texts[`${PREFIX}classes`] = JSON.stringify(classes);
   parse(new Map(Object.entries(texts)), "encoder.onnx");
   return texts;
 }
@@ -144,11 +156,12 @@ function parse(texts: ReadonlyMap<string, string>, where: string): EncoderMetada
     const key = `${PREFIX}${String(path[0])}`;
     throw expected(`${where}: metadata ${key}`, message, shown(texts.get(key)));
   }
-  const { probes, stages, range, ...fields } = parsed.data;
+  const { probes, stages, classes, range, ...fields } = parsed.data;
   return {
     ...fields,
     ...(range && { range }),
     ...(probes !== undefined && { probes: probesOf(probes, `${where}: metadata ${PREFIX}probes`) }),
+    ...(classes !== undefined && { classes: classesOf(classes, `${where}: metadata ${PREFIX}classes`) }),
     ...(stages !== undefined && { stages: stagesOf(stages, `${where}: metadata ${PREFIX}stages`) }),
   };
 }
@@ -162,6 +175,12 @@ function probesOf(text: string, where: string): Readonly<Record<string, JsonObje
 function stagesOf(text: string, where: string): readonly StageEntry[] {
   const parsed = stagesSchema.safeParse(parseJson(new TextEncoder().encode(text), where));
   if (!parsed.success) throw expected(where, "stages with names and sizes", shown(text));
+  return parsed.data;
+}
+
+function classesOf(text: string, where: string): readonly string[] {
+  const parsed = classesSchema.safeParse(parseJson(new TextEncoder().encode(text), where));
+  if (!parsed.success) throw expected(where, "names of two classes or more", shown(text));
   return parsed.data;
 }
 

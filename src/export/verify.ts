@@ -16,6 +16,8 @@ export interface VerifyOptions {
   readonly state: ReadonlyMap<string, TensorData>;
   readonly frozen: Uint8Array;
   readonly images: Images;
+  /** Outputs that are compared besides the features, float32 [n, d] each. @default none */
+  readonly more?: readonly string[] | undefined;
   /** Names the frozen encoder in errors. */
   readonly where: string;
   /** Of the CPU provider. @default one for each core */
@@ -36,35 +38,49 @@ export async function verifyFrozen(options: VerifyOptions): Promise<Comparison &
 
   const n = images.shape[0];
   if (n < 1) throw new Error("verifyFrozen: expected an image or more, found none");
-  const reference = await featuresOf("encode.onnx", encode, feeds, n, threads); // [n, d]
-  const found = await featuresOf(where, frozen, shown, n, threads); // [n, d]
-  if (found.d !== reference.d) throw expected(where, `${reference.d} features`, `${found.d}`, NOT_WRITTEN);
-  const { maxRelative } = checkFeatures(where, reference.data, found.data, reference.d);
-  return { maxRelative, d: reference.d };
+  const names = ["features", ...(options.more ?? [])];
+  const references = await outputsOf("encode.onnx", encode, feeds, { n, names }, threads);
+  const found = await outputsOf(where, frozen, shown, { n, names }, threads);
+  const compared = references.map((reference, i) => {
+    const [own, name] = [found[i]!, names[i]!];
+    if (own.d !== reference.d) throw expected(where, `${reference.d} ${name}`, `${own.d}`, NOT_WRITTEN);
+    return checkFeatures(where, reference.data, own.data, reference.d).maxRelative;
+  });
+  return { maxRelative: Math.max(...compared), d: references[0]!.d };
 }
 
-/** The output `features` float32 [n, d] of a model that gets those of the feeds that it takes. */
-async function featuresOf(
+/** The outputs named, float32 [n, d] each, of a model that gets those of the feeds that it takes. */
+async function outputsOf(
   where: string,
   model: Uint8Array,
   feeds: Readonly<Record<string, ort.Tensor>>,
-  n: number,
+  { n, names }: { readonly n: number; readonly names: readonly string[] },
   threads: number | undefined,
-): Promise<{ data: Float32Array; d: number }> {
-  const { features } = await run(model, feeds, threads).catch((error: unknown) => {
+): Promise<readonly Output[]> {
+  const outputs = await run(model, feeds, threads).catch((error: unknown) => {
     throw new UserError(
       `${where}: expected an encoder that runs, found: ${messageOf(error)}; ${NOT_WRITTEN}`,
     );
   });
-  const [rows, d] = features?.dims ?? [];
-  if (features?.type !== "float32" || features.dims.length !== 2 || rows !== n || !d) {
-    const type = features ? `${features.type} [${features.dims.join(", ")}]` : "none";
-    throw expected(where, `features float32 [${n}, d]`, type, NOT_WRITTEN);
+  return names.map((name) => checkedOutput(where, name, outputs[name], n));
+}
+
+interface Output {
+  /** float32 [n, d]. */
+  readonly data: Float32Array;
+  readonly d: number;
+}
+
+function checkedOutput(where: string, name: string, output: ort.Tensor | undefined, n: number): Output {
+  const [rows, d] = output?.dims ?? [];
+  if (output?.type !== "float32" || output.dims.length !== 2 || rows !== n || !d) {
+    const type = output ? `${output.type} [${output.dims.join(", ")}]` : "none";
+    throw expected(where, `${name} float32 [${n}, d]`, type, NOT_WRITTEN);
   }
-  const data = features.data as Float32Array; // [n, d]
+  const data = output.data as Float32Array; // [n, d]
   const bad = data.findIndex((x) => !Number.isFinite(x));
   if (bad >= 0) {
-    throw expected(where, "finite features", `${data[bad]} for image ${Math.floor(bad / d)}`, NOT_WRITTEN);
+    throw expected(where, `finite ${name}`, `${data[bad]} for image ${Math.floor(bad / d)}`, NOT_WRITTEN);
   }
   return { data, d };
 }

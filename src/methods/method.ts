@@ -13,8 +13,20 @@ export interface StepScope extends Scope {
   drawn(view: number, column: ViewColumn): Tensor;
   /** An order of the batch's n rows, drawn at random for each step, int64 [n]. */
   permutation(name: string): Tensor;
+  /** The classes of the batch's images, as places in the run's list of them, float32 [n]. */
+  labels(): Tensor;
+  /** A number from 0 to 1 that is drawn for each step from Beta(alpha, alpha), float32 []. */
+  share(name: string, alpha: number): Tensor;
+  /** Stages of the encoder that have parameters, in order, and the place among them of the one that a parameter lies in. */
+  stages(): Stages;
   /** Views [rows, 3, size, size] -> features [rows, d], with the weights that are trained and exported. */
   encode(views: Tensor): Tensor;
+}
+
+export interface Stages {
+  readonly names: readonly string[];
+  /** By the parameter's name. */
+  readonly of: ReadonlyMap<string, number>;
 }
 
 export interface Step {
@@ -29,6 +41,11 @@ export interface Step {
    * images: with them a step can take micro-batches of a batch larger than memory.
    */
   readonly cut?: readonly Tensor[];
+}
+
+export interface Classified {
+  /** float32 [n, classes]; each row sums to 1. */
+  readonly probabilities: Tensor;
 }
 
 export interface OptimizerChoice extends Hyperparameters {
@@ -56,5 +73,7 @@ export interface Method<C> {
   readonly chance?: (config: C) => Chance;
   /** Which weights are exported: those trained, or their moving average. @default "trained" */
   readonly exports?: "trained" | "average";
+  /** What its head makes of features [n, d] in evaluation, as a further output of `encode`. */
+  readonly classify?: (s: Scope, features: Tensor, config: C) => Classified;
   readonly build: (step: StepScope, config: C) => Step;
 }

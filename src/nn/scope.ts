@@ -31,6 +31,13 @@ export interface Traits {
   readonly splits?: number;
   /** The learning rate of parameters stays at its peak. */
   readonly constantRate?: boolean;
+  /** Parameters have a learning rate of their own: the scalar "lr.NAME", whose peak is `times` that of the others. */
+  readonly ownRate?: { readonly name: string; readonly times: number };
+  /**
+   * By a parameter's name, what its learning rate is multiplied with. Where it is 0 the parameter is not trained, and batch
+   * normalisation takes running statistics, which stay as they are.
+   */
+  readonly rate?: (name: string) => number;
   /** Parameters and their optimizer state keep their values while this is 0, float32 []. */
   readonly trains?: Tensor;
 }
@@ -168,8 +175,14 @@ export class Scope {
     return [...this.states.values()];
   }
 
+  /** Those that are trained. */
   get params(): readonly State[] {
-    return this.all.filter((s) => s.role === "param");
+    return this.all.filter(({ role, name, traits }) => role === "param" && traits.rate?.(name) !== 0);
+  }
+
+  /** Whether what is built here, of parameters of this name, is not trained. */
+  isFrozen(name: string): boolean {
+    return this.present.rate?.(pathOf(name)) === 0;
   }
 
   get scalars(): readonly (ScalarEntry & { readonly tensor: Tensor })[] {

@@ -1,6 +1,6 @@
 /** What a step is fed besides images and state, drawn on the host: parameters of views, orders, rows of banks. */
 import type { Batch } from "../data/loader.ts";
-import { type Random, randomFor } from "../random.ts";
+import { drawBeta, type Random, randomFor } from "../random.ts";
 import { type Manifest, VIEW_COLUMNS } from "../spec.ts";
 import { sampleView } from "../views/sample.ts";
 
@@ -9,6 +9,8 @@ export interface Draws {
   readonly views: readonly Float32Array[];
   /** For each of the manifest's permutations, int64 [n]. */
   readonly permutations: readonly BigInt64Array[];
+  /** For each of the manifest's shares, by its name. */
+  readonly shares: Readonly<Record<string, number>>;
   /** By a bank's name, images whose rows are fed as its others. */
   readonly others: Readonly<Record<string, readonly number[]>>;
 }
@@ -23,6 +25,12 @@ export function drawStep(manifest: Manifest, seed: number, batch: Drawn, images:
     views: drawViews(manifest, seed, batch),
     permutations: manifest.permutations.map((name) =>
       BigInt64Array.from(randomFor(seed, "permutation", name, step).shuffled(rows), BigInt),
+    ),
+    shares: Object.fromEntries(
+      (manifest.shares ?? []).map(({ name, alpha }) => [
+        name,
+        drawBeta(randomFor(seed, "share", name, step), alpha),
+      ]),
     ),
     others: Object.fromEntries(
       manifest.state.flatMap(({ name, rows: bank }) =>

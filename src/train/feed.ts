@@ -5,7 +5,12 @@ import type { Manifest } from "../spec.ts";
 import { type Draws, drawStep } from "./draws.ts";
 
 /** A batch of images and what is drawn for it. */
-export type Fed = Omit<Batch, "sizes"> & Draws;
+export type Fed = Omit<Batch, "sizes"> & Draws & Labelled;
+
+interface Labelled {
+  /** The place of each image's class, int64 [n], where the manifest has labels. */
+  readonly labels?: BigInt64Array;
+}
 
 export interface Feed {
   readonly stepsPerEpoch: number;
@@ -21,20 +26,24 @@ export interface FeedOptions extends LoaderOptions {
 
 /** On this thread, see `openLoader`. @throws UserError as it does */
 export const openFeed = (sources: Sources, { manifest, ...options }: FeedOptions): Feed =>
-  withDraws(openLoader(sources, options), manifest, options.seed, sources.files.length);
+  withDraws(openLoader(sources, options), manifest, options.seed, sources.files.length, sources.labels);
 
-/** A loader's batches, each with what is drawn for it out of so many images. */
+/** A loader's batches, each with what is drawn for it out of so many images, and with its labels out of all of them. */
 export const withDraws = (
   { stepsPerEpoch, next, close }: Pick<Loader, "stepsPerEpoch" | "next" | "close">,
   manifest: Manifest,
   seed: number,
   images: number,
+  labels: Int32Array = new Int32Array(0),
 ): Feed => ({
   stepsPerEpoch,
   async next() {
     const batch = await next();
     const { sizes, ...fed } = batch;
-    return { ...fed, ...drawStep(manifest, seed, batch, images) };
+    const own = manifest.labels !== undefined && {
+      labels: BigInt64Array.from(batch.indices, (index) => BigInt(labels[index]!)),
+    };
+    return { ...fed, ...drawStep(manifest, seed, batch, images), ...own };
   },
   close,
 });
