@@ -91,10 +91,15 @@ async function partsOf(
   const { manifest } = artifact;
   const { step, state } = await standing(run, manifest, config);
   const { method, encoder } = manifest;
-  const spec = { method: method.name, encoder: encoder.name, imageSize: encoder.imageSize };
+  const spec = {
+    method: method.name,
+    encoder: encoder.name,
+    imageSize: encoder.imageSize,
+    config: method.config,
+  };
   const staged = stages ? encodeWithStages(spec) : undefined;
   // An encoder ends with its features, whatever its run made of them.
-  const alone = manifest.labels === undefined ? undefined : encodeGraph(spec, manifest.name);
+  const alone = manifest.labels === undefined ? undefined : encodeGraph(spec, manifest.name, { head: false });
   const { images, ...compared } = await comparisonImages(config, data, encoder.side);
   const parts: EncoderParts = {
     encode: await artifact.graph("encode"),

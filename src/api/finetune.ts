@@ -73,6 +73,8 @@ export interface FinetuneOptions extends Shared {
   readonly labelSmoothing?: number | undefined;
   /** Alpha of mixup. @default 0, none */
   readonly mixup?: number | undefined;
+  /** Share of the old value that moving averages of the weights keep, which are exported. @default 0, the weights themselves */
+  readonly ema?: number | undefined;
   /** Strength of colour jitter. @default 0, none */
   readonly jitter?: number | undefined;
 }
@@ -140,7 +142,7 @@ const sampleOf = ({ limit, seed, range }: RunConfig) => ({ limit: limit ?? undef
 async function beginning(options: FinetuneOptions): Promise<TrainOptions> {
   const { encoder: path, architecture, imageSize, data, test: _, ...rest } = options;
   const { labels = 1, heldOut = HELD_OUT, earlyStop = null, from = "pretrained", ...more } = rest;
-  const { freezeUntil, layerDecay, labelSmoothing, mixup, jitter, ...shared } = more;
+  const { freezeUntil, layerDecay, labelSmoothing, mixup, ema, jitter, ...shared } = more;
   if (path === undefined || data === undefined)
     throw expected("finetune", "an encoder and --data DIR", path === undefined ? "no encoder" : "no --data");
   if (from === "frozen" && freezeUntil !== undefined)
@@ -160,6 +162,7 @@ async function beginning(options: FinetuneOptions): Promise<TrainOptions> {
   const config = given({
     smoothing: labelSmoothing,
     mixup,
+    ema,
     jitter,
     layerDecay,
     freezeUntil: from === "frozen" ? "features" : freezeUntil,

@@ -4,7 +4,7 @@ import { pictureOf, picturesGraph } from "../artifact/pictures.ts";
 import { assemble, type Source } from "../data/canvas.ts";
 import { openDecoder } from "../data/decoder.ts";
 import { epochOrders } from "../data/order.ts";
-import { findImages, fingerprint } from "../data/sources.ts";
+import { fingerprint } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import type { ViewsShown } from "../report/pictures.ts";
 import { type Run, stepsPerEpoch } from "../report/run.ts";
@@ -13,6 +13,7 @@ import { openSession } from "../runtime/session.ts";
 import { VIEW_COLUMNS } from "../spec.ts";
 import { drawViews } from "../train/draws.ts";
 import type { EncoderOptions } from "./encoder.ts";
+import { findTraining } from "./supervised.ts";
 
 /** Images whose views are shown, fewer where there are many views of each. */
 const VIEWED = { images: 12, least: 3, cells: 160 };
@@ -25,7 +26,8 @@ const MOST_BYTES = 400_000;
 export async function viewsShown(run: Run, { threads }: EncoderOptions): Promise<ViewsShown> {
   const { config, manifest, records } = run;
   const { seed, limit, range } = config;
-  const sources = await findImages(config.data, { limit: limit ?? undefined, seed, range });
+  const sample = { limit: limit ?? undefined, seed, range };
+  const { sources } = await findTraining(config.data, sample, config.supervision);
   if (fingerprint(sources) !== config.fingerprint)
     throw expected(config.data, "the images that the run began with", "others");
   const recipes = manifest.views.map(({ recipe }) => recipe);

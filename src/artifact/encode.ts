@@ -15,18 +15,18 @@ interface Spec {
   readonly encoder: string;
   /** Height and width of the views, pixels. */
   readonly imageSize: number;
-  /** Of the method, nothing left out: for what its head makes of the features. @default the features alone */
+  /** Of the method, nothing left out: for a head, and where what is exported depends on it. */
   readonly config?: JsonObject;
 }
 
 export const imagesInput = (n: Dim) => input("images", "uint8", [n, "h", "w", 3]);
 
-/** Images uint8 [n, h, w, 3] -> features [n, d], and what the method's head makes of them. */
-export function encodeGraph(spec: Spec, name: string): Uint8Array {
+/** Images uint8 [n, h, w, 3] -> features [n, d] and, with `head`, what the method's head makes of them. */
+export function encodeGraph(spec: Spec, name: string, { head = true } = {}): Uint8Array {
   const images = imagesInput("n");
   const features = evaluated(spec, images).at(-1)!.x; // [n, d]
   const { classify } = methodNamed(spec.method);
-  const made = spec.config && classify?.(new Scope("evaluation"), features, spec.config as never);
+  const made = head && classify && inEvaluation(spec, (s) => classify(s, features, spec.config as never));
   return encodeModel(buildModel({ features, ...made }, { name: `${name}-encode`, inputs: [images] }));
 }
 
@@ -66,10 +66,16 @@ export function encodeWithStages(spec: Spec): StagedGraph {
 }
 
 /** The encoder's stages, in its own form for the image size; of the averaged weights where the method exports those. */
-function evaluated({ method, encoder, imageSize }: Spec, images: Tensor): readonly Stage[] {
+function evaluated(spec: Spec, images: Tensor): readonly Stage[] {
+  const { encoder, imageSize } = spec;
   const view = inScope("view", () => centreView(images, imageSize, centreShare(imageSize))); // [n, 3, s, s]
+  return inEvaluation(spec, (s) => s.in("encoder", () => encoderNamed(encoder).stages(s, view, imageSize)));
+}
+
+/** Built with the weights that the method exports. */
+function inEvaluation<T>({ method, config }: Spec, body: (s: Scope) => T): T {
   const s = new Scope("evaluation");
-  const encode = () => s.in("encoder", () => encoderNamed(encoder).stages(s, view, imageSize));
-  const averaged = methodNamed(method).exports === "average";
-  return averaged ? s.with({ average: scalar(1) }, encode) : encode();
+  const { exports } = methodNamed(method);
+  const averaged = (typeof exports === "function" ? exports(config as never) : exports) === "average";
+  return averaged ? s.with({ average: scalar(1) }, () => body(s)) : body(s);
 }

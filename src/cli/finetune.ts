@@ -61,6 +61,7 @@ export const finetuneCommand = () =>
     .option("--layer-decay <f>", "learning rate of a stage over that of the next (default: 1)", share)
     .option("--label-smoothing <f>", "(default: 0.1)", share)
     .option("--mixup <alpha>", "mixes images and classes by shares from Beta(alpha, alpha)", nonNegative)
+    .option("--ema <f>", "export moving averages of the weights, which keep this share each step", share)
     .option("--jitter <f>", "strength of changes of colour (default: 0)", share)
     .option("--held-out <f>", "share of the images of each class that is held out (default: 0.1)", share)
     .option("--early-stop <n>", "stop after so many epochs without gain on those held out", positiveInteger)

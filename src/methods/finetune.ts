@@ -9,7 +9,7 @@ import type { Tensor } from "../graph/tensor.ts";
 import { linear } from "../nn/layers.ts";
 import { smoothedCrossEntropy } from "../nn/losses.ts";
 import type { Scope } from "../nn/scope.ts";
-import { add, mul, sub } from "../ops/elementwise.ts";
+import { add, div, greater, mul, sub, where } from "../ops/elementwise.ts";
 import { gather } from "../ops/indexing.ts";
 import { softmax } from "../ops/reduce.ts";
 import type { Method, Stages, StepScope } from "./method.ts";
@@ -31,6 +31,8 @@ const config = (imageSize: number) =>
     freezeUntil: z.string().max(100).nullable().default(null),
     /** The learning rate of a stage over that of the next one. */
     layerDecay: share.default(1),
+    /** Share of the old value that moving averages of the weights keep, which are exported; 0 exports the weights. */
+    ema: z.number().min(0).lt(1).default(0),
     /** The peak of the classifier's learning rate over that of the encoder, unless it is given. */
     headRate: z.number().positive().default(10),
   });
@@ -62,6 +64,13 @@ function mixedBatch(step: StepScope, alpha: number) {
   };
 }
 
+/** The decay, less at first, for the start not to stay in the averages of a short run: (1 + t) / (10 + t) of step t; []. */
+function warmedDecay(step: StepScope, ema: number): Tensor {
+  const t = step.scalar("step", { kind: "step" }); // []
+  const early = div(add(t, 1), add(t, 10)); // []
+  return where(greater(early, ema), ema, early);
+}
+
 const logitsOf = (s: Scope, features: Tensor, classes: number): Tensor =>
   linear(s, "head", features, { out: classes }); // [n, classes]
 
@@ -85,15 +94,17 @@ export const finetune: Method<Config> = {
     config: { nesterov: true },
   }),
   classify: (s, features, { classes }) => ({ probabilities: softmax(logitsOf(s, features, classes)) }),
+  exports: ({ ema }) => (ema > 0 ? "average" : "trained"),
   chance: ({ classes }) => ({ kind: "choice", fixed: classes, perImage: 0 }),
   build: (step, settings) => {
-    const { classes, smoothing, mixup, headRate } = settings;
+    const { classes, smoothing, mixup, ema, headRate } = settings;
     const { view, labels, mixed } = mixedBatch(step, mixup);
     const features = step.with({ rate: ratesOf(step.stages(), settings) }, () => step.encode(view)); // [n, d]
     const logits = step.with({ ownRate: { name: "head", times: headRate } }, () =>
       logitsOf(step, features, classes),
     ); // [n, classes]
     const { loss, accuracy } = smoothedCrossEntropy(logits, labels, smoothing, mixed);
+    if (ema > 0) step.keepAverages(warmedDecay(step, ema));
     return { loss, metrics: { accuracy }, embedding: features };
   },
 };

@@ -54,6 +54,8 @@ export interface OptimizerChoice extends Hyperparameters {
   readonly config?: JsonObject;
 }
 
+export type Exported = "trained" | "average";
+
 export interface Method<C> {
   readonly name: string;
   readonly paper: string;
@@ -72,7 +74,7 @@ export interface Method<C> {
   /** Undefined where no such loss means anything. */
   readonly chance?: (config: C) => Chance;
   /** Which weights are exported: those trained, or their moving average. @default "trained" */
-  readonly exports?: "trained" | "average";
+  readonly exports?: Exported | ((config: C) => Exported);
   /** What its head makes of features [n, d] in evaluation, as a further output of `encode`. */
   readonly classify?: (s: Scope, features: Tensor, config: C) => Classified;
   readonly build: (step: StepScope, config: C) => Step;

@@ -157,6 +157,19 @@ export class Scope {
     this.update(tensor, next(latest));
   }
 
+  /**
+   * Keeps a moving average of each parameter and buffer that was built so far, with this share of the old value, float32 [].
+   * Nothing is computed from it: it is what evaluation reads where the traits say so.
+   */
+  keepAverages(decay: Tensor): void {
+    for (const { name, role, shape, tensor } of this.all) {
+      if (role !== "param" && role !== "buffer") continue;
+      const init = { kind: "copy", of: name } as const;
+      const average = this.state(averageName(name), "average", shape, { init }).tensor; // as the state
+      this.update(average, add(mul(average, decay), mul(tensor, sub(1, decay))));
+    }
+  }
+
   /** Has all state that was updated so far keep its value where the condition (bool []) does not hold. */
   restUnless(condition: Tensor): void {
     for (const state of this.all) if (state.next) state.next = where(condition, state.next, state.tensor);

@@ -28,7 +28,17 @@ describe("api/finetune", () => {
     await train({ data: photos, graph, out: at("run"), batch: 4, steps: 2, lr: 0.1, threads: 1 });
     const data = await labelled(at("train"), CLASSES, 10);
     const test = await labelled(at("test"), CLASSES, 3);
-    told = { encoder: at("run"), data, test, batch: 8, epochs: 2, mixup: 0.5, threads: 1, heldOut: 0.2 };
+    told = {
+      encoder: at("run"),
+      data,
+      test,
+      batch: 8,
+      epochs: 2,
+      mixup: 0.5,
+      ema: 0.9,
+      threads: 1,
+      heldOut: 0.2,
+    };
   });
 
   it("takes a balanced subset of the labels, one of each class at least, and holds out some of each", async () => {
@@ -60,7 +70,7 @@ describe("api/finetune", () => {
     });
 
     const state = await stateOf("tuned");
-    const [weight, bias] = ["weight", "bias"].map((name) => state.get(`head.${name}`)!.data as Float32Array);
+    const [weight, bias] = ["weight", "bias"].map((name) => state.get(`average.head.${name}`)!.data as Float32Array);
     const pixels = Uint8Array.from({ length: 2 * 18 * 16 * 3 }, (_, i) => (i * 37) % 256);
     const images = new ort.Tensor("uint8", pixels, [2, 18, 16, 3]);
     const encoder = await ort.InferenceSession.create(at("tuned/encoder.onnx"));
@@ -80,8 +90,8 @@ describe("api/finetune", () => {
       });
     }
     const others = new Map(state);
-    const head = state.get("head.bias")!;
-    others.set("head.bias", { ...head, data: Float32Array.of(9, 0, 0) });
+    const head = state.get("average.head.bias")!;
+    others.set("average.head.bias", { ...head, data: Float32Array.of(9, 0, 0) });
     const encode = await readFile(at("tuned/encode.onnx"));
     const compared = { encode, frozen: bytes, images: { data: pixels, shape: [2, 18, 16, 3] as const } };
     const check = (state: typeof others) =>

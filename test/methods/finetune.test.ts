@@ -6,7 +6,7 @@ import { smoothedCrossEntropy } from "../../src/nn/losses.ts";
 import { gradients } from "../../src/ops/gradients.ts";
 import { drawBeta, randomFor } from "../../src/random.ts";
 import { compile, floats } from "../support/run.ts";
-import { batchOf, type StepResult, stepperOf } from "./stepping.ts";
+import { batchOf, openGraph, type StepResult, stepperOf } from "./stepping.ts";
 
 const [N, CLASSES] = [4, 3];
 
@@ -123,6 +123,28 @@ describe("fine-tuning: the step", () => {
     expect(() => artifactOf({ freezeUntil: "layer9" })).to.throw(
       /unknown stage "layer9": did you mean "layer/,
     );
+  });
+
+  it("exports moving averages of weights and running statistics, warmed up", async () => {
+    const { artifact, state, done } = await stepOf({ ema: 0.99 });
+    const names = ["encoder.layer1.0.conv1.weight", "encoder.bn1.running_mean", "head.bias"];
+    const stepper = await stepperOf(artifact);
+    const { images, views } = batchOf(plain, N, 16);
+    const labels = new ort.Tensor("int64", BigInt64Array.of(0n, 2n, 1n, 2n), [N]);
+    const scalars = { lr: 0.1, "lr.head": 0.5, weightDecay: 0, step: 2 };
+    const second = await stepper.step(done.next, { images, views: { ...views, labels } }, scalars);
+    const kept = 3 / 12;
+    for (const name of names) {
+      const [from, to] = [state.get(name)!.data, done.next.get(name)!.data] as [Float32Array, Float32Array];
+      const average = second.next.get(`average.${name}`)!.data as Float32Array;
+      from.forEach((x, i) => {
+        expect(average[i], name).to.be.closeTo(kept * x + (1 - kept) * to[i]!, 1e-5);
+      });
+    }
+    const encode = await openGraph(artifact.graphs.encode);
+    const read = encode.inputNames.filter((name) => name !== "images");
+    expect(read).to.include.members(names.map((name) => `average.${name}`));
+    expect(read.every((name) => name.startsWith("average."))).to.equal(true);
   });
 
   it("mixes classes as it mixes images", async () => {
