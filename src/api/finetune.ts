@@ -110,8 +110,7 @@ export async function finetune(
   surroundings: Surroundings = {},
 ): Promise<FinetuneResult> {
   const { out, test, threads } = options;
-  const told = options.resume ? goingOn(options) : await beginning(options);
-  if (test !== undefined) await findLabelledImages(test); // before it is trained
+  const told = options.resume ? await goingOn(options) : await beginning(options);
   const trained = await train(told, surroundings);
   const config = await readConfig(out);
   const classifier = trained.interrupted ? null : (await exportClassifier(out, threads)).classifier;
@@ -140,7 +139,7 @@ const sampleOf = ({ limit, seed, range }: RunConfig) => ({ limit: limit ?? undef
 
 /** What a new run is told. */
 async function beginning(options: FinetuneOptions): Promise<TrainOptions> {
-  const { encoder: path, architecture, imageSize, data, test: _, ...rest } = options;
+  const { encoder: path, architecture, imageSize, data, test, ...rest } = options;
   const { labels = 1, heldOut = HELD_OUT, earlyStop = null, from = "pretrained", ...more } = rest;
   const { freezeUntil, layerDecay, labelSmoothing, mixup, ema, jitter, ...shared } = more;
   if (path === undefined || data === undefined)
@@ -157,6 +156,7 @@ async function beginning(options: FinetuneOptions): Promise<TrainOptions> {
   const supervision = { labels, heldOut, earlyStop };
   const { seed, limit, range } = shared;
   const { sources } = await findTraining(data, { seed, limit, range }, supervision);
+  await checkTest({ out: options.out, test, limit }, sources.classes);
   const scratch = from === "scratch";
   const batch = shared.batch ?? Math.min(BATCH, sources.files.length);
   const config = given({
@@ -195,22 +195,30 @@ const given = (settings: Readonly<Record<string, JsonObject[string] | undefined>
     Object.entries(settings).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])),
   );
 
+/** Finds out before anything is trained whether it can be tested on these images. */
+async function checkTest({ test, limit }: FinetuneOptions, classes: readonly string[]): Promise<void> {
+  if (test !== undefined) checkClasses("finetune", { classes }, await findLabelledImages(test, { limit }));
+}
+
 /** What a run is told that goes on: it knows the rest itself. */
-function goingOn({
+async function goingOn({
   resume,
   out,
   data,
-  test: _,
+  test,
   provider,
   device,
   cudaLibraries,
   threads,
   cacheMb,
   ...rest
-}: FinetuneOptions): TrainOptions {
+}: FinetuneOptions): Promise<TrainOptions> {
   const [other] = Object.entries(rest).filter(([, value]) => value !== undefined);
   if (other)
     throw expected("finetune --resume", "--out and --test, and where it runs", other[0], "leave it out");
+  const { supervision } = await readConfig(out);
+  if (!supervision) throw expected(out, "a run of finetune", "one without classes", "see train --resume");
+  await checkTest({ out, test }, supervision.classes);
   return { resume, out, data, provider, device, cudaLibraries, threads, cacheMb };
 }
 

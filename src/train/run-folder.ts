@@ -29,7 +29,7 @@ const supervisionSchema = z.strictObject({
   /** Share of the images' labels that is used. */
   labels: z.number().positive().max(1),
   /** Share of these that is held out, and looked at after each epoch. */
-  heldOut: z.number().min(0).max(0.9),
+  heldOut: z.number().min(0).max(1),
   /** The run stops once so many epochs in a row were no better on the images held out. */
   earlyStop: count.nullable(),
 });

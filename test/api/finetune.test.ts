@@ -70,7 +70,9 @@ describe("api/finetune", () => {
     });
 
     const state = await stateOf("tuned");
-    const [weight, bias] = ["weight", "bias"].map((name) => state.get(`average.head.${name}`)!.data as Float32Array);
+    const [weight, bias] = ["weight", "bias"].map(
+      (name) => state.get(`average.head.${name}`)!.data as Float32Array,
+    );
     const pixels = Uint8Array.from({ length: 2 * 18 * 16 * 3 }, (_, i) => (i * 37) % 256);
     const images = new ort.Tensor("uint8", pixels, [2, 18, 16, 3]);
     const encoder = await ort.InferenceSession.create(at("tuned/encoder.onnx"));
@@ -169,6 +171,9 @@ describe("api/finetune", () => {
     );
     expect(await refused({ data: at("photos") })).to.match(/expected one folder per class/);
     expect(await refused({ test: at("photos") })).to.match(/expected one folder per class/);
+    const other = await labelled(at("other"), ["a", "d"], 1);
+    expect(await refused({ test: other })).to.match(/class "d", which the training set lacks/);
+    expect(await failure(finetune({ out: at("run"), resume: true }))).to.match(/expected a run of finetune/);
     expect(await refused({ from: "frozen", freezeUntil: "layer1" })).to.match(/^--freeze-until: expected/);
     expect(await refused({ earlyStop: 1, heldOut: 0 })).to.match(/^--early-stop: expected images held out/);
   });
