@@ -21,6 +21,12 @@ export {
   writeEmbedding,
 } from "./api/encoder.ts";
 export { type ExportOptions, type ExportResult, exportEncoder } from "./api/export.ts";
+export {
+  type FinetuneOptions,
+  type FinetuneResult,
+  finetune,
+} from "./api/finetune.ts";
+export { compareFinetuned, type FinetuneComparison } from "./api/finetune-compare.ts";
 export type { ForeignMetadata, ForeignOptions } from "./api/foreign.ts";
 export { type Gate, hold, type Limits, type MeasureOptions, measure, refuseFailed } from "./api/gate.ts";
 export { gateJunit, gateLines, gateMarkdown } from "./api/gate-report.ts";

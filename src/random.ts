@@ -40,6 +40,27 @@ export function drawBalanced<T>(
   return taken;
 }
 
+/** From Beta(alpha, alpha), alpha above 0: the share x / (x + y) of two draws from Gamma(alpha). */
+export function drawBeta(random: Random, alpha: number): number {
+  const [x, y] = [logGamma(random, alpha), logGamma(random, alpha)];
+  return 1 / (1 + Math.exp(y - x));
+}
+
+/**
+ * Logarithm of a draw from Gamma(alpha), which a small alpha would round to 0: Marsaglia and Tsang (2000), for alpha below
+ * 1 by way of alpha + 1.
+ */
+function logGamma(random: Random, alpha: number): number {
+  if (alpha < 1) return logGamma(random, alpha + 1) + Math.log(1 - random.uniform()) / alpha;
+  const d = alpha - 1 / 3;
+  for (;;) {
+    const x = random.normal();
+    const v = (1 + x / Math.sqrt(9 * d)) ** 3;
+    if (v > 0 && Math.log(1 - random.uniform()) < x ** 2 / 2 + d - d * v + d * Math.log(v))
+      return Math.log(d * v);
+  }
+}
+
 /** A class, for one is made for every view: functions made anew each time would take longer than what they draw. */
 class Generator implements Random {
   private readonly generator: ReturnType<typeof xoroshiro128plusFromState>;

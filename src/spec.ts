@@ -212,6 +212,12 @@ export type Chance =
    */
   | { readonly kind: "bank"; readonly each: boolean };
 
+/** A share that is drawn for each step from Beta(alpha, alpha), as mixup draws it. */
+export interface ShareEntry {
+  readonly name: string;
+  readonly alpha: number;
+}
+
 export interface GraphFile {
   readonly file: string;
   readonly bytes: number;
@@ -265,6 +271,10 @@ export interface Manifest {
   readonly audio?: AudioEntry | undefined;
   /** Inputs int64 [n]: for each step an order of the batch's rows, drawn at random. */
   readonly permutations: readonly string[];
+  /** Input int64 [n]: the place of each image's class among the run's classes. */
+  readonly labels?: string | undefined;
+  /** Inputs float32 []: for each step a draw from Beta(alpha, alpha). */
+  readonly shares?: readonly ShareEntry[] | undefined;
   /** The number of images in a batch is a multiple of this. */
   readonly batchMultiple: number;
   /** The setting of the method that asks for that, besides `pieces`. */

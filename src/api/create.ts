@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import type { ArtifactSpec } from "../artifact/compile.ts";
 import { type Artifact, beginArtifact, readArtifact } from "../artifact/files.ts";
 import { typicalSide } from "../data/sizes.ts";
-import { countOf, findImages, fingerprint, type Sources } from "../data/sources.ts";
+import { countOf, fingerprint, type Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { memoryBytes } from "../machine.ts";
 import { type ProviderChoice, providerFor } from "../runtime/providers.ts";
@@ -11,7 +11,7 @@ import type { Provider } from "../runtime/session.ts";
 import type { Engine } from "../runtime/training-web.ts";
 import type { JsonObject, Precision } from "../spec.ts";
 import { batchOf, usualBatch } from "../train/batch.ts";
-import { checkNoRun, type RunConfig } from "../train/run-folder.ts";
+import { checkNoRun, type RunConfig, type Supervision } from "../train/run-folder.ts";
 import { artifactFor, loaded, lowered, targetOf } from "./artifacts.ts";
 import { flagOf, refuseOtherThan } from "./compare.ts";
 import { imagesForKnn } from "./evaluation.ts";
@@ -21,6 +21,7 @@ import { refuseUnfit, scaledFor } from "./precision.ts";
 import { recipeNamed } from "./recipes.ts";
 import { withAudio } from "./run-sources.ts";
 import { openSeen } from "./seen.ts";
+import { findTraining, type Training } from "./supervised.ts";
 import { versions } from "./versions.ts";
 import { shorterSideFor } from "./views.ts";
 
@@ -110,6 +111,10 @@ export interface TrainOptions extends PositivesOptions {
   readonly init?: string | undefined;
   /** A folder for what TensorBoard reads: event files, and embeddings at the end. @default none are written */
   readonly tensorboard?: string | undefined;
+  /** Learns from the classes of a labelled folder: what `finetune` asks for. @default labels are ignored */
+  readonly supervision?: Omit<Supervision, "classes"> | undefined;
+  /** Peak learning rate of the classifier. @default the artifact's, times batch / 256 */
+  readonly headLr?: number | undefined;
   /** Goes on with the run in `out`; only data, provider, device, threads, cacheMb, guard, rank and tensorboard may differ from what it began with. */
   readonly resume?: boolean | undefined;
   /** With `resume`: trains so many steps longer than the run began with; schedules are planned over the whole. */
@@ -124,6 +129,8 @@ export interface Opened {
   readonly sources: Sources;
   /** Those of kNN while training. */
   readonly labelled: Sources | undefined;
+  /** Those whose classes are held out, where the run learns from classes. */
+  readonly heldOut?: Sources | undefined;
   /** In place of weights that would be drawn. */
   readonly first?: FirstWeights | undefined;
   /** When the artifact lies in the run's folder. */
@@ -150,14 +157,17 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
   await checkNoRun(out);
   const seen = await openSeen();
   const items = asked && (await findItems(data, asked, { range }, { show, look: seen.look }));
-  const pictures = items?.sources ?? (await findImages(data, { limit, seed, range }));
+  const { sources: pictures, heldOut }: Training =
+    items ?? (await findTraining(data, { limit, seed, range }, told.supervision));
+  const supervision = told.supervision && { ...told.supervision, classes: [...pictures.classes] };
   const labelled = told.knnData === undefined ? undefined : await imagesForKnn(told.knnData, { seed, range });
   const { size, chosen } =
     told.imageSize === undefined && graph === undefined
       ? await sizeFor(pictures)
       : { size: told.imageSize, chosen: [] };
   const { provider, chosen: why } = await providerFor(told);
-  const options = { ...told, imageSize: size, provider };
+  const classes = supervision && { classes: supervision.classes.length };
+  const options = { ...told, config: { ...settings, ...classes }, imageSize: size, provider };
   const exact = exactness(options);
   const engine = engineFor(options);
   const target = targetOf(provider);
@@ -183,6 +193,8 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
   const { manifest, graphs } = await provide();
   if (asked) checkMethod(manifest, asked.kind);
   refuseUnfit(options, { manifest, graphs });
+  if (manifest.labels !== undefined && !supervision)
+    throw expected("train", "a method that learns without labels", manifest.method.name, "see finetune");
   const sources = await withAudio(data, pictures, manifest, { limit, seed, range, list: told.audio });
   const count = countOf(sources);
   const first = options.init === undefined ? undefined : await firstWeights(options.init, manifest);
@@ -204,6 +216,7 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
     steps: steps ?? Math.ceil(epochs * stepsPerEpoch),
     seed,
     lr: options.lr ?? null,
+    ...(options.headLr !== undefined && { headLr: options.headLr }),
     weightDecay: options.weightDecay ?? null,
     warmupEpochs: options.warmupEpochs ?? null,
     shorterSide: shorterSideFor(imageSize),
@@ -220,6 +233,7 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
       options.knnData === undefined ? null : { data: resolve(options.knnData), every: options.knnEvery ?? 1 },
     init: first?.origin ?? null,
     ...(told.audio !== undefined && { audio: resolve(told.audio) }),
+    ...(supervision && { supervision }),
     ...(range && { range: [...range] as [number, number] }),
     versions: versions(),
   };
@@ -234,7 +248,7 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
   ];
   const all = written.then(() => seen.write(out));
   all.catch(() => {}); // thrown where it is awaited
-  return { config, artifact, sources, labelled, first, written: all, chosen: lines };
+  return { config, artifact, sources, labelled, heldOut, first, written: all, chosen: lines };
 }
 
 /** How exact the provider's arithmetic is to be. @throws UserError if it cannot be told so */

@@ -37,7 +37,7 @@ export type Measured = { readonly [name in "knn" | "rankme" | "alpha"]?: number 
 
 export interface EpochEvaluation {
   /** @throws the signal's reason once it is aborted */
-  readonly run: () => Promise<Measured>;
+  readonly run: () => Promise<Readonly<Record<string, number>>>;
   close(): Promise<void>;
 }
 

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { encodeWithStages } from "../artifact/encode.ts";
+import { encodeGraph, encodeWithStages } from "../artifact/encode.ts";
 import { isForeign, readArtifact } from "../artifact/files.ts";
 import { openDecoder } from "../data/decoder.ts";
 import { findImages, type SourceOptions } from "../data/sources.ts";
@@ -69,6 +69,23 @@ const writeAudioEncoder = async (path: string, parts: EncoderParts) => ({
   ...(await writeEncoder(path, parts)),
 });
 
+/**
+ * The encoder and the classifier of a fine-tuned run's latest checkpoint as classifier.onnx in its folder: `features` and
+ * `probabilities` of images, with the classes' names in its metadata.
+ *
+ * @throws UserError like `exportEncoder`, or if the run learnt no classes
+ */
+export async function exportClassifier(run: string, threads?: number): Promise<{ classifier: string }> {
+  const config = await readConfig(run);
+  const classes = config.supervision?.classes;
+  if (!classes) throw expected(run, "a run that learnt classes", "another", "train one with finetune");
+  const { classifier } = runFiles(run);
+  const { parts } = await partsOf(run, config, { threads });
+  const metadata = { ...parts.metadata, classes };
+  await writeEncoder(classifier, { ...parts, staged: undefined, metadata, more: ["probabilities"] });
+  return { classifier: resolve(classifier) };
+}
+
 /** The bytes of the encoder of the run's latest checkpoint, with its stages; nothing is written. */
 export async function stagedEncoder(run: string, threads?: number): Promise<Uint8Array> {
   const { parts } = await partsOf(run, await readConfig(run), { threads, stages: true });
@@ -84,12 +101,19 @@ async function partsOf(
   const { manifest } = artifact;
   const { step, state } = await standing(run, manifest, config);
   const { method, encoder } = manifest;
-  const spec = { method: method.name, encoder: encoder.name, imageSize: encoder.imageSize };
+  const spec = {
+    method: method.name,
+    encoder: encoder.name,
+    imageSize: encoder.imageSize,
+    config: method.config,
+  };
   const staged = stages ? encodeWithStages(spec) : undefined;
+  // An encoder ends with its features, whatever its run made of them.
+  const alone = manifest.labels === undefined ? undefined : encodeGraph(spec, manifest.name, { head: false });
   const { images, ...compared } = await comparisonImages(config, data, encoder.side);
   const parts: EncoderParts = {
     encode: await artifact.graph("encode"),
-    staged: staged?.graph,
+    staged: staged?.graph ?? alone,
     state: state(),
     metadata: { ...encoderMetadata(config, manifest, step), ...(staged && { stages: staged.stages }) },
     images,

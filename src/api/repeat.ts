@@ -145,7 +145,7 @@ async function sampleOf(
   { manifest }: Artifact,
   seed: number,
 ): Promise<Pick<RunConfig, "images" | "fingerprint">> {
-  const sources = await sourcesOfRun(run, config, manifest, seed);
+  const { sources } = await sourcesOfRun(run, config, manifest, seed);
   return { images: sources.files.length, fingerprint: fingerprint(sources) };
 }
 

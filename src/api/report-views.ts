@@ -28,7 +28,7 @@ const MOST_BYTES = 400_000;
 export async function viewsShown(run: Run, { threads }: EncoderOptions): Promise<ViewsShown> {
   const { config, manifest, records } = run;
   const { seed } = config;
-  const sources = await sourcesOfRun(run.name, config, manifest, seed);
+  const { sources } = await sourcesOfRun(run.name, config, manifest, seed);
   if (fingerprint(sources) !== config.fingerprint)
     throw expected(config.data, "the images that the run began with", "others");
   const recipes = manifest.views.map(({ recipe }) => recipe);

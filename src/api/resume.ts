@@ -39,7 +39,7 @@ export async function reopen(options: TrainOptions, show?: (line: string) => voi
     rank: options.rank ?? stored.rank,
   };
   const { seed, images, range } = config;
-  const sources = await sourcesOfRun(options.out, config, own.manifest, seed, show);
+  const { sources, heldOut } = await sourcesOfRun(options.out, config, own.manifest, seed, show);
   if (countOf(sources) !== images) {
     const what = sources.items ? "items" : "images";
     throw expected(config.data, `the ${images} ${what} that the run began with`, `${countOf(sources)}`);
@@ -55,6 +55,7 @@ export async function reopen(options: TrainOptions, show?: (line: string) => voi
     artifact,
     sources,
     labelled,
+    heldOut,
     written: Promise.resolve(),
     chosen: [...chosen, ...told.chosen],
   };
@@ -126,6 +127,13 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   batch: stored("batch", (run) => run.batch),
   microBatch: stored("microBatch", (run) => run.microBatch),
   lr: stored("lr", (run) => run.lr),
+  headLr: stored("headLr", (run) => run.headLr),
+  supervision: (given, { run }) =>
+    (["labels", "heldOut", "earlyStop"] as const).map((name) => ({
+      flag: `supervision.${name}`,
+      given: given[name],
+      stored: run.supervision?.[name],
+    })),
   weightDecay: stored("weightDecay", (run) => run.weightDecay),
   warmupEpochs: stored("warmupEpochs", (run) => run.warmupEpochs),
   seed: stored("seed", (run) => run.seed),

@@ -1,29 +1,32 @@
 /** What a run trains on. */
 import { type AudioPairOptions, findAudioPairs } from "../data/audio-pairs.ts";
-import { findImages, type Sources } from "../data/sources.ts";
+import type { Sources } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import type { Manifest } from "../spec.ts";
 import type { RunConfig } from "../train/run-folder.ts";
 import { findItems } from "./positives.ts";
 import { openSeen } from "./seen.ts";
+import { findTraining, type Training } from "./supervised.ts";
 
 /**
  * What the run in a folder trains on, with the seed of its sample.
- * @throws UserError as `findImages`, `findItems` and `findAudioPairs`
+ * @throws UserError as `findTraining`, `findItems` and `findAudioPairs`
  */
 export async function sourcesOfRun(
   run: string,
-  { data, limit, range, positives, audio: list }: RunConfig,
+  { data, limit, range, positives, audio: list, supervision }: RunConfig,
   manifest: Manifest,
   seed: number,
   show?: (line: string) => void,
-): Promise<Sources> {
+): Promise<Training> {
   if (positives) {
     const { look } = await openSeen(run);
-    return (await findItems(data, positives, { range }, { show, look })).sources;
+    const { sources } = await findItems(data, positives, { range }, { show, look });
+    return { sources };
   }
   const options = { limit: limit ?? undefined, seed, range };
-  return withAudio(data, await findImages(data, options), manifest, { ...options, list });
+  const { sources, heldOut } = await findTraining(data, options, supervision);
+  return { sources: await withAudio(data, sources, manifest, { ...options, list }), heldOut };
 }
 
 /** The same images, or of a method that takes audio pairs in their place. @throws UserError if there are none to be had */

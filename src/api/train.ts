@@ -30,6 +30,7 @@ import { type ExportResult, exportEncoder } from "./export.ts";
 import { extended } from "./extend.ts";
 import { reopen } from "./resume.ts";
 import { afterDivergence, afterFailure, standing } from "./standing.ts";
+import { earlyStop, openValidation } from "./supervised.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 import { openTensorBoard, repeated, type TensorBoard } from "./tensorboard.ts";
 
@@ -77,7 +78,7 @@ async function trainAlone(
   const started = performance.now();
   const warn = (line: string) => progress.note(`warning: ${line}`);
   const opened = await (options.resume ? reopen : create)(options, progress.show);
-  const { artifact, sources, labelled, first, written } = opened;
+  const { artifact, sources, labelled, heldOut, first, written } = opened;
   const { manifest } = artifact;
   const files = runFiles(options.out);
   const { step: from, state } = await standing(options.out, manifest, opened.config, first?.given);
@@ -113,7 +114,7 @@ async function trainAlone(
     await checkWritable(files.metrics, from < steps ? bytesOf(manifest, images) : undefined);
     const { seed } = config;
     const cacheBytes = config.cacheMb * 2 ** 20;
-    const evaluated = labelled ?? (rank ? sampleForRank(sources, seed) : undefined);
+    const evaluated = heldOut ?? labelled ?? (rank ? sampleForRank(sources, seed) : undefined);
     // Its images are asked for as often as those to train on, once an epoch, so they get their share.
     const count = evaluated?.files.length ?? 0;
     const evaluationCache = (cacheBytes * count) / (count + images);
@@ -132,15 +133,11 @@ async function trainAlone(
     const { stepsPerEpoch } = feed;
     const trainer = await opening;
     if (evaluated) {
-      evaluation = openEvaluation(evaluated, manifest, trainer, {
-        rank,
-        batch: config.microBatch ?? config.batch,
-        threads: session.threads,
-        cacheBytes: evaluationCache,
-        warn,
-        progress,
-        signal,
-      });
+      const looking = { cacheBytes: evaluationCache, warn, progress, signal };
+      const batch = config.microBatch ?? config.batch;
+      evaluation = heldOut
+        ? openValidation(heldOut, manifest, trainer, looking)
+        : openEvaluation(evaluated, manifest, trainer, { ...looking, rank, batch, threads: session.threads });
     }
     // Only now: what cannot start leaves no run behind.
     await written;
@@ -174,6 +171,7 @@ async function trainAlone(
       planned: (at) => plannedSteps(config, at),
       batch: config.batch,
       guard: config.guard,
+      stopped: earlyStop(options.out, config, metrics),
       checkpointEvery: config.checkpointEvery,
       checkpoint: (step) => save(options.out, step, trainer, lock),
       failed: (error, step) =>
@@ -186,7 +184,7 @@ async function trainAlone(
         every,
         missing:
           (from / stepsPerEpoch) % every === 0 &&
-          metrics.last?.[labelled ? "knn" : "rankme"] === undefined &&
+          metrics.last?.[heldOut ? "validation" : labelled ? "knn" : "rankme"] === undefined &&
           from > 0,
         brief: !labelled,
         run: evaluation.run,

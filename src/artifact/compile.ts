@@ -18,7 +18,15 @@ import type { AudioEntry, Dim, JsonObject, Least, Manifest, TargetName } from ".
 import { VIEW_COLUMNS } from "../spec.ts";
 import { augment, isLarge } from "../views/augment.ts";
 import { sideFor } from "../views/centre.ts";
-import { AUDIO, audioInput, encodeAudio, encodeAudioGraph, encodeGraph, imagesInput } from "./encode.ts";
+import {
+  AUDIO,
+  audioInput,
+  encodeAudio,
+  encodeAudioGraph,
+  encodeGraph,
+  imagesInput,
+  stagesOf,
+} from "./encode.ts";
 import type { Graphs } from "./files.ts";
 import { writableInPlace } from "./in-place.ts";
 import { leastOf, type Wanted } from "./least.ts";
@@ -199,6 +207,7 @@ function manifestOf(
     views: recipes.map((recipe, i) => ({ input: viewInput(i), recipe })),
     ...(audio && { audio: audioEntry(audio) }),
     permutations: [...scope.permutations.keys()],
+    ...scope.supervision.entries,
     batchMultiple,
     ...(method.batchMultiple && { multipleOf: method.batchMultiple }),
     ...(least && { least }),
@@ -237,7 +246,7 @@ export function openStep(spec: ArtifactSpec) {
   const audio = method.audio?.(config);
   const heard = audio && audioInput(n, audio); // [n, samples]
   const scope = new TrainingScope({
-    ...{ views, params, encode: encoderOf(spec, n) },
+    ...{ views, params, encode: encoderOf(spec, n), stages: () => stagesOf(spec) },
     ...(audio && { audio: heard, encodeAudio: (s: Scope, part: Tensor) => encodeAudio(s, part, audio) }),
   });
   const perImage = [images, ...params, ...(heard ? [heard] : [])];

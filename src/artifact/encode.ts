@@ -5,7 +5,7 @@ import { pooledStage } from "../encoders/pooled.ts";
 import { buildModel, encodeModel } from "../graph/model.ts";
 import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
 import { methodNamed } from "../methods/index.ts";
-import type { AudioSettings } from "../methods/method.ts";
+import type { AudioSettings, Stages } from "../methods/method.ts";
 import { Scope } from "../nn/scope.ts";
 import type { Dim, JsonObject, Modality, StageEntry } from "../spec.ts";
 import { centreShare, centreView } from "../views/centre.ts";
@@ -17,6 +17,8 @@ interface Spec {
   readonly encoder: string;
   /** Height and width of the views, pixels. */
   readonly imageSize: number;
+  /** Of the method, nothing left out: where what is exported depends on it. */
+  readonly config?: JsonObject;
 }
 
 interface WholeSpec extends Spec {
@@ -26,11 +28,16 @@ interface WholeSpec extends Spec {
 
 export const imagesInput = (n: Dim) => input("images", "uint8", [n, "h", "w", 3]);
 
-/** Images uint8 [n, h, w, 3] -> features [n, d], and `embedding` [n, dim] of a method that has one. */
-export function encodeGraph(spec: WholeSpec, name: string): Uint8Array {
+/**
+ * Images uint8 [n, h, w, 3] -> features [n, d]; with `head` what the method's head makes of them, and `embedding` [n, dim]
+ * of a method that has one.
+ */
+export function encodeGraph(spec: WholeSpec, name: string, { head = true } = {}): Uint8Array {
   const images = imagesInput("n");
   const features = evaluated(spec, images).at(-1)!.x; // [n, d]
-  const outputs = withEmbedding(spec, "image", features);
+  const { classify } = methodNamed(spec.method);
+  const made = head && classify && inEvaluation(spec, (s) => classify(s, features, spec.config as never));
+  const outputs = { ...withEmbedding(spec, "image", features), ...made };
   return encodeModel(buildModel(outputs, { name: `${name}-encode`, inputs: [images] }));
 }
 
@@ -63,6 +70,21 @@ function withEmbedding({ method, config }: WholeSpec, modality: Modality, featur
   };
 }
 
+/** The stage of each of the encoder's parameters: the one in its name, else that of the parameter before it. */
+export function stagesOf({ encoder, imageSize }: Pick<Spec, "encoder" | "imageSize">): Stages {
+  const s = new Scope("evaluation");
+  const view = input("view", "float32", ["n", 3, imageSize, imageSize]);
+  const made = s.in("encoder", () => encoderNamed(encoder).stages(s, view, imageSize));
+  const names = made.slice(0, -1).map(({ name }) => name);
+  let stage = 0;
+  const places = s.params.map(({ name }) => {
+    const own = names.findIndex((known) => name.startsWith(`encoder.${known}.`));
+    if (own >= 0) stage = own;
+    return [name, stage] as const;
+  });
+  return { names, of: new Map(places) };
+}
+
 /** A graph that gives what comes before the features as well. */
 export interface StagedGraph {
   /** Outputs `features` [n, d] and, by their names, `stages` [n, channels, places]. */
@@ -84,10 +106,16 @@ export function encodeWithStages(spec: Spec): StagedGraph {
 }
 
 /** The encoder's stages, in its own form for the image size; of the averaged weights where the method exports those. */
-function evaluated({ method, encoder, imageSize }: Spec, images: Tensor): readonly Stage[] {
+function evaluated(spec: Spec, images: Tensor): readonly Stage[] {
+  const { encoder, imageSize } = spec;
   const view = inScope("view", () => centreView(images, imageSize, centreShare(imageSize))); // [n, 3, s, s]
+  return inEvaluation(spec, (s) => s.in("encoder", () => encoderNamed(encoder).stages(s, view, imageSize)));
+}
+
+/** Built with the weights that the method exports. */
+function inEvaluation<T>({ method, config }: Spec, body: (s: Scope) => T): T {
   const s = new Scope("evaluation");
-  const encode = () => s.in("encoder", () => encoderNamed(encoder).stages(s, view, imageSize));
-  const averaged = methodNamed(method).exports === "average";
-  return averaged ? s.with({ average: scalar(1) }, encode) : encode();
+  const { exports } = methodNamed(method);
+  const averaged = (typeof exports === "function" ? exports(config as never) : exports) === "average";
+  return averaged ? s.with({ average: scalar(1) }, () => body(s)) : body(s);
 }

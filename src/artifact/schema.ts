@@ -155,6 +155,11 @@ export const manifestSchema = z
       .max(100),
     audio: audioSchema.optional(),
     permutations: z.array(name).max(10),
+    labels: name.optional(),
+    shares: z
+      .array(z.strictObject({ name, alpha: positive.max(1000) }))
+      .max(10)
+      .optional(),
     batchMultiple: count.max(4096),
     multipleOf: name.optional(),
     least: leastSchema.optional(),
@@ -170,7 +175,18 @@ export const manifestSchema = z
     embedding: name,
   })
   .superRefine((manifest, context) => {
-    const { files, views, audio, permutations, scalars, state, metrics, embedding } = manifest;
+    const {
+      files,
+      views,
+      audio,
+      permutations,
+      labels,
+      shares = [],
+      scalars,
+      state,
+      metrics,
+      embedding,
+    } = manifest;
     if (Boolean(audio) !== Boolean(files.encodeAudio)) {
       const message = audio ? "a graph that encodes the audio" : "no such graph where there is no audio";
       context.addIssue({ code: "custom", path: ["files", "encodeAudio"], message });
@@ -196,6 +212,8 @@ export const manifestSchema = z
         ...(audio ? [[["audio", "input"], audio.input] satisfies Named] : []),
         ...scalars.map((scalar, i): Named => [["scalars", i, "name"], scalar.name]),
         ...permutations.map((name, i): Named => [["permutations", i], name]),
+        ...(labels === undefined ? [] : [[["labels"], labels] satisfies Named]),
+        ...shares.map(({ name }, i): Named => [["shares", i, "name"], name]),
         ...state.map((entry, i): Named => [["state", i, "name"], entry.name]),
         ...state.flatMap(({ rows }, i): Named[] =>
           rows ? [[["state", i, "rows", "others"], rows.others]] : [],

@@ -1,9 +1,9 @@
 /** What a method builds a training step with. */
 import { input, type Tensor } from "../graph/tensor.ts";
-import type { StepScope } from "../methods/method.ts";
+import type { Stages, StepScope } from "../methods/method.ts";
 import { Scope } from "../nn/scope.ts";
-import { reshape, slice } from "../ops/movement.ts";
-import { VIEW_COLUMNS, type ViewColumn } from "../spec.ts";
+import { cast, reshape, slice } from "../ops/movement.ts";
+import { type ShareEntry, VIEW_COLUMNS, type ViewColumn } from "../spec.ts";
 
 export interface StepViews {
   /** [n, 3, size, size] each. */
@@ -16,11 +16,17 @@ export interface StepViews {
   readonly audio?: Tensor | undefined;
   /** Audio [rows, samples] -> features [rows, d]. */
   readonly encodeAudio?: ((s: Scope, audio: Tensor) => Tensor) | undefined;
+  /** The encoder's; made when it is asked for. @default none */
+  readonly stages?: () => Stages;
 }
+
+const LABELS = "labels";
 
 export class TrainingScope extends Scope implements StepScope {
   readonly views: readonly Tensor[];
   private readonly given: StepViews;
+  private ownLabels: Tensor | undefined;
+  private readonly drawnShares = new Map<string, ShareEntry & { readonly tensor: Tensor }>();
   private readonly orders = new Map<string, Tensor>();
 
   constructor(given: StepViews) {
@@ -51,6 +57,33 @@ export class TrainingScope extends Scope implements StepScope {
     const order = this.orders.get(name) ?? input(name, "int64", [this.views[0]!.shape[0]!]); // [n]
     this.orders.set(name, order);
     return order;
+  }
+
+  labels(): Tensor {
+    this.ownLabels ??= input(LABELS, "int64", [this.views[0]!.shape[0]!]); // [n]
+    return cast(this.ownLabels, "float32"); // [n]
+  }
+
+  share(name: string, alpha: number): Tensor {
+    const { tensor } = this.drawnShares.get(name) ?? { tensor: input(name, "float32", []) }; // []
+    this.drawnShares.set(name, { name, alpha, tensor });
+    return tensor;
+  }
+
+  stages(): Stages {
+    return this.given.stages?.() ?? { names: [], of: new Map() };
+  }
+
+  /** What a step is fed besides views, scalars and state, and what the manifest says of it. */
+  get supervision() {
+    const shares = [...this.drawnShares.values()];
+    return {
+      inputs: [...(this.ownLabels ? [this.ownLabels] : []), ...shares.map(({ tensor }) => tensor)],
+      entries: {
+        ...(this.ownLabels && { labels: LABELS }),
+        ...(shares.length > 0 && { shares: shares.map(({ name, alpha }) => ({ name, alpha })) }),
+      },
+    };
   }
 
   get permutations(): ReadonlyMap<string, Tensor> {

@@ -27,6 +27,7 @@ export const nexts = (states: readonly State[]): Tensors =>
 const inputsOf = (scope: TrainingScope): readonly Tensor[] => [
   ...scope.scalars.map((s) => s.tensor),
   ...scope.permutations.values(),
+  ...scope.supervision.inputs,
   ...scope.inputs,
 ];
 

@@ -10,6 +10,7 @@ import { dataCommand } from "./data.ts";
 import { doctorCommand } from "./doctor.ts";
 import { embedCommand } from "./embed.ts";
 import { exportCommand } from "./export.ts";
+import { finetuneCommand } from "./finetune.ts";
 import { graphsCommand } from "./graphs.ts";
 import { probeCommand } from "./probe.ts";
 import { reportCommand } from "./report.ts";
@@ -25,6 +26,7 @@ const program = new Command("ort-pretrain")
   .version(version)
   .addCommand(trainCommand())
   .addCommand(probeCommand())
+  .addCommand(finetuneCommand())
   .addCommand(exportCommand())
   .addCommand(embedCommand())
   .addCommand(clipsCommand())

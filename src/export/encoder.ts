@@ -9,10 +9,12 @@ import { type Images, type Sounds, verifyFrozen } from "./verify.ts";
 export interface EncoderParts {
   /** The artifact's encode.onnx. */
   readonly encode: Uint8Array;
-  /** What is frozen, where it has more outputs than `encode`. */
+  /** What is frozen, where it has other outputs than `encode`. */
   readonly staged?: Uint8Array | undefined;
   readonly state: ReadonlyMap<string, TensorData>;
   readonly metadata: EncoderMetadata | AudioMetadata;
+  /** Outputs that are compared besides the features and an embedding. @default none */
+  readonly more?: readonly string[] | undefined;
   /** What the two encoders are compared on; of audio, sounds. */
   readonly images: Images | Sounds;
   /** Of the CPU provider. @default one for each core */
@@ -36,13 +38,13 @@ export async function writeEncoder(path: string, parts: EncoderParts): Promise<W
 /** The bytes of encoder.onnx, compared. `where` names it in errors. @throws UserError if the features differ. */
 export async function frozenEncoder(
   where: string,
-  { encode, staged = encode, state, metadata, images, threads }: EncoderParts,
+  { encode, staged = encode, state, metadata, ...comparison }: EncoderParts,
 ): Promise<{ frozen: Uint8Array } & Pick<WrittenEncoder, "maxRelative">> {
   const frozen =
     "rate" in metadata
       ? freezeEncoder(staged, state, audioMetadataTexts(metadata), "audio")
       : freezeEncoder(staged, state, metadataTexts(metadata));
-  const { maxRelative, d } = await verifyFrozen({ encode, state, frozen, images, where, threads });
+  const { maxRelative, d } = await verifyFrozen({ ...comparison, encode, state, frozen, where });
   if (d !== metadata.features) throw expected("encode.onnx", `${metadata.features} features`, `${d}`);
   return { frozen, maxRelative };
 }

@@ -37,6 +37,8 @@ export interface EncoderMetadata extends Common {
   readonly range?: readonly [black: number, white: number] | undefined;
   /** What its probes scored, such as {"knn": {"top1": 41.2, "k": 200}}. */
   readonly probes?: Readonly<Record<string, JsonObject>> | undefined;
+  /** Of a classifier: what the columns of its output `probabilities` [n, classes] stand for. */
+  readonly classes?: readonly string[] | undefined;
   /** What comes before the features, where it has that as further outputs [n, channels, places], by their names. */
   readonly stages?: readonly StageEntry[] | undefined;
 }
@@ -52,6 +54,8 @@ const MAX_ENTRY = 2 ** 17;
 const MAX_FIELDS = 10_000;
 const MAX_SIZE = 8192;
 const MAX_STAGES = 200;
+/** Characters of the names of all classes. */
+const MAX_CLASSES = 120_000;
 /** Values of a stage; ours have some 9,000. */
 const MAX_STAGE = 2 ** 20;
 
@@ -97,7 +101,9 @@ const imageSchema = commonSchema.extend({
   range: twoNumbers.optional(),
   probes: z.string().max(65_536, "at most 65536 characters").optional(),
   stages: z.string().max(65_536, "at most 65536 characters").optional(),
+  classes: z.string().max(MAX_CLASSES, `at most ${MAX_CLASSES} characters`).optional(),
 });
+const classesSchema = z.array(z.string().max(1000)).min(2);
 const probesSchema = z.record(name, z.record(z.string(), z.unknown()));
 const size = z.int().min(1).max(MAX_STAGE);
 const stagesSchema = z
@@ -138,10 +144,16 @@ export const audioMetadata = (
 });
 
 /** The entries of metadata_props. @throws Error if they could not be read back. */
-export function metadataTexts({ probes, stages, ...fields }: EncoderMetadata): Record<string, string> {
+export function metadataTexts({
+  probes,
+  stages,
+  classes,
+  ...fields
+}: EncoderMetadata): Record<string, string> {
   const texts = textsOf(fields);
   if (probes) texts[`${PREFIX}probes`] = JSON.stringify(probes);
   if (stages) texts[`${PREFIX}stages`] = JSON.stringify(stages);
+  if (classes) texts[`${PREFIX}classes`] = JSON.stringify(classes);
   parse(new Map(Object.entries(texts)), "encoder.onnx");
   return texts;
 }
@@ -207,12 +219,13 @@ function fieldsOf<S extends z.ZodObject>(
 function parse(texts: ReadonlyMap<string, string>, where: string): EncoderMetadata {
   if (texts.get(MODALITY) === AUDIO)
     throw expected(where, "an encoder of images", "one of audio", "give the encoder.onnx of its run");
-  const { probes, stages, range, embedding, ...fields } = fieldsOf(texts, where, imageSchema);
+  const { probes, stages, classes, range, embedding, ...fields } = fieldsOf(texts, where, imageSchema);
   return {
     ...fields,
     ...(embedding !== undefined && { embedding }),
     ...(range && { range }),
     ...(probes !== undefined && { probes: probesOf(probes, `${where}: metadata ${PREFIX}probes`) }),
+    ...(classes !== undefined && { classes: classesOf(classes, `${where}: metadata ${PREFIX}classes`) }),
     ...(stages !== undefined && { stages: stagesOf(stages, `${where}: metadata ${PREFIX}stages`) }),
   };
 }
@@ -226,6 +239,12 @@ function probesOf(text: string, where: string): Readonly<Record<string, JsonObje
 function stagesOf(text: string, where: string): readonly StageEntry[] {
   const parsed = stagesSchema.safeParse(parseJson(new TextEncoder().encode(text), where));
   if (!parsed.success) throw expected(where, "stages with names and sizes", shown(text));
+  return parsed.data;
+}
+
+function classesOf(text: string, where: string): readonly string[] {
+  const parsed = classesSchema.safeParse(parseJson(new TextEncoder().encode(text), where));
+  if (!parsed.success) throw expected(where, "names of two classes or more", shown(text));
   return parsed.data;
 }
 

@@ -23,6 +23,8 @@ export interface VerifyOptions {
   readonly state: ReadonlyMap<string, TensorData>;
   readonly frozen: Uint8Array;
   readonly images: Images | Sounds;
+  /** Outputs that are compared besides the features and an embedding, float32 [n, d] each. @default none */
+  readonly more?: readonly string[] | undefined;
   /** Names the frozen encoder in errors. */
   readonly where: string;
   /** Of the CPU provider. @default one for each core */
@@ -35,7 +37,7 @@ export interface VerifyOptions {
  * @throws UserError if a row differs by more than 0.1 %, a feature is not finite or one of the two does not run.
  */
 export async function verifyFrozen(options: VerifyOptions): Promise<Comparison & { readonly d: number }> {
-  const { encode, state, frozen, images, where, threads } = options;
+  const { encode, state, frozen, images, more = [], where, threads } = options;
   const shown =
     images.data instanceof Float32Array
       ? { audio: new ort.Tensor("float32", images.data, [...images.shape]) }
@@ -48,7 +50,8 @@ export async function verifyFrozen(options: VerifyOptions): Promise<Comparison &
   if (n < 1) throw new Error("verifyFrozen: expected an image or more, found none");
   const reference = await outputsOf("encode.onnx", encode, feeds, threads);
   const found = await outputsOf(where, frozen, shown, threads);
-  const compared = ["features", ...(reference.embedding ? ["embedding"] : [])].map((name) => {
+  const names = ["features", ...(reference.embedding ? ["embedding"] : []), ...more];
+  const compared = names.map((name) => {
     const [a, b] = [rowsOf("encode.onnx", name, reference, n), rowsOf(where, name, found, n)]; // [n, d] each
     if (b.d !== a.d) throw expected(where, `${a.d} ${name}`, `${b.d}`, NOT_WRITTEN);
     return { ...checkFeatures(where, a.data, b.data, a.d), d: a.d };
@@ -69,7 +72,7 @@ function rowsOf(where: string, name: string, outputs: Outputs, n: number): { dat
   const data = output.data as Float32Array; // [n, d]
   const bad = data.findIndex((x) => !Number.isFinite(x));
   if (bad >= 0) {
-    throw expected(where, "finite features", `${data[bad]} for image ${Math.floor(bad / d)}`, NOT_WRITTEN);
+    throw expected(where, `finite ${name}`, `${data[bad]} for image ${Math.floor(bad / d)}`, NOT_WRITTEN);
   }
   return { data, d };
 }

@@ -5,6 +5,7 @@ import { barlowTwins } from "./barlow-twins.ts";
 import { byol } from "./byol.ts";
 import { cpc } from "./cpc.ts";
 import { dino } from "./dino.ts";
+import { finetune } from "./finetune.ts";
 import { instanceDiscrimination } from "./instance-discrimination.ts";
 import { jigsaw } from "./jigsaw.ts";
 import type { Method } from "./method.ts";
@@ -20,6 +21,7 @@ import { vicreg } from "./vicreg.ts";
 
 export type { Method } from "./method.ts";
 
+/** Those that learn without labels. */
 // biome-ignore lint/suspicious/noExplicitAny: each method has a configuration of its own
 export const methods: readonly Method<any>[] = [
   audioVideo,
@@ -41,4 +43,5 @@ export const methods: readonly Method<any>[] = [
 ];
 
 // biome-ignore lint/suspicious/noExplicitAny: as above
-export const methodNamed = (name: string): Method<any> => named("method", name, methods);
+export const methodNamed = (name: string): Method<any> =>
+  name === finetune.name ? finetune : named("method", name, methods);

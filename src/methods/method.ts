@@ -22,6 +22,12 @@ export interface StepScope extends Scope {
   drawn(view: number, column: ViewColumn): Tensor;
   /** An order of the batch's n rows, drawn at random for each step, int64 [n]. */
   permutation(name: string): Tensor;
+  /** The classes of the batch's images, as places in the run's list of them, float32 [n]. */
+  labels(): Tensor;
+  /** A number from 0 to 1 that is drawn for each step from Beta(alpha, alpha), float32 []. */
+  share(name: string, alpha: number): Tensor;
+  /** Stages of the encoder that have parameters, in order, and the place among them of the one that a parameter lies in. */
+  stages(): Stages;
   /** Views [rows, 3, size, size] -> features [rows, d], with the weights that are trained and exported. */
   encode(views: Tensor): Tensor;
   /** What is heard with each image, float32 [n, samples]; of methods that state `audio`. */
@@ -35,6 +41,12 @@ export interface AudioSettings extends Omit<AudioEntry, "input" | "encoder"> {
   /** Its encoder's name. */
   readonly encoder: string;
   readonly spectrogram: Spectrogram;
+}
+
+export interface Stages {
+  readonly names: readonly string[];
+  /** By the parameter's name. */
+  readonly of: ReadonlyMap<string, number>;
 }
 
 export interface Step {
@@ -51,11 +63,18 @@ export interface Step {
   readonly cut?: readonly Tensor[];
 }
 
+export interface Classified {
+  /** float32 [n, classes]; each row sums to 1. */
+  readonly probabilities: Tensor;
+}
+
 export interface OptimizerChoice extends Hyperparameters {
   readonly name: "sgd" | "lars" | "adamw";
   /** Settings of the optimizer itself, such as Nesterov's momentum; its defaults where left out. */
   readonly config?: JsonObject;
 }
+
+export type Exported = "trained" | "average";
 
 export interface Method<C> {
   readonly name: string;
@@ -82,6 +101,8 @@ export interface Method<C> {
   /** Undefined where no such loss means anything. */
   readonly chance?: (config: C) => Chance;
   /** Which weights are exported: those trained, or their moving average. @default "trained" */
-  readonly exports?: "trained" | "average";
+  readonly exports?: Exported | ((config: C) => Exported);
+  /** What its head makes of features [n, d] in evaluation, as a further output of `encode`. */
+  readonly classify?: (s: Scope, features: Tensor, config: C) => Classified;
   readonly build: (step: StepScope, config: C) => Step;
 }

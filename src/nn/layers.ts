@@ -68,6 +68,8 @@ export const batchNorm = (
     const mean = s.buffer("running_mean", [c], ZEROS);
     const variance = s.buffer("running_var", [c], ONES);
     if (s.mode === "evaluation") return norm.batchNorm(x, scale, bias, mean, variance); // as x
+    if (s.isFrozen("weight"))
+      return byPieces([x], (piece) => norm.batchNorm(piece, scale, bias, mean, variance)); // as x
     const { splits = 1 } = s.traits;
     const parts = (t: Tensor) => (splits === 1 ? t : concat(Array(splits).fill(t), 0)); // [g c]
     const apart = splits === 1 ? x : byPieces([x], (piece) => inParts(piece, splits)); // [n / g, g c, ...]

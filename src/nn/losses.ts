@@ -1,6 +1,6 @@
 /** Losses over embeddings. */
 import type { Tensor } from "../graph/tensor.ts";
-import { div, equal, greaterOrEqual, mul, sub, where } from "../ops/elementwise.ts";
+import { add, div, equal, greaterOrEqual, mul, sub, where } from "../ops/elementwise.ts";
 import { gemm, matmul, swap } from "../ops/matmul.ts";
 import { cast, concat, reshape, split } from "../ops/movement.ts";
 import { logSumExp, normalize, reduceMax, reduceMean, reduceSum } from "../ops/reduce.ts";
@@ -17,11 +17,44 @@ export interface Contrast {
  * Cross-entropy of logits [n, classes] with labels float32 [n] (whole numbers from 0), averaged over the rows; the
  * accuracy is that of the greatest logit.
  */
-export function crossEntropy(logits: Tensor, labels: Tensor): Contrast {
+export const crossEntropy = (logits: Tensor, labels: Tensor): Contrast =>
+  ofHits(hitsOf(logits, labels), logits);
+
+/** Of logits [n, classes] each row's at its label: [n, 1]. */
+function hitsOf(logits: Tensor, labels: Tensor): Tensor {
   const classes = indicesAlong(logits, 1); // [classes]
   const own = equal(reshape(labels, [logits.shape[0]!, 1]), classes); // [n, classes]
-  const hit = reduceSum(where(own, logits, 0), { axes: [1], keep: true }); // [n, 1]
-  return ofHits(hit, logits);
+  return reduceSum(where(own, logits, 0), { axes: [1], keep: true }); // [n, 1]
+}
+
+/** A second class of each row, where images are mixed. */
+export interface MixedLabels {
+  /** float32 [n]. */
+  readonly labels: Tensor;
+  /** Of the first class, float32 []; the second has the rest. */
+  readonly share: Tensor;
+}
+
+/**
+ * Cross-entropy as `crossEntropy` has it, with label smoothing (Szegedy et al. 2016, section 7): a share `smoothing` of
+ * each target is spread over all classes evenly. Mixed rows (Zhang et al. 2018) have two classes. The accuracy is that of
+ * the first.
+ */
+export function smoothedCrossEntropy(
+  logits: Tensor,
+  labels: Tensor,
+  smoothing: number,
+  mixed?: MixedLabels,
+): Contrast {
+  const hit = hitsOf(logits, labels); // [n, 1]
+  const { accuracy } = ofHits(hit, logits);
+  const targets = mixed
+    ? add(mul(hit, mixed.share), mul(hitsOf(logits, mixed.labels), sub(1, mixed.share)))
+    : hit; // [n, 1]
+  const even = reduceMean(logits, { axes: [1], keep: true }); // [n, 1]
+  // The targets' shares sum to 1, so that the rows' logSumExp counts once.
+  const wanted = add(mul(targets, 1 - smoothing), mul(even, smoothing)); // [n, 1]
+  return { loss: reduceMean(sub(logSumExp(logits), wanted)), accuracy };
 }
 
 /**

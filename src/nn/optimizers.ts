@@ -4,7 +4,7 @@ import { inScope, type Tensor } from "../graph/tensor.ts";
 import { add, div, exp, greater, mul, reciprocal, sqrt, square, sub, where } from "../ops/elementwise.ts";
 import { reduceSum } from "../ops/reduce.ts";
 import type { Schedule } from "../spec.ts";
-import type { Scope, State } from "./scope.ts";
+import type { Scope, State, Traits } from "./scope.ts";
 
 export interface Hyperparameters {
   /** The peak of the learning rate for 256 images a step; it grows with the batch. */
@@ -145,18 +145,22 @@ export function applyOptimizer(
   const { lr, weightDecay, biasLr = 1 } = choice;
   const rate = s.scalar("lr", lrSchedule(choice), "linear");
   const constantRate = () => s.scalar("lr.constant", { kind: "constant", value: lr }, "linear");
+  const groupRate = ({ name, times }: NonNullable<Traits["ownRate"]>) =>
+    s.scalar(`lr.${name}`, lrSchedule({ ...choice, lr: lr * times }), "linear");
   const decay = s.scalar("weightDecay", { kind: "constant", value: weightDecay });
   const step = () => {
     const run = s.scalar("step", { kind: "step" }); // []
     return skipped ? sub(run, skipped) : run; // []
   };
   const updates = new Map<string, Update>();
-  const updateOf = ({ decay: weighs, traits: { constantRate: constant = false } }: State): Update => {
-    const key = `${constant} ${weighs || biasLr === 1}`;
+  const updateOf = ({ name, decay: weighs, traits }: State): Update => {
+    const { constantRate: constant = false, ownRate, rate: rateOf } = traits;
+    const factor = (weighs ? 1 : biasLr) * (rateOf?.(name) ?? 1);
+    const key = `${constant} ${ownRate?.name} ${factor}`;
     const known = updates.get(key);
     if (known) return known;
-    const own = constant ? constantRate() : rate;
-    const lr = weighs || biasLr === 1 ? own : mul(own, biasLr);
+    const own = constant ? constantRate() : ownRate ? groupRate(ownRate) : rate;
+    const lr = factor === 1 ? own : mul(own, factor);
     const update = optimizer.step({ lr, weightDecay: decay, step }, config as never);
     updates.set(key, update);
     return update;

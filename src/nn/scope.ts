@@ -31,6 +31,13 @@ export interface Traits {
   readonly splits?: number;
   /** The learning rate of parameters stays at its peak. */
   readonly constantRate?: boolean;
+  /** Parameters have a learning rate of their own: the scalar "lr.NAME", whose peak is `times` that of the others. */
+  readonly ownRate?: { readonly name: string; readonly times: number };
+  /**
+   * By a parameter's name, what its learning rate is multiplied with. Where it is 0 the parameter is not trained, and batch
+   * normalisation takes running statistics, which stay as they are.
+   */
+  readonly rate?: (name: string) => number;
   /** Parameters and their optimizer state keep their values while this is 0, float32 []. */
   readonly trains?: Tensor;
 }
@@ -150,6 +157,19 @@ export class Scope {
     this.update(tensor, next(latest));
   }
 
+  /**
+   * Keeps a moving average of each parameter and buffer that was built so far, with this share of the old value, float32 [].
+   * Nothing is computed from it: it is what evaluation reads where the traits say so.
+   */
+  keepAverages(decay: Tensor): void {
+    for (const { name, role, shape, tensor } of this.all) {
+      if (role !== "param" && role !== "buffer") continue;
+      const init = { kind: "copy", of: name } as const;
+      const average = this.state(averageName(name), "average", shape, { init }).tensor; // as the state
+      this.update(average, add(mul(average, decay), mul(tensor, sub(1, decay))));
+    }
+  }
+
   /** Has all state that was updated so far keep its value where the condition (bool []) does not hold. */
   restUnless(condition: Tensor): void {
     for (const state of this.all) if (state.next) state.next = where(condition, state.next, state.tensor);
@@ -168,8 +188,14 @@ export class Scope {
     return [...this.states.values()];
   }
 
+  /** Those that are trained. */
   get params(): readonly State[] {
-    return this.all.filter((s) => s.role === "param");
+    return this.all.filter(({ role, name, traits }) => role === "param" && traits.rate?.(name) !== 0);
+  }
+
+  /** Whether what is built here, of parameters of this name, is not trained. */
+  isFrozen(name: string): boolean {
+    return this.present.rate?.(pathOf(name)) === 0;
   }
 
   get scalars(): readonly (ScalarEntry & { readonly tensor: Tensor })[] {

@@ -18,6 +18,10 @@ export interface StepInput {
   readonly audio?: Float32Array;
   /** One for each of the manifest's permutations, int64 [n]. */
   readonly permutations: readonly BigInt64Array[];
+  /** int64 [n], where the manifest has labels. */
+  readonly labels?: BigInt64Array;
+  /** A value for each of the manifest's shares. */
+  readonly shares?: Readonly<Record<string, number>>;
   /** By the name of a memory bank, further images whose rows are fed. */
   readonly others: Readonly<Record<string, readonly number[]>>;
   /** A value for each of the manifest's scalars. */
@@ -33,8 +37,12 @@ export interface StepOutput {
 
 export interface Trainer {
   step(input: StepInput): Promise<StepOutput>;
-  /** Features float32 [n, d] of uint8 images [n, h, w, 3] by the current encoder. */
-  encode(images: Uint8Array, shape: readonly [number, number, number, number]): Promise<Float32Array>;
+  /** Features float32 [n, d] of uint8 images [n, h, w, 3] by the current encoder, or another output of `encode`. */
+  encode(
+    images: Uint8Array,
+    shape: readonly [number, number, number, number],
+    output?: string,
+  ): Promise<Float32Array>;
   /**
    * The current state; the next step may write over these arrays. After a step that failed it is what it was before.
    *
@@ -77,7 +85,18 @@ export function trainerOf(
     });
 
   return {
-    async step({ images, height, width, indices, views, audio, permutations, others, scalars }) {
+    async step({
+      images,
+      height,
+      width,
+      indices,
+      views,
+      audio,
+      permutations,
+      others,
+      scalars,
+      ...supervision
+    }) {
       const rows = views[0]!.length / VIEW_COLUMNS.length;
       const feeds: Record<string, ort.Tensor> = {
         images: new ort.Tensor("uint8", images, [rows, height, width, 3]),
@@ -96,8 +115,11 @@ export function trainerOf(
         feeds[name] = bank.take(indices);
         feeds[input] = bank.take(others[name]!);
       }
-      for (const { name } of manifest.scalars) {
-        feeds[name] = new ort.Tensor("float32", Float32Array.of(scalars[name]!), []);
+      const { labels, shares } = supervision;
+      if (manifest.labels !== undefined) feeds[manifest.labels] = new ort.Tensor("int64", labels!, [rows]);
+      const numbers = { ...scalars, ...shares };
+      for (const { name } of [...manifest.scalars, ...(manifest.shares ?? [])]) {
+        feeds[name] = new ort.Tensor("float32", Float32Array.of(numbers[name]!), []);
       }
       const results = await told(step.run(feeds, outputs));
       for (const { next, bank } of banks) bank.put(indices, results[next]!);
@@ -111,11 +133,11 @@ export function trainerOf(
         },
       };
     },
-    async encode(images, shape) {
+    async encode(images, shape, output = "features") {
       encoder ??= await openEncoder();
       const feeds = { images: new ort.Tensor("uint8", images, [...shape]) };
-      const { features } = await told(encoder.run(feeds, ["features"]));
-      return features!.data as Float32Array;
+      const found = await told(encoder.run(feeds, [output]));
+      return found[output]!.data as Float32Array;
     },
     async readState() {
       const state = await told(step.read());

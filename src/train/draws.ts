@@ -1,7 +1,7 @@
 /** What a step is fed besides images and state, drawn on the host: parameters of views, orders, rows of banks. */
 import { takePart } from "../data/audio-part.ts";
 import type { Batch } from "../data/loader.ts";
-import { type Random, randomFor } from "../random.ts";
+import { drawBeta, type Random, randomFor } from "../random.ts";
 import { type AudioEntry, type Manifest, VIEW_COLUMNS, type ViewRecipe } from "../spec.ts";
 import { type Box, sampleView } from "../views/sample.ts";
 
@@ -12,6 +12,8 @@ export interface Draws {
   readonly permutations: readonly BigInt64Array[];
   /** A part of what is heard with each image, float32 [n, samples], where the manifest has audio. */
   readonly audio?: Float32Array;
+  /** For each of the manifest's shares, by its name. */
+  readonly shares: Readonly<Record<string, number>>;
   /** By a bank's name, images whose rows are fed as its others. */
   readonly others: Readonly<Record<string, readonly number[]>>;
 }
@@ -33,6 +35,12 @@ export function drawStep(
     ...(manifest.audio && { audio: drawAudio(manifest.audio, seed, batch) }),
     permutations: manifest.permutations.map((name) =>
       BigInt64Array.from(randomFor(seed, "permutation", name, step).shuffled(rows), BigInt),
+    ),
+    shares: Object.fromEntries(
+      (manifest.shares ?? []).map(({ name, alpha }) => [
+        name,
+        drawBeta(randomFor(seed, "share", name, step), alpha),
+      ]),
     ),
     others: Object.fromEntries(
       manifest.state.flatMap(({ name, rows: bank }) =>

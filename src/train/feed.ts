@@ -5,7 +5,12 @@ import type { Manifest } from "../spec.ts";
 import { type Draws, drawStep } from "./draws.ts";
 
 /** A batch of images and what is drawn for it. */
-export type Fed = Omit<Batch, "sizes" | "places" | "audio"> & Draws;
+export type Fed = Omit<Batch, "sizes" | "places" | "audio"> & Draws & Labelled;
+
+interface Labelled {
+  /** The place of each image's class, int64 [n], where the manifest has labels. */
+  readonly labels?: BigInt64Array;
+}
 
 export interface Feed {
   readonly stepsPerEpoch: number;
@@ -28,22 +33,25 @@ export const openFeed = (sources: Sources, { manifest, overlap, ...options }: Fe
     manifest,
     options.seed,
     countOf(sources),
-    overlap,
+    { overlap, labels: sources.labels },
   );
 
-/** A loader's batches, each with what is drawn for it out of so many images. */
+/** A loader's batches, each with what is drawn for it out of so many images, and with its labels out of all of them. */
 export const withDraws = (
   { stepsPerEpoch, next, close }: Pick<Loader, "stepsPerEpoch" | "next" | "close">,
   manifest: Manifest,
   seed: number,
   images: number,
-  overlap?: number,
+  { overlap, labels }: { readonly overlap?: number | undefined; readonly labels?: Int32Array } = {},
 ): Feed => ({
   stepsPerEpoch,
   async next() {
     const batch = await next();
     const { sizes, places, audio, ...fed } = batch;
-    return { ...fed, ...drawStep(manifest, seed, batch, images, overlap) };
+    const own = manifest.labels !== undefined && {
+      labels: BigInt64Array.from(batch.indices, (index) => BigInt(labels![index]!)),
+    };
+    return { ...fed, ...drawStep(manifest, seed, batch, images, overlap), ...own };
   },
   close,
 });

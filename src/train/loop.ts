@@ -51,6 +51,8 @@ export interface LoopOptions {
   readonly failed?: (error: unknown, step: number) => Promise<unknown>;
   /** What to do once the loss is no number. */
   readonly advice?: () => Promise<string>;
+  /** Whether the run is over before its last step; asked before each. @default never */
+  readonly stopped?: (() => Promise<boolean>) | undefined;
   /** Aborted to stop after the step that is running. */
   readonly signal?: AbortSignal | undefined;
   /** Asked after each step; true has a checkpoint written. */
@@ -136,7 +138,10 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     options.log.amend({ checkpointSeconds: secondsSince(before) });
   };
 
+  let stopped = false;
   while (coming && !signal?.aborted) {
+    stopped = (await options.stopped?.()) ?? false;
+    if (stopped) break;
     const before = performance.now();
     const images = await coming;
     const scalars = Object.fromEntries(
@@ -193,8 +198,16 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
     if (evaluated) await evaluate(epoch);
     if (signal?.aborted) await save();
   }
+  if (stopped) await save();
   const imagesPerSecond = ((step - options.from) * batch) / elapsed();
-  return { step, loss, chance, imagesPerSecond, waitShare: waitShare(), interrupted: step < steps };
+  return {
+    step,
+    loss,
+    chance,
+    imagesPerSecond,
+    waitShare: waitShare(),
+    interrupted: step < steps && !stopped,
+  };
 }
 
 const secondsSince = (moment: number): number => (performance.now() - moment) / 1000;

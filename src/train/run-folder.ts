@@ -17,6 +17,7 @@ export const runFiles = (run: string) => ({
   metrics: join(run, "metrics.jsonl"),
   checkpoints: join(run, "checkpoints"),
   encoder: join(run, "encoder.onnx"),
+  classifier: join(run, "classifier.onnx"),
   /** Of a method that takes audio. */
   audioEncoder: join(run, "audio-encoder.onnx"),
   probes: join(run, "probes.json"),
@@ -26,6 +27,18 @@ const count = z.number().int().positive();
 
 /** Seconds, such as "1.5s", or frames, such as "8". */
 const extent = z.string().regex(/^[\d.]+s?$/);
+
+const supervisionSchema = z.strictObject({
+  /** The artifact's labels are places in these. */
+  classes: z.array(z.string().max(1000)).min(2),
+  /** Share of the images' labels that is used. */
+  labels: z.number().positive().max(1),
+  /** Share of these that is held out, and looked at after each epoch. */
+  heldOut: z.number().min(0).max(1),
+  /** The run stops once so many epochs in a row were no better on the images held out. */
+  earlyStop: count.nullable(),
+});
+export type Supervision = z.infer<typeof supervisionSchema>;
 
 export const runConfigSchema = z.strictObject({
   format: z.literal(1),
@@ -65,6 +78,8 @@ export const runConfigSchema = z.strictObject({
   seed: z.number().int(),
   /** Peak learning rate; null takes the artifact's, scaled by the batch. */
   lr: z.number().positive().nullable(),
+  /** The same of a classifier's own, where the artifact has one. */
+  headLr: z.number().positive().nullable().optional(),
   weightDecay: z.number().min(0).nullable(),
   warmupEpochs: z.number().min(0).nullable(),
   /** Sources are kept at this size, pixels. */
@@ -96,6 +111,8 @@ export const runConfigSchema = z.strictObject({
     .optional(),
   /** The list of pictures and what is heard with them, if it was given. */
   audio: z.string().max(4096).optional(),
+  /** Where it learns from labels: which of the images it trains on, and what they are classes of. */
+  supervision: supervisionSchema.optional(),
   /** The values of black and white, if they were given. */
   range: z.tuple([z.number(), z.number()]).optional(),
   /** Of the programs that it began with, by their names. */

@@ -60,6 +60,8 @@ export interface Rates {
   /** Images a step. */
   readonly batch: number;
   readonly lr: number | null;
+  /** Of the scalar "lr.head", where there is one. */
+  readonly headLr?: number | null | undefined;
   readonly weightDecay: number | null;
   readonly warmupEpochs: number | null;
 }
@@ -67,14 +69,19 @@ export interface Rates {
 /** The schedule of each scalar over a run: the artifact's, grown with the batch, with the run's own rates in place. */
 export function runSchedules(
   scalars: readonly ScalarEntry[],
-  { batch, lr, weightDecay, warmupEpochs }: Rates,
+  { batch, lr, headLr = null, weightDecay, warmupEpochs }: Rates,
 ): Record<string, Schedule> {
-  const own: Readonly<Record<string, number | null>> = { lr, "lr.constant": lr, weightDecay };
+  const own: Readonly<Record<string, number | null>> = {
+    lr,
+    "lr.constant": lr,
+    "lr.head": headLr,
+    weightDecay,
+  };
   return Object.fromEntries(
     scalars.map(({ name, schedule, batchScaling }) => {
       const factor = batchScaling === "linear" ? batch / 256 : 1;
       const warmed =
-        name === "lr" && warmupEpochs !== null && "warmupEpochs" in schedule
+        (name === "lr" || name === "lr.head") && warmupEpochs !== null && "warmupEpochs" in schedule
           ? { ...schedule, warmupEpochs }
           : schedule;
       return [name, scaled(warmed, factor, own[name] ?? null)];

@@ -1,0 +1,114 @@
+import { Command } from "commander";
+import { type FinetuneOptions, finetune, finetuneSummary, STARTS, type Start } from "../api/finetune.ts";
+import { compareFinetuned, comparisonLines } from "../api/finetune-compare.ts";
+import { expected, unknownName } from "../errors.ts";
+import { duration } from "../train/duration.ts";
+import {
+  CUDA_LIBRARIES,
+  DEVICE,
+  integer,
+  listOf,
+  nonNegative,
+  outputOf,
+  PROVIDER,
+  percentage,
+  positive,
+  positiveInteger,
+  QUIET,
+  RANGE,
+  report,
+  share,
+  threadCount,
+  valueRange,
+} from "./options.ts";
+import { INTERRUPTED, listenToSignals } from "./signals.ts";
+
+interface Flags extends Omit<FinetuneOptions, "labels" | "architecture"> {
+  readonly encoder?: string;
+  readonly labels?: readonly number[];
+  readonly seeds?: number;
+  readonly compare?: boolean;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+const start = (text: string): Start => {
+  const known = STARTS.find((name) => name === text);
+  if (!known) throw unknownName("start", text, STARTS);
+  return known;
+};
+
+export const finetuneCommand = () =>
+  new Command("finetune")
+    .description("Train a whole encoder further, for the classes of a labelled folder")
+    .argument("[encoder]", "a run's folder, an encoder.onnx or a .safetensors file (needed unless --resume)")
+    .option("--data <dir>", "folder with one folder per class (needed unless --resume)")
+    .requiredOption("--out <dir>", "the run's folder")
+    .option("--test <dir>", "such a folder to test the exported classifier on")
+    .option("--limit <n>", "take fixed, balanced samples of this many images", positiveInteger)
+    .option("--labels <percent>", "share of the labels, such as 10% (default: 100%)", listOf(percentage))
+    .option("--from <start>", `${STARTS.join(", ")} (default: pretrained)`, start)
+    .option("--encoder <name>", "what a .safetensors file holds")
+    .option("--image-size <px>", "height and width of the views (default: the encoder's)", positiveInteger)
+    .option("--lr <f>", "peak learning rate of the encoder", positive)
+    .option("--head-lr <f>", "that of the classifier (default: 10 times --lr, or 1 from scratch)", positive)
+    .option("--epochs <n>", "(default: 30)", positive)
+    .option("--batch <n>", "images a step (default: 64, or all if there are fewer)", positiveInteger)
+    .option("--optimizer <name>", "sgd, lars or adamw (default: the encoder's, else sgd)")
+    .option("--weight-decay <f>", "(default: the optimizer's)", nonNegative)
+    .option("--warmup-epochs <n>", "(default: the optimizer's)", nonNegative)
+    .option("--freeze-until <stage>", "this stage and those before it stay as they are")
+    .option("--layer-decay <f>", "learning rate of a stage over that of the next (default: 1)", share)
+    .option("--label-smoothing <f>", "(default: 0.1)", share)
+    .option("--mixup <alpha>", "mixes images and classes by shares from Beta(alpha, alpha)", nonNegative)
+    .option("--ema <f>", "export moving averages of the weights, which keep this share each step", share)
+    .option("--jitter <f>", "strength of changes of colour (default: 0)", share)
+    .option("--held-out <f>", "share of the images of each class that is held out (default: 0.1)", share)
+    .option("--early-stop <n>", "stop after so many epochs without gain on those held out", positiveInteger)
+    .option("--seed <n>", "(default: 0)", integer)
+    .option("--seeds <n>", "train so often, with --seed and the next ones, and compare", positiveInteger)
+    .option("--compare", "from scratch beside pretrained, for each of --labels, a list with commas")
+    .option("--range <low,high>", `${RANGE} (default: 0,65535 for 16 bits)`, valueRange)
+    .option("--checkpoint-every <n>", "steps between two checkpoints (default: an epoch)", positiveInteger)
+    .option("--cache-mb <n>", "memory for decoded images (default: 2048, or a quarter of all)", nonNegative)
+    .addOption(PROVIDER)
+    .addOption(DEVICE)
+    .addOption(CUDA_LIBRARIES)
+    .option("--threads <n>", "(default: one for each core)", threadCount)
+    .option("--resume", "go on with the run in --out")
+    .addOption(QUIET)
+    .option("--json", "end with one JSON object on standard output")
+    .action(async (encoder: string | undefined, flags: Flags) => {
+      const { encoder: architecture, labels, seeds, compare, json, quiet, from, ...rest } = flags;
+      const options = { ...rest, encoder, architecture };
+      const surroundings = { output: outputOf(quiet), ...listenToSignals() };
+      if (compare || seeds !== undefined || (labels && labels.length > 1)) {
+        if (rest.resume) throw expected("finetune --resume", "one run", "several");
+        const starts: readonly Start[] = compare ? ["scratch", "pretrained"] : [from ?? "pretrained"];
+        const result = await compareFinetuned(
+          { ...options, starts, shares: labels ?? [1], seeds },
+          surroundings,
+        );
+        report(json, result, comparisonLines(result));
+        if (surroundings.signal.aborted) process.exitCode = INTERRUPTED;
+        return;
+      }
+      const result = await finetune({ ...options, labels: labels?.[0], from }, surroundings);
+      const { steps, epochs, seconds, validation, test, classifier, run, images, heldOut } = result;
+      const held = validation === null ? "" : `, ${validation.toFixed(2)} % of ${heldOut} held out`;
+      report(json, finetuneSummary(result), [
+        `${steps} steps (${epochs.toFixed(1)} epochs) of ${images} images in ${duration(seconds)}${held}`,
+        ...(test
+          ? [
+              `top-1 ${test.top1.toFixed(2)} % (95 % interval ${test.low.toFixed(2)} to ${test.high.toFixed(2)}), ` +
+                `top-5 ${test.top5.toFixed(2)} %, of ${test.images.length} test images`,
+              ...test.classes.map((own) => `  ${own.class}: ${own.top1.toFixed(2)} % of ${own.images}`),
+            ]
+          : []),
+        classifier === null
+          ? `interrupted: go on with  ort-pretrain finetune --resume --out ${flags.out}`
+          : `classifier: ${classifier}`,
+        `run:     ${run}`,
+      ]);
+      if (result.interrupted) process.exitCode = INTERRUPTED;
+    });

@@ -1,0 +1,110 @@
+/**
+ * Fine-tuning: the whole encoder with a linear classifier on its features, trained by the images' classes. Label smoothing
+ * is that of Szegedy et al. 2016 (arXiv 1512.00567), mixup that of Zhang et al. 2018 (arXiv 1710.09412), with one share for
+ * a batch; rates that fall from layer to layer are those of BEiT (Bao et al. 2022, arXiv 2106.08254).
+ */
+import * as z from "zod";
+import { unknownName } from "../errors.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import { linear } from "../nn/layers.ts";
+import { smoothedCrossEntropy } from "../nn/losses.ts";
+import type { Scope } from "../nn/scope.ts";
+import { add, div, greater, mul, sub, where } from "../ops/elementwise.ts";
+import { gather } from "../ops/indexing.ts";
+import { softmax } from "../ops/reduce.ts";
+import type { Method, Stages, StepScope } from "./method.ts";
+import { fraction, randomView, SMALL, share } from "./views.ts";
+
+const config = (imageSize: number) =>
+  z.strictObject({
+    /** Classes to tell apart. */
+    classes: z.int().min(2).max(100_000),
+    /** Share of each target that is spread over all classes. */
+    smoothing: z.number().min(0).max(0.99).default(0.1),
+    /** Alpha of the Beta distribution that mixup draws its shares from; 0 mixes nothing. */
+    mixup: z.number().min(0).max(100).default(0),
+    /** Least share of the image's area in a crop. Small images: 0.6, as of a crop of 32 px from one padded by 4 px. */
+    cropScale: share.default(imageSize <= SMALL ? 0.6 : 0.08),
+    /** Strength of brightness, contrast and saturation, changed in each image; 0 leaves colours as they are. */
+    jitter: fraction.default(0),
+    /** Stages up to this one, which is the last of them, stay as they are; null trains all. */
+    freezeUntil: z.string().max(100).nullable().default(null),
+    /** The learning rate of a stage over that of the next one. */
+    layerDecay: share.default(1),
+    /** Share of the old value that moving averages of the weights keep, which are exported; 0 exports the weights. */
+    ema: z.number().min(0).lt(1).default(0),
+    /** The peak of the classifier's learning rate over that of the encoder, unless it is given. */
+    headRate: z.number().positive().default(10),
+  });
+type Config = z.infer<ReturnType<typeof config>>;
+
+/** Stands for the last stage: the classifier alone is trained. */
+const ALL = "features";
+
+/** By a parameter's name, what its learning rate is multiplied with; that of the last stage by one decay. */
+function ratesOf({ names, of }: Stages, { freezeUntil, layerDecay }: Config): (name: string) => number {
+  const last = freezeUntil === ALL ? names.length - 1 : names.indexOf(freezeUntil ?? "");
+  if (freezeUntil !== null && last < 0) throw unknownName("stage", freezeUntil, [...names, ALL]);
+  return (name) => {
+    const stage = of.get(name) ?? 0;
+    return stage <= last ? 0 : layerDecay ** (names.length - stage);
+  };
+}
+
+/** Images and labels of the batch, or both mixed with those of another order of it. */
+function mixedBatch(step: StepScope, alpha: number) {
+  const [view, labels] = [step.views[0]!, step.labels()]; // [n, 3, s, s], [n]
+  if (alpha === 0) return { view, labels };
+  const [order, share] = [step.permutation("mixup"), step.share("mixup.share", alpha)]; // [n], []
+  const other = gather(view, order); // [n, 3, s, s]
+  return {
+    view: add(mul(view, share), mul(other, sub(1, share))), // [n, 3, s, s]
+    labels,
+    mixed: { labels: gather(labels, order), share },
+  };
+}
+
+/** The decay, less at first, for the start not to stay in the averages of a short run: (1 + t) / (10 + t) of step t; []. */
+function warmedDecay(step: StepScope, ema: number): Tensor {
+  const t = step.scalar("step", { kind: "step" }); // []
+  const early = div(add(t, 1), add(t, 10)); // []
+  return where(greater(early, ema), ema, early);
+}
+
+const logitsOf = (s: Scope, features: Tensor, classes: number): Tensor =>
+  linear(s, "head", features, { out: classes }); // [n, classes]
+
+export const finetune: Method<Config> = {
+  name: "finetune",
+  paper: "Do Better ImageNet Models Transfer Better?, arXiv 1805.08974",
+  config,
+  views: ({ cropScale, jitter }, size) => [
+    randomView(size, {
+      scale: [cropScale, 1],
+      jitter: [jitter, jitter, jitter, 0],
+      jitterP: jitter === 0 ? 0 : 1,
+      grayscale: 0,
+    }),
+  ],
+  optimizer: () => ({
+    name: "sgd",
+    lr: 0.05,
+    weightDecay: 1e-4,
+    warmupEpochs: 1,
+    config: { nesterov: true },
+  }),
+  classify: (s, features, { classes }) => ({ probabilities: softmax(logitsOf(s, features, classes)) }),
+  exports: ({ ema }) => (ema > 0 ? "average" : "trained"),
+  chance: ({ classes }) => ({ kind: "choice", fixed: classes, perImage: 0 }),
+  build: (step, settings) => {
+    const { classes, smoothing, mixup, ema, headRate } = settings;
+    const { view, labels, mixed } = mixedBatch(step, mixup);
+    const features = step.with({ rate: ratesOf(step.stages(), settings) }, () => step.encode(view)); // [n, d]
+    const logits = step.with({ ownRate: { name: "head", times: headRate } }, () =>
+      logitsOf(step, features, classes),
+    ); // [n, classes]
+    const { loss, accuracy } = smoothedCrossEntropy(logits, labels, smoothing, mixed);
+    if (ema > 0) step.keepAverages(warmedDecay(step, ema));
+    return { loss, metrics: { accuracy }, embedding: features };
+  },
+};
