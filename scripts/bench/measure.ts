@@ -8,7 +8,8 @@ import {
   targetNamed,
 } from "../../src/artifact/compile.ts";
 import { inMemory } from "../../src/artifact/files.ts";
-import { buildModel, encodeModel } from "../../src/graph/model.ts";
+import { buildModel } from "../../src/graph/model.ts";
+import { encodeModel } from "../../src/graph/protos.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { mul } from "../../src/ops/elementwise.ts";
 import { matmul } from "../../src/ops/matmul.ts";

@@ -2,7 +2,8 @@
  * The kNN probe beside a bare matrix product of its size: 10,000 test images among 50,000 training images, 512 features.
  * `tsx scripts/bench/neighbours.ts`; prints a Markdown table and the peak memory.
  */
-import { buildModel, encodeModel } from "../../src/graph/model.ts";
+import { buildModel } from "../../src/graph/model.ts";
+import { encodeModel } from "../../src/graph/protos.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { matmul, swap } from "../../src/ops/matmul.ts";
 import { slice } from "../../src/ops/movement.ts";

@@ -4,7 +4,8 @@
  */
 import * as ort from "onnxruntime-node";
 import sharp from "sharp";
-import { buildModel, encodeModel } from "../../src/graph/model.ts";
+import { buildModel } from "../../src/graph/model.ts";
+import { encodeModel } from "../../src/graph/protos.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { simclr } from "../../src/methods/simclr.ts";
 import { add } from "../../src/ops/elementwise.ts";

@@ -2,7 +2,8 @@
 import { audioEncoderNamed, encoderNamed, type Stage } from "../encoders/index.ts";
 import { logMel } from "../encoders/log-mel.ts";
 import { pooledStage } from "../encoders/pooled.ts";
-import { buildModel, encodeModel } from "../graph/model.ts";
+import { buildModel } from "../graph/model.ts";
+import { encodeModel } from "../graph/protos.ts";
 import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
 import { methodNamed } from "../methods/index.ts";
 import type { AudioSettings, Stages } from "../methods/method.ts";

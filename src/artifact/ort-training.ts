@@ -1,6 +1,7 @@
 /** Method + encoder + optimizer -> the models that ONNX Runtime's training API runs, from the same builder as steps. */
 import { expected } from "../errors.ts";
-import { buildModel, encodeModel } from "../graph/model.ts";
+import { buildModel } from "../graph/model.ts";
+import { encodeModel } from "../graph/protos.ts";
 import { scalar, type Tensor } from "../graph/tensor.ts";
 import { type Hyperparameters, lrSchedule } from "../nn/optimizers.ts";
 import type { State } from "../nn/scope.ts";

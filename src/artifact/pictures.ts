@@ -1,5 +1,6 @@
 /** The views of a step alone, for people to look at. */
-import { buildModel, encodeModel } from "../graph/model.ts";
+import { buildModel } from "../graph/model.ts";
+import { encodeModel } from "../graph/protos.ts";
 import { constant, input, inScope, type Tensor } from "../graph/tensor.ts";
 import { transpose } from "../ops/movement.ts";
 import { affine } from "../ops/normalization.ts";

@@ -1,6 +1,7 @@
 /** The graph that pools values of a third-party model as the stages of our own encoders. */
 import { pooledStage } from "../encoders/pooled.ts";
-import { buildModel, encodeModel } from "../graph/model.ts";
+import { buildModel } from "../graph/model.ts";
+import { encodeModel } from "../graph/protos.ts";
 import { input } from "../graph/tensor.ts";
 import { transpose } from "../ops/movement.ts";
 import type { Dim, StageEntry } from "../spec.ts";

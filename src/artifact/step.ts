@@ -1,6 +1,7 @@
 /** A training step as graphs: forward pass, backward pass and update in one, or in four for batches larger than memory. */
 import { expected } from "../errors.ts";
-import { type BuildOptions, buildModel, encodeModel, reach } from "../graph/model.ts";
+import { type BuildOptions, buildModel, reach } from "../graph/model.ts";
+import { encodeModel } from "../graph/protos.ts";
 import { input, scalar, type Tensor } from "../graph/tensor.ts";
 import type { Method, OptimizerChoice, Step } from "../methods/method.ts";
 import { lossScaling } from "../nn/loss-scaling.ts";

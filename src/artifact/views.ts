@@ -1,6 +1,7 @@
 /** A frozen encoder that sees random views, drawn and made as in training, in place of the centres of images. */
 import { expected } from "../errors.ts";
-import { buildModel, decodeModel, encodeModel } from "../graph/model.ts";
+import { buildModel } from "../graph/model.ts";
+import { decodeModel, encodeModel } from "../graph/protos.ts";
 import { input } from "../graph/tensor.ts";
 import { VIEW_COLUMNS, type ViewRecipe } from "../spec.ts";
 import { augment } from "../views/augment.ts";

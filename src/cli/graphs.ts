@@ -8,7 +8,7 @@ import { type GraphName, ownFolder, readArtifact, writeArtifact } from "../artif
 import { UPDATES, type UpdateBy } from "../artifact/ort-training.ts";
 import { encoders } from "../encoders/index.ts";
 import { expected, unknownName } from "../errors.ts";
-import { decodeModel } from "../graph/model.ts";
+import { decodeModel } from "../graph/protos.ts";
 import { methodNamed, methods } from "../methods/index.ts";
 import { type AudioEntry, type JsonObject, type Manifest, TARGETS, type TargetName } from "../spec.ts";
 import { integer, positive, positiveInteger, report, setting } from "./options.ts";

@@ -3,7 +3,7 @@
  * a = scale / sqrt(variance + epsilon) of an output channel, its weights become a w and its bias a (b - mean) + bias.
  */
 import type { AttributeProto, GraphProto, NodeProto, TensorProto } from "onnx-buf";
-import { tensorProto } from "../graph/model.ts";
+import { tensorProto } from "../graph/protos.ts";
 import { floatsOf, sizesOf } from "./constants.ts";
 import { countUses } from "./unused.ts";
 

@@ -3,7 +3,8 @@ import { create } from "@bufbuild/protobuf";
 import { type GraphProto, StringStringEntryProtoSchema, type ValueInfoProto } from "onnx-buf";
 import { expected } from "../errors.ts";
 import type { TensorData } from "../files/safetensors.ts";
-import { DATA_TYPES, decodeModel, encodeModel, type ModelProto, tensorProto } from "../graph/model.ts";
+import type { ModelProto } from "../graph/model.ts";
+import { DATA_TYPES, decodeModel, encodeModel, tensorProto } from "../graph/protos.ts";
 import { foldBatchNorms } from "./fold.ts";
 import { dropUnused } from "./unused.ts";
 

@@ -2,7 +2,7 @@
 
 import { expected } from "../errors.ts";
 import type { TensorData } from "../files/safetensors.ts";
-import { decodeModel } from "../graph/model.ts";
+import { decodeModel } from "../graph/protos.ts";
 import { floatsOf, sizesOf } from "./constants.ts";
 import { readEncoderMetadata } from "./metadata.ts";
 

@@ -9,8 +9,8 @@ import {
   ValueInfoProtoSchema,
 } from "onnx-buf";
 import type { Shape } from "../spec.ts";
-import { attributesFrom, opsetOf, shapeFrom, valueInfo } from "./model.ts";
 import { once } from "./once.ts";
+import { attributesFrom, opsetOf, shapeFrom, valueInfo } from "./protos.ts";
 import type { Attributes } from "./tensor.ts";
 
 /** Field numbers of a model, a graph, a node and a value in onnx.proto. */

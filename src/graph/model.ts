@@ -1,53 +1,17 @@
 /** From tensors to the bytes of an ONNX model, and from bytes to a ModelProto. */
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import {
-  type AttributeProto,
-  AttributeProto_AttributeType,
-  AttributeProtoSchema,
-  type ModelProto,
-  ModelProtoSchema,
-  type NodeProto,
-  NodeProtoSchema,
-  type OperatorSetIdProto,
-  OperatorSetIdProtoSchema,
-  StringStringEntryProtoSchema,
-  type TensorProto,
-  TensorProto_DataType,
-  TensorProtoSchema,
-  type ValueInfoProto,
-  ValueInfoProtoSchema,
-} from "onnx-buf";
-import type { Dim, DType, Shape } from "../spec.ts";
+import { create } from "@bufbuild/protobuf";
+import { type ModelProto, ModelProtoSchema, type NodeProto, type TensorProto } from "onnx-buf";
+import type { Shape } from "../spec.ts";
+import { noteOf } from "./notes.ts";
 import { once } from "./once.ts";
-import {
-  type Attribute,
-  type Attributes,
-  dtypeOf,
-  type Node,
-  type Tensor,
-  type TensorData,
-} from "./tensor.ts";
+import { nodeProto, opsetOf, tensorProto, valueInfo } from "./protos.ts";
+import type { Node, Tensor, TensorData } from "./tensor.ts";
 
 export type { ModelProto } from "onnx-buf";
 
 /** The one operator set of all our graphs. LayerNormalization came with 17; nothing of ours needs a newer one. */
 export const OPSET = 17;
 export const IR_VERSION = 8;
-
-/** A type of values in a model: steps compute in our own, what GPUs are given may hold maps in half precision. */
-export type ElementType = DType | HalfType;
-export type HalfType = "float16" | "bfloat16";
-
-/** ONNX's codes. */
-export const DATA_TYPES: Readonly<Record<ElementType, TensorProto_DataType>> = {
-  float16: TensorProto_DataType.FLOAT16,
-  bfloat16: TensorProto_DataType.BFLOAT16,
-  float32: TensorProto_DataType.FLOAT,
-  uint8: TensorProto_DataType.UINT8,
-  int32: TensorProto_DataType.INT32,
-  int64: TensorProto_DataType.INT64,
-  bool: TensorProto_DataType.BOOL,
-};
 
 export interface BuildOptions {
   readonly name: string;
@@ -131,31 +95,6 @@ export function buildModel(outputs: Readonly<Record<string, Tensor>>, options: B
   });
 }
 
-/** What a node stands for, see `Operator.noted`. */
-export interface Note {
-  readonly name: string;
-  /** Names of the values that it is computed from. */
-  readonly of: readonly string[];
-  readonly attributes: Attributes;
-}
-
-/** The note on a gradient of a convolution with respect to w, of x and dy, with the attributes of Conv. */
-export const WEIGHT_GRADIENT = "ConvGradientOfWeights";
-
-const NOTE = "ort-pretrain.note";
-
-const noteOf = ({ op: { name }, attributes }: Node, of: readonly string[]) =>
-  create(StringStringEntryProtoSchema, { key: NOTE, value: JSON.stringify({ name, of, attributes }) });
-
-/** Undefined where a node has none. */
-export function noteFrom({ metadataProps }: NodeProto): Note | undefined {
-  const found = metadataProps.find(({ key }) => key === NOTE);
-  return found && (JSON.parse(found.value) as Note);
-}
-
-export const opsetOf = (domain: string, version: number): OperatorSetIdProto =>
-  create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) });
-
 /**
  * Inner values whose shape is stated, for the code that later replaces nodes by faster ones: inputs of convolutions,
  * kernels that nodes compute, and outputs of BatchNormalization with constant statistics. If all shapes were stated
@@ -171,39 +110,6 @@ const valuesWithShapes = (nodes: readonly Node[], late = false): ReadonlySet<Ten
       })
       .filter(({ source }) => source.kind === "node"),
   );
-
-export const encodeModel = (model: ModelProto): Uint8Array => toBinary(ModelProtoSchema, model);
-
-/** A ModelProto from bytes; throws what protobuf throws on bytes that are none. */
-export const decodeModel = (bytes: Uint8Array): ModelProto => fromBinary(ModelProtoSchema, bytes);
-
-/** An initializer. */
-export function tensorProto(
-  name: string,
-  data: TensorData,
-  shape: readonly number[],
-  dtype = dtypeOf(data),
-): TensorProto {
-  return create(TensorProtoSchema, {
-    name,
-    dims: shape.map(BigInt),
-    dataType: DATA_TYPES[dtype],
-    rawData: new Uint8Array(
-      data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) as ArrayBuffer,
-    ),
-  });
-}
-
-export function nodeProto(
-  opType: string,
-  name: string,
-  input: string[],
-  output: string[],
-  attributes: Attributes = {},
-): NodeProto {
-  const attribute = Object.entries(attributes).map(([key, value]) => attributeProto(key, value));
-  return create(NodeProtoSchema, { opType, name, input, output, attribute });
-}
 
 const isSymbolic = ({ shape }: Tensor): boolean => shape.some((size) => typeof size === "string");
 
@@ -294,60 +200,4 @@ class ConstantPool {
     }
     return name;
   }
-}
-
-function attributeProto(name: string, value: Attribute): AttributeProto {
-  const Type = AttributeProto_AttributeType;
-  if (typeof value === "string") {
-    return create(AttributeProtoSchema, { name, type: Type.STRING, s: new TextEncoder().encode(value) });
-  }
-  if (typeof value === "number")
-    return create(AttributeProtoSchema, { name, type: Type.INT, i: BigInt(value) });
-  if ("float" in value) return create(AttributeProtoSchema, { name, type: Type.FLOAT, f: value.float });
-  return create(AttributeProtoSchema, { name, type: Type.INTS, ints: value.map(BigInt) });
-}
-
-/** The inverse of `attributeProto`. @throws Error on kinds of attributes that our nodes do not have */
-export const attributesFrom = (protos: readonly AttributeProto[]): Attributes =>
-  Object.fromEntries(protos.map((proto) => [proto.name, attributeFrom(proto)]));
-
-function attributeFrom({ name, type, f, i, s, ints }: AttributeProto): Attribute {
-  const Type = AttributeProto_AttributeType;
-  if (type === Type.STRING) return new TextDecoder().decode(s);
-  if (type === Type.INT) return Number(i);
-  if (type === Type.FLOAT) return { float: f };
-  if (type === Type.INTS) return ints.map(Number);
-  throw new Error(`attribute ${name} is of another kind`);
-}
-
-export function valueInfo(name: string, dtype: ElementType, shape: Shape): ValueInfoProto {
-  return create(ValueInfoProtoSchema, {
-    name,
-    type: {
-      value: {
-        case: "tensorType",
-        value: {
-          elemType: DATA_TYPES[dtype],
-          shape: {
-            dim: shape.map((size) => ({
-              value:
-                typeof size === "number"
-                  ? { case: "dimValue" as const, value: BigInt(size) }
-                  : { case: "dimParam" as const, value: size },
-            })),
-          },
-        },
-      },
-    },
-  });
-}
-
-/** The shape in a `valueInfo`: undefined unless each size is stated, as a number or a symbol. */
-export function shapeFrom({ type }: ValueInfoProto): Shape | undefined {
-  const dims = type?.value.case === "tensorType" ? type.value.value.shape?.dim : undefined;
-  const sizes = dims?.flatMap(({ value }): Dim[] => {
-    if (value.case === undefined) return [];
-    return [value.case === "dimValue" ? Number(value.value) : value.value];
-  });
-  return sizes?.length === dims?.length ? sizes : undefined;
 }

@@ -2,7 +2,7 @@
 import type { ValueInfoProto } from "onnx-buf";
 import type { Dim, DType, Shape } from "../spec.ts";
 import { evaluateDim } from "./dims.ts";
-import { DATA_TYPES, decodeModel, shapeFrom } from "./model.ts";
+import { DATA_TYPES, decodeModel, shapeFrom } from "./protos.ts";
 
 export interface Declared {
   readonly name: string;

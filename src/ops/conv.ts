@@ -1,6 +1,6 @@
 /** Convolution [n, c, h, w] and its gradients with respect to input and weights, which are convolutions as well. */
 import { multiplyDims } from "../graph/dims.ts";
-import { WEIGHT_GRADIENT } from "../graph/model.ts";
+import { WEIGHT_GRADIENT } from "../graph/notes.ts";
 import { type Attributes, fixed, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
 import type { Dim } from "../spec.ts";
 import { reshape, slice, transpose } from "./movement.ts";

@@ -5,7 +5,7 @@
 import { Builder } from "flatbuffers";
 import { expected } from "../errors.ts";
 import type { TensorData } from "../files/safetensors.ts";
-import { DATA_TYPES } from "../graph/model.ts";
+import { DATA_TYPES } from "../graph/protos.ts";
 
 export type Tensors = ReadonlyMap<string, TensorData>;
 

@@ -1,7 +1,8 @@
 /** Models that are no step of ours, written node by node. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type GraphProtoSchema, ModelProtoSchema } from "onnx-buf";
-import { encodeModel, IR_VERSION, OPSET, opsetOf } from "../graph/model.ts";
+import { IR_VERSION, OPSET } from "../graph/model.ts";
+import { encodeModel, opsetOf } from "../graph/protos.ts";
 
 /** Of the operators that update in place. */
 export const DOMAIN = "com.microsoft";

@@ -4,7 +4,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { TypeProtoSchema, type ValueInfoProto, ValueInfoProtoSchema } from "onnx-buf";
-import { DATA_TYPES, nodeProto, tensorProto, valueInfo } from "../graph/model.ts";
+import { DATA_TYPES, nodeProto, tensorProto, valueInfo } from "../graph/protos.ts";
 import type { Attributes } from "../graph/tensor.ts";
 import { DOMAIN, encodeGraph } from "./model.ts";
 

@@ -11,7 +11,7 @@ import {
   opsetOf,
   tensorProto,
   valueInfo,
-} from "../graph/model.ts";
+} from "../graph/protos.ts";
 import type { Attributes } from "../graph/tensor.ts";
 import { DOMAIN, encodeGraph } from "./model.ts";
 

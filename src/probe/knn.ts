@@ -6,7 +6,8 @@
  */
 import * as ort from "onnxruntime-node";
 import { expected } from "../errors.ts";
-import { buildModel, encodeModel } from "../graph/model.ts";
+import { buildModel } from "../graph/model.ts";
+import { encodeModel } from "../graph/protos.ts";
 import { input } from "../graph/tensor.ts";
 import { matmul, swap } from "../ops/matmul.ts";
 import { normalize } from "../ops/reduce.ts";

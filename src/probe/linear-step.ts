@@ -3,7 +3,8 @@
  * rate, are trained side by side on the same batches: their weights lie next to each other, so that all their logits
  * are one matrix product, and nothing of one candidate reaches another.
  */
-import { buildModel, encodeModel } from "../graph/model.ts";
+import { buildModel } from "../graph/model.ts";
+import { encodeModel } from "../graph/protos.ts";
 import { input, integers, type Tensor } from "../graph/tensor.ts";
 import { add, equal, mul, neg, sub } from "../ops/elementwise.ts";
 import { gradients } from "../ops/gradients.ts";

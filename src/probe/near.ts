@@ -1,5 +1,6 @@
 /** Near duplicates by features: images that an encoder can hardly tell apart. */
-import { buildModel, encodeModel } from "../graph/model.ts";
+import { buildModel } from "../graph/model.ts";
+import { encodeModel } from "../graph/protos.ts";
 import { input } from "../graph/tensor.ts";
 import { matmul, swap } from "../ops/matmul.ts";
 import { normalize } from "../ops/reduce.ts";

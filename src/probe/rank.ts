@@ -3,7 +3,8 @@
  * on the same images; none of these says how well a task can be solved.
  */
 import * as ort from "onnxruntime-node";
-import { buildModel, encodeModel } from "../graph/model.ts";
+import { buildModel } from "../graph/model.ts";
+import { encodeModel } from "../graph/protos.ts";
 import { input } from "../graph/tensor.ts";
 import { exp, mul, sub } from "../ops/elementwise.ts";
 import { matmul, swap } from "../ops/matmul.ts";

@@ -1,7 +1,8 @@
 /** Retrieval between two modalities: for each query, the place of its own among all that it is compared with. */
 import * as ort from "onnxruntime-node";
 import { expected } from "../errors.ts";
-import { buildModel, encodeModel } from "../graph/model.ts";
+import { buildModel } from "../graph/model.ts";
+import { encodeModel } from "../graph/protos.ts";
 import { input } from "../graph/tensor.ts";
 import { matmul, swap } from "../ops/matmul.ts";
 import { blocks, checkFinite, type Features, openGraph } from "./features.ts";

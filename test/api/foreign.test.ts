@@ -14,7 +14,8 @@ import {
 } from "onnx-buf";
 import { openEncoder } from "../../src/api/encoder.ts";
 import type { ForeignOptions } from "../../src/export/foreign.ts";
-import { buildModel, decodeModel, encodeModel } from "../../src/graph/model.ts";
+import { buildModel } from "../../src/graph/model.ts";
+import { decodeModel, encodeModel } from "../../src/graph/protos.ts";
 import { constant, input, type Tensor } from "../../src/graph/tensor.ts";
 import { add, relu } from "../../src/ops/elementwise.ts";
 import { matmul } from "../../src/ops/matmul.ts";

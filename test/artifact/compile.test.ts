@@ -18,7 +18,8 @@ import {
 import { readArtifact, writeArtifact } from "../../src/artifact/files.ts";
 import { encoders } from "../../src/encoders/index.ts";
 import { UserError } from "../../src/errors.ts";
-import { decodeModel, reach } from "../../src/graph/model.ts";
+import { reach } from "../../src/graph/model.ts";
+import { decodeModel } from "../../src/graph/protos.ts";
 import { methods } from "../../src/methods/index.ts";
 import { optimizers } from "../../src/nn/optimizers.ts";
 import { builtFor, portable } from "../../src/ops/target.ts";

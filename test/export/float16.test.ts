@@ -4,7 +4,7 @@ import { type GraphProto, type NodeProto, TensorProto_DataType as Type } from "o
 import * as ort from "onnxruntime-node";
 import { floatsOf } from "../../src/export/constants.ts";
 import { freezeEncoder } from "../../src/export/freeze.ts";
-import { decodeModel, encodeModel, nodeProto, valueInfo } from "../../src/graph/model.ts";
+import { decodeModel, encodeModel, nodeProto, valueInfo } from "../../src/graph/protos.ts";
 import { encodeModelOf, featuresOf, noise } from "./models.ts";
 
 /** Of the operators that it leaves in float32, those that graphs of ours may have. */

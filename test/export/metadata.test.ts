@@ -11,7 +11,8 @@ import {
   readAudioMetadata,
   readEncoderMetadata,
 } from "../../src/export/metadata.ts";
-import { buildModel, encodeModel } from "../../src/graph/model.ts";
+import { buildModel } from "../../src/graph/model.ts";
+import { encodeModel } from "../../src/graph/protos.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { relu } from "../../src/ops/elementwise.ts";
 import { randomFor } from "../../src/random.ts";

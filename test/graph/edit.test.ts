@@ -3,14 +3,8 @@ import { expect } from "chai";
 import { ModelProtoSchema, NodeProtoSchema } from "onnx-buf";
 import { compile } from "../../src/artifact/compile.ts";
 import { changeNodes, type Known } from "../../src/graph/edit.ts";
-import {
-  decodeModel,
-  type ModelProto,
-  nodeProto,
-  OPSET,
-  tensorProto,
-  valueInfo,
-} from "../../src/graph/model.ts";
+import { type ModelProto, OPSET } from "../../src/graph/model.ts";
+import { decodeModel, nodeProto, tensorProto, valueInfo } from "../../src/graph/protos.ts";
 import type { Shape } from "../../src/spec.ts";
 
 const { graphs } = compile({ method: "simclr", encoder: "resnet20", imageSize: 16 });

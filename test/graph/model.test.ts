@@ -1,13 +1,7 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
-import {
-  buildModel,
-  decodeModel,
-  encodeModel,
-  type ModelProto,
-  OPSET,
-  shapeFrom,
-} from "../../src/graph/model.ts";
+import { buildModel, type ModelProto, OPSET } from "../../src/graph/model.ts";
+import { decodeModel, encodeModel, shapeFrom } from "../../src/graph/protos.ts";
 import { constant, input, inScope, scalar } from "../../src/graph/tensor.ts";
 import { conv } from "../../src/ops/conv.ts";
 import { add, mul, neg, relu } from "../../src/ops/elementwise.ts";

@@ -1,6 +1,7 @@
 /** An encoder of one linear layer on all pixels: fast, and its features are known. */
 import { writeEncoder } from "../../src/export/encoder.ts";
-import { buildModel, encodeModel } from "../../src/graph/model.ts";
+import { buildModel } from "../../src/graph/model.ts";
+import { encodeModel } from "../../src/graph/protos.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { Scope } from "../../src/nn/scope.ts";
 import { matmul } from "../../src/ops/matmul.ts";

@@ -1,6 +1,7 @@
 /** Runs small graphs on the CPU provider and gives their outputs as typed arrays. */
 import * as ort from "onnxruntime-node";
-import { buildModel, encodeModel } from "../../src/graph/model.ts";
+import { buildModel } from "../../src/graph/model.ts";
+import { encodeModel } from "../../src/graph/protos.ts";
 import type { Tensor, TensorData } from "../../src/graph/tensor.ts";
 import { entriesOf } from "../../src/runtime/session.ts";
 

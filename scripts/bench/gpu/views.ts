@@ -5,7 +5,8 @@
 
 import { parseArgs } from "node:util";
 import * as ort from "onnxruntime-node";
-import { buildModel, encodeModel } from "../../../src/graph/model.ts";
+import { buildModel } from "../../../src/graph/model.ts";
+import { encodeModel } from "../../../src/graph/protos.ts";
 import { input, type Tensor } from "../../../src/graph/tensor.ts";
 import { simclr } from "../../../src/methods/simclr.ts";
 import { add } from "../../../src/ops/elementwise.ts";

@@ -6,7 +6,8 @@ import { buildStep, compile, piecesFor } from "../../../src/artifact/compile.ts"
 import { openLoader } from "../../../src/data/loader.ts";
 import { findImages } from "../../../src/data/sources.ts";
 import { evaluateDim, multiplyDims } from "../../../src/graph/dims.ts";
-import { buildModel, encodeModel } from "../../../src/graph/model.ts";
+import { buildModel } from "../../../src/graph/model.ts";
+import { encodeModel } from "../../../src/graph/protos.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { openEncoder } from "../../../src/index.ts";
 import { simclr } from "../../../src/methods/simclr.ts";

@@ -2,8 +2,8 @@
 import { toBinary } from "@bufbuild/protobuf";
 import { NodeProtoSchema, type TensorProto } from "onnx-buf";
 import type { EncodedNode, NewNode } from "../../graph/edit.ts";
-import { nodeProto, tensorProto } from "../../graph/model.ts";
 import { once } from "../../graph/once.ts";
+import { nodeProto, tensorProto } from "../../graph/protos.ts";
 import type { Attributes, TensorData } from "../../graph/tensor.ts";
 import type { DType, Shape } from "../../spec.ts";
 import { OPERATORS } from "./layout.ts";

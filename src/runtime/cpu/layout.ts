@@ -5,7 +5,8 @@
 import { create } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "onnx-buf";
 import * as ort from "onnxruntime-node";
-import { encodeModel, IR_VERSION, nodeProto, OPSET, opsetOf, valueInfo } from "../../graph/model.ts";
+import { IR_VERSION, OPSET } from "../../graph/model.ts";
+import { encodeModel, nodeProto, opsetOf, valueInfo } from "../../graph/protos.ts";
 import { openStateful } from "../stateful.ts";
 
 /** The runtime's operators on this layout. No graph on disk has them. */

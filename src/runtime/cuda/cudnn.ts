@@ -1,6 +1,7 @@
 /** cuDNN's convolutions and their gradients, by koffi. */
-import type { ElementType } from "../../graph/model.ts";
+
 import { once } from "../../graph/once.ts";
+import type { ElementType } from "../../graph/protos.ts";
 import type { Precision } from "../../spec.ts";
 import type { Koffi, Pointer } from "../ort-api.ts";
 import type { Cudart } from "./cudart.ts";

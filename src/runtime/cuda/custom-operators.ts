@@ -1,6 +1,6 @@
 /** Operators that ONNX Runtime does not have: it calls functions of JavaScript, by koffi, to run them. */
 import { messageOf } from "../../errors.ts";
-import { DATA_TYPES } from "../../graph/model.ts";
+import { DATA_TYPES } from "../../graph/protos.ts";
 import { describe } from "../memory.ts";
 import { made, type OrtApi, type Pointer } from "../ort-api.ts";
 import type { Operator, Value } from "./kernel.ts";

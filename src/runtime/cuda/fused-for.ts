@@ -1,4 +1,4 @@
-import type { HalfType } from "../../graph/model.ts";
+import type { HalfType } from "../../graph/protos.ts";
 import { type Sizes, signatureOf } from "../../graph/signature.ts";
 import type { Precision } from "../../spec.ts";
 import { fused } from "./fused/lower.ts";

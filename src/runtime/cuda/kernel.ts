@@ -1,5 +1,5 @@
 /** Kernels that ONNX Runtime does not have, run as custom operators of the domain `ort.pretrain`. */
-import type { ElementType } from "../../graph/model.ts";
+import type { ElementType } from "../../graph/protos.ts";
 
 export interface Value {
   readonly dtype: ElementType;

@@ -1,6 +1,7 @@
 /** State that lies in a GPU's buffers between runs of the WebGPU provider, which leaves outputs there and reads them as inputs. */
 import * as ort from "onnxruntime-node";
-import { buildModel, encodeModel } from "../../graph/model.ts";
+import { buildModel } from "../../graph/model.ts";
+import { encodeModel } from "../../graph/protos.ts";
 import { input } from "../../graph/tensor.ts";
 import type { Place } from "../feeding.ts";
 import { openSession, type Session } from "../session.ts";

@@ -1,5 +1,5 @@
 /** Graphs for batches of one size. */
-import { decodeModel, encodeModel } from "../../graph/model.ts";
+import { decodeModel, encodeModel } from "../../graph/protos.ts";
 
 /**
  * The graph of a step, for batches of `batch` images alone. What a step computes of its sizes runs on the host, and

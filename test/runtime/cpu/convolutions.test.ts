@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { compile, targetNamed } from "../../../src/artifact/compile.ts";
-import { decodeModel } from "../../../src/graph/model.ts";
+import { decodeModel } from "../../../src/graph/protos.ts";
 import { input, type Tensor } from "../../../src/graph/tensor.ts";
 import { cpu } from "../../../src/lowering/cpu/index.ts";
 import { type ConvOptions, conv } from "../../../src/ops/conv.ts";

@@ -1,7 +1,8 @@
 /** Graphs on blocks beside the same graphs as they were. */
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
-import { buildModel, decodeModel, encodeModel } from "../../../src/graph/model.ts";
+import { buildModel } from "../../../src/graph/model.ts";
+import { decodeModel, encodeModel } from "../../../src/graph/protos.ts";
 import type { Tensor } from "../../../src/graph/tensor.ts";
 import { randomFor } from "../../../src/random.ts";
 import { inBlocks } from "../../../src/runtime/cpu/fitted.ts";

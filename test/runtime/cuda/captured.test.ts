@@ -1,7 +1,8 @@
 import { expect } from "chai";
 import koffi from "koffi";
 import * as ort from "onnxruntime-node";
-import { buildModel, decodeModel, encodeModel, opsetOf } from "../../../src/graph/model.ts";
+import { buildModel } from "../../../src/graph/model.ts";
+import { decodeModel, encodeModel, opsetOf } from "../../../src/graph/protos.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { add, mul } from "../../../src/ops/elementwise.ts";
 import { reduceSum } from "../../../src/ops/reduce.ts";

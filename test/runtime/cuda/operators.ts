@@ -1,15 +1,8 @@
 /** Models of custom operators. */
 import { create } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "onnx-buf";
-import {
-  type ElementType,
-  encodeModel,
-  IR_VERSION,
-  nodeProto,
-  OPSET,
-  opsetOf,
-  valueInfo,
-} from "../../../src/graph/model.ts";
+import { IR_VERSION, OPSET } from "../../../src/graph/model.ts";
+import { type ElementType, encodeModel, nodeProto, opsetOf, valueInfo } from "../../../src/graph/protos.ts";
 import type { Attributes } from "../../../src/graph/tensor.ts";
 import { DOMAIN } from "../../../src/runtime/cuda/custom-operators.ts";
 import type { Value, Work } from "../../../src/runtime/cuda/kernel.ts";

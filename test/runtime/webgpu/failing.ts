@@ -1,6 +1,7 @@
 /** A step whose buffers cannot be allocated, between steps that can: `failing`. */
 import * as ort from "onnxruntime-node";
-import { buildModel, encodeModel } from "../../../src/graph/model.ts";
+import { buildModel } from "../../../src/graph/model.ts";
+import { encodeModel } from "../../../src/graph/protos.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { add, mul } from "../../../src/ops/elementwise.ts";
 import { reduceSum } from "../../../src/ops/reduce.ts";

@@ -1,6 +1,7 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
-import { buildModel, decodeModel, encodeModel, shapeFrom } from "../../../src/graph/model.ts";
+import { buildModel } from "../../../src/graph/model.ts";
+import { decodeModel, encodeModel, shapeFrom } from "../../../src/graph/protos.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { add, mul } from "../../../src/ops/elementwise.ts";
 import { cast } from "../../../src/ops/movement.ts";

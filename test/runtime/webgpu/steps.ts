@@ -1,7 +1,8 @@
 /** Steps of methods on WebGPU and on the CPU, with the same feeds: `steps COUNT METHOD...`. */
 import { type ArtifactSpec, type CompiledArtifact, compile } from "../../../src/artifact/compile.ts";
 import type { Artifact } from "../../../src/artifact/files.ts";
-import { buildModel, encodeModel } from "../../../src/graph/model.ts";
+import { buildModel } from "../../../src/graph/model.ts";
+import { encodeModel } from "../../../src/graph/protos.ts";
 import { input } from "../../../src/graph/tensor.ts";
 import { randomFor } from "../../../src/random.ts";
 import { openSession, type Provider } from "../../../src/runtime/session.ts";

@@ -3,7 +3,8 @@
  * eight of them: images, which have three, are copied with zeros.
  */
 import type { NodeProto } from "onnx-buf";
-import { type HalfType, noteFrom, WEIGHT_GRADIENT } from "../../../graph/model.ts";
+import { noteFrom, WEIGHT_GRADIENT } from "../../../graph/notes.ts";
+import type { HalfType } from "../../../graph/protos.ts";
 import type { Attributes } from "../../../graph/tensor.ts";
 import type { Operator, Work } from "../kernel.ts";
 import { live, type Sized, settingsOf } from "./sizes.ts";

@@ -1,5 +1,5 @@
 /** Kernels as CUDA C. */
-import type { ElementType, HalfType } from "../../../graph/model.ts";
+import type { ElementType, HalfType } from "../../../graph/protos.ts";
 import type { DType } from "../../../spec.ts";
 import type { Operator, Value } from "../kernel.ts";
 import {

@@ -1,6 +1,6 @@
 /** LayerNormalization as sums and element-wise nodes, which are fused with what is around them. */
 import type { NodeProto } from "onnx-buf";
-import { nodeProto, tensorProto } from "../../../graph/model.ts";
+import { nodeProto, tensorProto } from "../../../graph/protos.ts";
 import { type Known, type Sized, settingsOf, type Typed } from "./sizes.ts";
 
 export function expanded(of: Sized): Sized {

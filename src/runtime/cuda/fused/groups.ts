@@ -68,9 +68,19 @@ function otherRows(group: readonly Member[]): readonly Member[] {
 const keyOf = ({ length, inner }: Rows): string => `${length} ${inner}`;
 
 /** Whether a read gives each place the value of its row. */
-const isRow = (index: Index, { outer, length, inner }: Rows): boolean => {
-  const ofRow = indexOf({ base: "", offset: 0, shape: [outer, length, inner], strides: [inner, 0, 1] });
-  return JSON.stringify(index) === JSON.stringify(ofRow);
+const isRow = ({ offset, terms }: Index, { outer, length, inner }: Rows): boolean => {
+  const ofRow = [
+    { every: 1, size: inner, stride: 1 },
+    { every: length * inner, size: outer, stride: inner },
+  ].filter(({ size }) => size > 1);
+  return (
+    offset === 0 &&
+    terms.length === ofRow.length &&
+    ofRow.every(({ every, size, stride }, i) => {
+      const term = terms[i]!;
+      return term.every === every && term.size === size && term.stride === stride;
+    })
+  );
 };
 
 /** Whether a kernel may go through its rows more than once: they are short, and many where they do not lie in one piece. */

@@ -1,7 +1,8 @@
 /** A step for known sizes, with chains of its nodes as kernels: fewer passes over memory, the same values. */
 import type { NodeProto, TensorProto } from "onnx-buf";
-import { encodeModel, type HalfType, type ModelProto, nodeProto, tensorProto } from "../../../graph/model.ts";
+import type { ModelProto } from "../../../graph/model.ts";
 import { once } from "../../../graph/once.ts";
+import { encodeModel, type HalfType, nodeProto, tensorProto } from "../../../graph/protos.ts";
 import type { Fused, Value } from "../kernel.ts";
 import { computedAgain } from "./again.ts";
 import { type Convolution, operatorOf as convolutionOperator, withConvolutions } from "./convolutions.ts";

@@ -1,6 +1,6 @@
 /** Matrix products, which the runtime computes: with transposed inputs where they are, and of layers in half precision. */
 import type { NodeProto } from "onnx-buf";
-import { type HalfType, nodeProto } from "../../../graph/model.ts";
+import { type HalfType, nodeProto } from "../../../graph/protos.ts";
 import { live, type Sized, settingsOf } from "./sizes.ts";
 import { type Placement, plainStorage } from "./storage.ts";
 

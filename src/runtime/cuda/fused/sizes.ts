@@ -1,14 +1,8 @@
 /** A step whose sizes are numbers: shapes of its values, and what is computed of sizes alone. */
 import type { NodeProto, TensorProto } from "onnx-buf";
 import { evaluateDim } from "../../../graph/dims.ts";
-import {
-  attributesFrom,
-  DATA_TYPES,
-  decodeModel,
-  type ModelProto,
-  shapeFrom,
-  tensorProto,
-} from "../../../graph/model.ts";
+import type { ModelProto } from "../../../graph/model.ts";
+import { attributesFrom, DATA_TYPES, decodeModel, shapeFrom, tensorProto } from "../../../graph/protos.ts";
 import { sizesOf } from "../../../graph/signature.ts";
 import type { Attributes } from "../../../graph/tensor.ts";
 import type { DType } from "../../../spec.ts";

@@ -1,6 +1,7 @@
 /** A step as a model again. */
 import type { NodeProto, TensorProto, ValueInfoProto } from "onnx-buf";
-import { type ModelProto, nodeProto, opsetOf, valueInfo } from "../../../graph/model.ts";
+import type { ModelProto } from "../../../graph/model.ts";
+import { nodeProto, opsetOf, valueInfo } from "../../../graph/protos.ts";
 import type { Value } from "../kernel.ts";
 import type { Surroundings } from "./member.ts";
 import { RUNTIME_DOMAIN } from "./products.ts";

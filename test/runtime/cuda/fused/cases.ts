@@ -1,7 +1,8 @@
 /** Small graphs for each family of nodes, over odd sizes, and how they are held to the plain graph. */
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
-import { buildModel, encodeModel } from "../../../../src/graph/model.ts";
+import { buildModel } from "../../../../src/graph/model.ts";
+import { encodeModel } from "../../../../src/graph/protos.ts";
 import { input, type Tensor } from "../../../../src/graph/tensor.ts";
 import { cuda } from "../../../../src/lowering/cuda.ts";
 import { conv } from "../../../../src/ops/conv.ts";

@@ -5,7 +5,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { ElementType } from "../../../../src/graph/model.ts";
+import type { ElementType } from "../../../../src/graph/protos.ts";
 import { operatorOf } from "../../../../src/runtime/cuda/fused/cuda-c.ts";
 import type { Launch } from "../../../../src/runtime/cuda/fused/ir.ts";
 import type { Lowered } from "../../../../src/runtime/cuda/fused/lower.ts";

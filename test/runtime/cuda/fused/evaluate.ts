@@ -3,8 +3,8 @@
 import { expect } from "chai";
 import type { NodeProto } from "onnx-buf";
 import * as ort from "onnxruntime-node";
-import { encodeModel, valueInfo } from "../../../../src/graph/model.ts";
 import { once } from "../../../../src/graph/once.ts";
+import { encodeModel, valueInfo } from "../../../../src/graph/protos.ts";
 import { operatorOf } from "../../../../src/runtime/cuda/fused/convolutions.ts";
 import type { Launch } from "../../../../src/runtime/cuda/fused/ir.ts";
 import type { Lowered } from "../../../../src/runtime/cuda/fused/lower.ts";

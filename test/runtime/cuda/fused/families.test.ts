@@ -1,5 +1,6 @@
 import { expect } from "chai";
-import { buildModel, decodeModel, encodeModel } from "../../../../src/graph/model.ts";
+import { buildModel } from "../../../../src/graph/model.ts";
+import { decodeModel, encodeModel } from "../../../../src/graph/protos.ts";
 import { input, scalar, type Tensor } from "../../../../src/graph/tensor.ts";
 import * as on from "../../../../src/ops/elementwise.ts";
 import { matmul } from "../../../../src/ops/matmul.ts";

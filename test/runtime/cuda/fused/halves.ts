@@ -1,5 +1,5 @@
 /** Numbers in half precision, as floats. */
-import type { ElementType } from "../../../../src/graph/model.ts";
+import type { ElementType } from "../../../../src/graph/protos.ts";
 
 const float = new Float32Array(1);
 const bits = new Uint32Array(float.buffer);

@@ -1,5 +1,5 @@
 /** Kernels, expression by expression, in float32. */
-import type { ElementType } from "../../../../src/graph/model.ts";
+import type { ElementType } from "../../../../src/graph/protos.ts";
 import {
   type Index,
   type Inside,

@@ -3,7 +3,7 @@ import type { NodeProto } from "onnx-buf";
 import type * as ort from "onnxruntime-node";
 import { type ArtifactSpec, compile, targetNamed } from "../../../../src/artifact/compile.ts";
 import { evaluateDim } from "../../../../src/graph/dims.ts";
-import { decodeModel, encodeModel, type HalfType } from "../../../../src/graph/model.ts";
+import { decodeModel, encodeModel, type HalfType } from "../../../../src/graph/protos.ts";
 import { signatureOf } from "../../../../src/graph/signature.ts";
 import { methods } from "../../../../src/methods/index.ts";
 import type { OptimizerChoice } from "../../../../src/methods/method.ts";
