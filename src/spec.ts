@@ -180,6 +180,31 @@ export interface AudioEntry {
   readonly embedding: number;
 }
 
+/** A feature map on which objects are found. */
+export interface DetectionLevel {
+  /** Height and width, places. */
+  readonly side: number;
+  /** From one place to the next, pixels of the view; a place lies in the middle of its cell. */
+  readonly stride: number;
+  /** Boxes whose greatest distance to a place is in (from, to], pixels of the view, are found here; `to` null: all above. */
+  readonly from: number;
+  readonly to: number | null;
+}
+
+/** What a step is told of the objects in its images: for each place of its feature maps, which one is to be found there. */
+export interface DetectionEntry {
+  /** Input int64 [n, places]: the object's class among the run's classes, -1 where there is none. */
+  readonly classes: string;
+  /** Input float32 [n, places, 4]: from the place to the box's left, top, right and bottom, over the stride; else 0. */
+  readonly distances: string;
+  /** The view that they lie in, of an image that is padded to a square. */
+  readonly view: number;
+  /** Finest first. Places are counted level by level, row by row. */
+  readonly levels: readonly DetectionLevel[];
+  /** A place is an object's where it lies no further than this from the middle of its box, strides along either axis. */
+  readonly radius: number;
+}
+
 /** JSON values, as configurations hold them. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 export type JsonObject = { readonly [key: string]: Json };
@@ -273,6 +298,8 @@ export interface Manifest {
   readonly permutations: readonly string[];
   /** Input int64 [n]: the place of each image's class among the run's classes. */
   readonly labels?: string | undefined;
+  /** @default it learns of no objects */
+  readonly detection?: DetectionEntry | undefined;
   /** Inputs float32 []: for each step a draw from Beta(alpha, alpha). */
   readonly shares?: readonly ShareEntry[] | undefined;
   /** The number of images in a batch is a multiple of this. */
