@@ -3,6 +3,7 @@ import * as z from "zod";
 import { expected } from "../errors.ts";
 import { parseJson } from "../files/safetensors.ts";
 import { type JsonObject, type Manifest, TARGETS } from "../spec.ts";
+import { lookUp, shown, wantedBy } from "./wanted.ts";
 
 const FORMAT = 1;
 export const MAX_GRAPH = 512e6;
@@ -84,6 +85,24 @@ const recipeSchema = z.strictObject({
   dropChannels: share.optional(),
 });
 
+const detectionSchema = z.strictObject({
+  classes: name,
+  distances: name,
+  view: z.int().min(0).max(99),
+  levels: z
+    .array(
+      z.strictObject({
+        side: count.max(4096),
+        stride: count.max(4096),
+        from: nonNegative,
+        to: positive.nullable(),
+      }),
+    )
+    .min(1)
+    .max(10),
+  radius: positive.max(1000),
+});
+
 const audioSchema = z.strictObject({
   input: name,
   rate: count.max(MAX_RATE),
@@ -155,6 +174,7 @@ export const manifestSchema = z
       .max(100),
     audio: audioSchema.optional(),
     permutations: z.array(name).max(10),
+    detection: detectionSchema.optional(),
     labels: name.optional(),
     shares: z
       .array(z.strictObject({ name, alpha: positive.max(1000) }))
@@ -180,6 +200,7 @@ export const manifestSchema = z
       views,
       audio,
       permutations,
+      detection,
       labels,
       shares = [],
       scalars,
@@ -190,6 +211,9 @@ export const manifestSchema = z
     if (Boolean(audio) !== Boolean(files.encodeAudio)) {
       const message = audio ? "a graph that encodes the audio" : "no such graph where there is no audio";
       context.addIssue({ code: "custom", path: ["files", "encodeAudio"], message });
+    }
+    if (detection && detection.view >= views.length) {
+      context.addIssue({ code: "custom", path: ["detection", "view"], message: `less than ${views.length}` });
     }
     type Named = [path: (string | number)[], name: string];
     const unique = (kind: string, named: readonly Named[], taken: readonly string[] = []) => {
@@ -212,6 +236,9 @@ export const manifestSchema = z
         ...(audio ? [[["audio", "input"], audio.input] satisfies Named] : []),
         ...scalars.map((scalar, i): Named => [["scalars", i, "name"], scalar.name]),
         ...permutations.map((name, i): Named => [["permutations", i], name]),
+        ...(detection
+          ? (["classes", "distances"] as const).map((key): Named => [["detection", key], detection[key]])
+          : []),
         ...(labels === undefined ? [] : [[["labels"], labels] satisfies Named]),
         ...shares.map(({ name }, i): Named => [["shares", i, "name"], name]),
         ...state.map((entry, i): Named => [["state", i, "name"], entry.name]),
@@ -271,42 +298,4 @@ export function parseManifest(bytes: Uint8Array, path: string): Manifest {
   const at = [...issue.path, ...extra];
   const where = at.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`)).join("");
   throw expected(`${path}: ${where.slice(1)}`, issue.message, shown(lookUp(value, at)), REBUILD);
-}
-
-/** What an issue of zod expected, where the schema does not say it. */
-function wantedBy(issue: z.core.$ZodRawIssue): string {
-  switch (issue.code) {
-    case "invalid_type":
-      return issue.expected;
-    case "invalid_value":
-      return issue.values.map((value) => JSON.stringify(value)).join(" or ");
-    case "invalid_union":
-      return "a known one";
-    case "unrecognized_keys":
-      return "no such key";
-    case "too_small":
-      return `${issue.inclusive ? "at least" : "more than"} ${issue.minimum}${unitOf(issue.origin)}`;
-    case "too_big":
-      return `${issue.inclusive ? "at most" : "less than"} ${issue.maximum}${unitOf(issue.origin)}`;
-    default:
-      return "a valid value";
-  }
-}
-
-const unitOf = (origin: string): string =>
-  origin === "array" ? " entries" : origin === "string" ? " characters" : "";
-
-function lookUp(value: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>(
-    (part, key) =>
-      typeof part === "object" && part !== null && Object.hasOwn(part, key)
-        ? (part as Record<PropertyKey, unknown>)[key]
-        : undefined,
-    value,
-  );
-}
-
-function shown(value: unknown): string {
-  const json = JSON.stringify(value) ?? "nothing";
-  return json.length <= 80 ? json : `${json.slice(0, 77)}...`;
 }
