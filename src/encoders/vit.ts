@@ -2,14 +2,15 @@
 
 import { expected } from "../errors.ts";
 import { elements } from "../graph/dims.ts";
-import { fixed, type Tensor, transient } from "../graph/tensor.ts";
+import { constant, fixed, type Tensor, transient } from "../graph/tensor.ts";
 import { layerNorm, linear, ZEROS } from "../nn/layers.ts";
 import type { Scope } from "../nn/scope.ts";
 import { add, gelu, mul } from "../ops/elementwise.ts";
 import { gemm, matmul, swap } from "../ops/matmul.ts";
-import { chunk, concat, expand, reshape, slice, transpose } from "../ops/movement.ts";
+import { chunk, concat, expand, pad, reshape, slice, transpose } from "../ops/movement.ts";
 import { byPieces } from "../ops/pieces.ts";
 import { softmax } from "../ops/reduce.ts";
+import { target } from "../ops/target.ts";
 import type { Init } from "../spec.ts";
 import type { Encoder, Stage } from "./encoder.ts";
 import { resamplePositions } from "./positions.ts";
@@ -41,8 +42,8 @@ function patchEmbed(s: Scope, images: Tensor, width: number, patch: number): Ten
   });
 }
 
-/** Multi-head self-attention, x [n, t, width] -> [n, t, width]. */
-function attention(s: Scope, x: Tensor, heads: number): Tensor {
+/** Multi-head self-attention of tokens, x [n, t, width] -> [n, t, width], the first `count` of which are seen. */
+function attention(s: Scope, x: Tensor, heads: number, count: number): Tensor {
   const [n, t, width] = x.shape as [never, number, number];
   const qkv = linear(s, "qkv", x, { out: 3 * width, init: SMALL_NORMAL }); // [n, t, 3 width]
   const split = reshape(qkv, [n, t, 3 * heads, width / heads]); // [n, t, 3 heads, d]
@@ -50,18 +51,29 @@ function attention(s: Scope, x: Tensor, heads: number): Tensor {
   // Recomputed for the backward pass: the attention weights of all pairs of tokens are large, and few of the
   // operations.
   const mixed = transient(() => {
-    const weights = softmax(mul(matmul(q!, swap(k!)), 1 / Math.sqrt(width / heads))); // [n, heads, t, t]
+    const scores = mul(matmul(q!, swap(k!)), 1 / Math.sqrt(width / heads)); // [n, heads, t, t]
+    const weights = softmax(t === count ? scores : add(scores, unseen(t, count))); // [n, heads, t, t]
     return transpose(matmul(weights, v!), [0, 2, 1, 3]); // [n, t, heads, d]
   });
   return linear(s, "proj", reshape(mixed, [n, t, width]), { out: width, init: SMALL_NORMAL });
 }
 
-function block(s: Scope, x: Tensor, heads: number): Tensor {
+/** Far below any score: its weight is exactly 0. */
+const UNSEEN = -1e9;
+
+/** What is added to the scores of t tokens for those from `count` on to have no weight, [1, 1, 1, t]. */
+const unseen = (t: number, count: number): Tensor =>
+  constant(
+    Float32Array.from({ length: t }, (_, i) => (i < count ? 0 : UNSEEN)),
+    [1, 1, 1, t],
+  );
+
+function block(s: Scope, x: Tensor, heads: number, count: number): Tensor {
   const width = fixed(x.shape[2], "width");
   const outer = layerNorm(s, "norm1", x); // [n, t, width]
   const attended = add(
     x,
-    s.in("attn", () => attention(s, outer, heads)),
+    s.in("attn", () => attention(s, outer, heads, count)),
   ); // [n, t, width]
   const inner = layerNorm(s, "norm2", attended); // [n, t, width]
   const mlp = s.in("mlp", () => {
@@ -94,11 +106,14 @@ function stagesOf(
   const first = expand(token, [images.shape[0]!, 1, width], images); // [n, 1, width]
   const positions = s.param("pos_embed", [1, grid ** 2 + 1, width], SMALL_NORMAL, { decay: false });
   const places = resamplePositions(positions, grid, fixed(images.shape[2], "view size") / patch); // [1, t + 1, width]
-  let x = add(concat([first, patches], 1), places); // [n, t + 1, width]
+  const tokens = add(concat([first, patches], 1), places); // [n, t + 1, width]
+  const count = fixed(tokens.shape[1], "number of tokens");
+  const more = (target().tokens?.(count) ?? count) - count;
+  let x = more === 0 ? tokens : pad(tokens, [0, 0, 0], [0, more, 0]); // [n, t + 1 + more, width]
   const made: Stage[] = [];
   for (let i = 0; i < depth; i++) {
-    x = s.in("blocks", () => s.in(`${i}`, () => block(s, x, heads)));
-    made.push({ name: `blocks.${i}`, x });
+    x = s.in("blocks", () => s.in(`${i}`, () => block(s, x, heads, count)));
+    made.push({ name: `blocks.${i}`, x: more === 0 ? x : slice(x, { 1: [0, count] }) });
   }
   const last = layerNorm(s, "norm", slice(x, { 1: [0, 1] })); // [n, 1, width]
   return [...made, { name: "features", x: reshape(last, [images.shape[0]!, width]) }]; // [n, width]

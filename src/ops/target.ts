@@ -36,6 +36,8 @@ export interface Target {
   readonly maxPool?: (x: Tensor, attributes: Attributes) => Tensor;
   /** a x + b for each channel of x [n, c, ...], a and b [c]. */
   readonly affine?: (x: Tensor, a: Tensor, b: Tensor | undefined) => Tensor;
+  /** How many tokens a transformer's `count` are padded to. @default none is added */
+  readonly tokens?: (count: number) => number;
   /** log(softmax(x)) along an axis. */
   readonly logSoftmax?: (x: Tensor, axis: number) => Tensor;
   /** The nodes whose gradient with respect to a shared kernel waits, each with the node that it waits for. */
