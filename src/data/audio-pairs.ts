@@ -1,12 +1,11 @@
 /** Pictures of a folder, each with what is heard with it: an audio file of the same name beside it, or one that a list names. */
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { expected } from "../errors.ts";
-import { faultOf } from "../fault.ts";
 import { AUDIO_EXTENSIONS, audioIn, imagesIn } from "./folder.ts";
 import { mapInOrder } from "./parallel.ts";
 import { rangeOf, type SourceOptions, type Sources, sample } from "./sources.ts";
-import { rowsOf } from "./table.ts";
+import { rowsOf, tableText } from "./table.ts";
 
 export interface AudioPairOptions extends Omit<SourceOptions, "modality"> {
   /** A CSV whose first line is `picture,sound`, with paths relative to the folder. @default files of the same name */
@@ -78,10 +77,9 @@ async function besideIn(data: string): Promise<Found> {
 }
 
 const HEADER = "picture,sound";
-const MAX_LIST = 2 ** 27;
 
 async function listed(root: string, list: string): Promise<Found> {
-  const [first, ...rows] = rowsOf(await textOf(list), list);
+  const [first, ...rows] = rowsOf(await tableText(list, "a CSV of pictures and sounds"), list);
   const names = first?.fields.join(",") ?? "";
   if (names !== HEADER)
     throw expected(`${list}:${first?.line ?? 1}`, HEADER, JSON.stringify(names.slice(0, 80)));
@@ -99,18 +97,4 @@ async function listed(root: string, list: string): Promise<Found> {
     }
   });
   return { root, pairs: pairs.map(({ pair }) => pair), notes: [] };
-}
-
-async function textOf(list: string): Promise<string> {
-  const what = "a CSV of pictures and sounds";
-  const stats = await stat(list).catch((error) => {
-    throw expected(list, what, faultOf(error));
-  });
-  if (!stats.isFile() || stats.size > MAX_LIST)
-    throw expected(
-      list,
-      `${what}, of at most 128 MiB`,
-      stats.isFile() ? "a larger one" : "something that is no file",
-    );
-  return readFile(list, "utf8");
 }

@@ -1,6 +1,8 @@
 /** Images that a file names: those of the folder that it speaks of. */
 import { dirname, isAbsolute, relative, sep } from "node:path";
 import { expected, type UserError } from "../errors.ts";
+import { IMAGE_EXTENSIONS } from "./folder.ts";
+import type { Row } from "./table.ts";
 
 /** Names that are shown where many are missing. */
 const SHOWN = 3;
@@ -35,6 +37,12 @@ function missingFrom(root: string, missing: readonly string[], list: string): Us
   const more = missing.length > SHOWN ? ` and ${missing.length - SHOWN} more` : "";
   const found = `no ${names.join(", ")}${more}`;
   return expected(list, `images of ${root}`, found, "name them relative to that folder");
+}
+
+/** A first line that names no image is one of names of columns. */
+export function withoutHeader(rows: readonly Row[]): readonly Row[] {
+  const named = (field: string) => IMAGE_EXTENSIONS.some((end) => field.toLowerCase().endsWith(`.${end}`));
+  return rows[0] && !rows[0].fields.some(named) ? rows.slice(1) : rows;
 }
 
 /** A name by which others sort in the order of the numbers in them. */

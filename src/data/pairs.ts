@@ -1,8 +1,7 @@
 /** Positives that people have: lines of images that show the same. */
 import { expected } from "../errors.ts";
-import { IMAGE_EXTENSIONS } from "./folder.ts";
 import type { Group } from "./items.ts";
-import { openListing } from "./listed.ts";
+import { openListing, withoutHeader } from "./listed.ts";
 import { type Row, rowsOf } from "./table.ts";
 
 /**
@@ -66,12 +65,6 @@ const groupsOf = (lines: readonly (readonly number[])[]): Group[] => {
 function compare(a: readonly number[], b: readonly number[]): number {
   const at = a.findIndex((image, i) => image !== b[i]);
   return at < 0 ? a.length - b.length : a[at]! - (b[at] ?? -1);
-}
-
-/** A first line that names no image is one of names of columns. */
-function withoutHeader(rows: readonly Row[]): readonly Row[] {
-  const named = (field: string) => IMAGE_EXTENSIONS.some((end) => field.toLowerCase().endsWith(`.${end}`));
-  return rows[0] && !rows[0].fields.some(named) ? rows.slice(1) : rows;
 }
 
 function arraysOf(text: string, path: string): Row[] {

@@ -6,6 +6,7 @@ import { drawBalanced } from "../random.ts";
 import type { Modality } from "../spec.ts";
 import { audioIn, imagesIn } from "./folder.ts";
 import { type Items, openItems } from "./items.ts";
+import type { LabelSets } from "./label-sets.ts";
 import type { ValueRange } from "./values.ts";
 
 export interface Sources {
@@ -19,6 +20,8 @@ export interface Sources {
   readonly classes: readonly string[];
   /** Index into `classes` for each file; empty if not labelled. */
   readonly labels: Int32Array;
+  /** Of files that may be of several classes, or of none, in place of `labels`: their places in `classes`, ascending. */
+  readonly labelSets?: LabelSets | undefined;
   /** A line for what was left out: entries that cannot be read, images of other formats. Who decodes passes them on. */
   readonly notes: readonly string[];
   /** As it was given. */
@@ -91,6 +94,7 @@ export const takeFiles = (sources: Sources, rows: readonly number[]): Sources =>
   files: rows.map((row) => sources.files[row]!),
   ...(sources.audio && { audio: rows.map((row) => sources.audio![row]!) }),
   labels: Int32Array.from(sources.labels.length ? rows : [], (row) => sources.labels[row]!),
+  ...(sources.labelSets && { labelSets: rows.map((row) => sources.labelSets![row]!) }),
 });
 
 /** Each file's place in `classes`, the one of its top-level folder. */
@@ -130,16 +134,19 @@ export function rangeOf({ range }: SourceOptions): Pick<Sources, "range"> {
 }
 
 /**
- * SHA-256 of the files' names in their order, and of the items, in hexadecimal: the same images at the same places give
- * the same.
+ * SHA-256 of the files' names in their order, of the items, and of labels that are not in the names, in hexadecimal: the same
+ * images at the same places give the same.
  */
 export function fingerprint({
   files,
   audio = [],
   items,
-}: Pick<Sources, "files" | "audio" | "items">): string {
+  classes = [],
+  labelSets = [],
+}: Pick<Sources, "files" | "audio" | "items" | "labelSets"> & Partial<Pick<Sources, "classes">>): string {
   const hash = createHash("sha256");
   for (const file of [...files, ...audio]) hash.update(`${file}\0`);
+  for (const set of labelSets) hash.update(`${set.map((place) => classes[place]).join("\0")}\n`);
   if (items) hash.update(items.fingerprint);
   return hash.digest("hex");
 }

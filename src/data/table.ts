@@ -1,5 +1,7 @@
 /** Comma-separated values (RFC 4180), read strictly. */
+import { readFile, stat } from "node:fs/promises";
 import { expected } from "../errors.ts";
+import { faultOf } from "../fault.ts";
 
 export interface Row {
   /** In the file, counted from 1. */
@@ -35,4 +37,20 @@ function fieldsOf(line: string, where: string): string[] {
     if (found[3] === "") break;
   }
   return fields;
+}
+
+const MAX_TABLE = 2 ** 27;
+
+/** The text of a file of such rows; `what` names it in errors. @throws UserError if it cannot be read or is too large. */
+export async function tableText(path: string, what: string): Promise<string> {
+  const stats = await stat(path).catch((error) => {
+    throw expected(path, what, faultOf(error));
+  });
+  if (!stats.isFile() || stats.size > MAX_TABLE)
+    throw expected(
+      path,
+      `${what}, of at most 128 MiB`,
+      stats.isFile() ? "a larger one" : "something that is no file",
+    );
+  return readFile(path, "utf8");
 }
