@@ -102,8 +102,13 @@ export function bootstrapInterval(
     for (let i = 0; i < n; i++) if (right[random.integer(n)]) hits++;
     percents[r] = (100 * hits) / n;
   }
-  percents.sort();
-  return [quantile(percents, 0.025), quantile(percents, 0.975)];
+  return interval(percents);
+}
+
+/** The 2.5th and the 97.5th percentile of values, which are sorted in place. */
+export function interval(values: Float64Array): [low: number, high: number] {
+  values.sort();
+  return [quantile(values, 0.025), quantile(values, 0.975)];
 }
 
 /** Of sorted values, linear between them. */
