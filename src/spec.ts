@@ -298,6 +298,8 @@ export interface Manifest {
   readonly permutations: readonly string[];
   /** Input int64 [n]: the place of each image's class among the run's classes. */
   readonly labels?: string | undefined;
+  /** Where an image may be of several of so many classes: `labels` is float32 [n, classes], 1 for each of its own, else 0. */
+  readonly multiHot?: number | undefined;
   /** @default it learns of no objects */
   readonly detection?: DetectionEntry | undefined;
   /** Inputs float32 []: for each step a draw from Beta(alpha, alpha). */

@@ -176,6 +176,7 @@ export const manifestSchema = z
     permutations: z.array(name).max(10),
     detection: detectionSchema.optional(),
     labels: name.optional(),
+    multiHot: count.max(100_000).optional(),
     shares: z
       .array(z.strictObject({ name, alpha: positive.max(1000) }))
       .max(10)

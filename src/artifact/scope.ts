@@ -64,6 +64,11 @@ export class TrainingScope extends Scope implements StepScope {
     return cast(this.ownLabels, "float32"); // [n]
   }
 
+  multiHot(classes: number): Tensor {
+    this.ownLabels ??= input(LABELS, "float32", [this.views[0]!.shape[0]!, classes]);
+    return this.ownLabels; // [n, classes]
+  }
+
   share(name: string, alpha: number): Tensor {
     const { tensor } = this.drawnShares.get(name) ?? { tensor: input(name, "float32", []) }; // []
     this.drawnShares.set(name, { name, alpha, tensor });
@@ -81,6 +86,7 @@ export class TrainingScope extends Scope implements StepScope {
       inputs: [...(this.ownLabels ? [this.ownLabels] : []), ...shares.map(({ tensor }) => tensor)],
       entries: {
         ...(this.ownLabels && { labels: LABELS }),
+        ...(this.ownLabels?.shape.length === 2 && { multiHot: this.ownLabels.shape[1] as number }),
         ...(shares.length > 0 && { shares: shares.map(({ name, alpha }) => ({ name, alpha })) }),
       },
     };

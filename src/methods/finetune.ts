@@ -1,15 +1,16 @@
 /**
  * Fine-tuning: the whole encoder with a linear classifier on its features, trained by the images' classes. Label smoothing
  * is that of Szegedy et al. 2016 (arXiv 1512.00567), mixup that of Zhang et al. 2018 (arXiv 1710.09412), with one share for
- * a batch; rates that fall from layer to layer are those of BEiT (Bao et al. 2022, arXiv 2106.08254).
+ * a batch; rates that fall from layer to layer are those of BEiT (Bao et al. 2022, arXiv 2106.08254). Where an image may be
+ * of several classes, each is told by a logistic regression of its own.
  */
 import * as z from "zod";
 import { unknownName } from "../errors.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { linear } from "../nn/layers.ts";
-import { smoothedCrossEntropy } from "../nn/losses.ts";
+import { sigmoidCrossEntropy, smoothedCrossEntropy } from "../nn/losses.ts";
 import type { Scope } from "../nn/scope.ts";
-import { add, div, greater, mul, sub, where } from "../ops/elementwise.ts";
+import { add, div, greater, mul, sigmoid, sub, where } from "../ops/elementwise.ts";
 import { gather } from "../ops/indexing.ts";
 import { softmax } from "../ops/reduce.ts";
 import type { Method, Stages, StepScope } from "./method.ts";
@@ -19,7 +20,9 @@ const config = (imageSize: number) =>
   z.strictObject({
     /** Classes to tell apart. */
     classes: z.int().min(2).max(100_000),
-    /** Share of each target that is spread over all classes. */
+    /** Whether an image may be of several classes, or of none; left out where each is of one. */
+    independent: z.literal(true).optional(),
+    /** Share of each target that is spread over all classes; of independent ones, that is even for and against it. */
     smoothing: z.number().min(0).max(0.99).default(0.1),
     /** Alpha of the Beta distribution that mixup draws its shares from; 0 mixes nothing. */
     mixup: z.number().min(0).max(100).default(0),
@@ -51,17 +54,29 @@ function ratesOf({ names, of }: Stages, { freezeUntil, layerDecay }: Config): (n
   };
 }
 
-/** Images and labels of the batch, or both mixed with those of another order of it. */
-function mixedBatch(step: StepScope, alpha: number) {
-  const [view, labels] = [step.views[0]!, step.labels()]; // [n, 3, s, s], [n]
-  if (alpha === 0) return { view, labels };
-  const [order, share] = [step.permutation("mixup"), step.share("mixup.share", alpha)]; // [n], []
-  const other = gather(view, order); // [n, 3, s, s]
-  return {
-    view: add(mul(view, share), mul(other, sub(1, share))), // [n, 3, s, s]
-    labels,
-    mixed: { labels: gather(labels, order), share },
+/** Views and labels of the batch, or both mixed with those of another order of it. */
+function mixedBatch(step: StepScope, { classes, independent, mixup }: Config) {
+  const own = independent ? step.multiHot(classes) : step.labels(); // [n, classes] or [n]
+  const [view] = step.views as [Tensor]; // [n, 3, s, s]
+  if (mixup === 0) return { view, labels: own };
+  const [order, share] = [step.permutation("mixup"), step.share("mixup.share", mixup)]; // [n], []
+  const mix = (x: Tensor) => {
+    const other = gather(x, order); // as x
+    return add(mul(x, share), mul(other, sub(1, share))); // as x
   };
+  if (independent) return { view: mix(view), labels: mix(own) };
+  return { view: mix(view), labels: own, mixed: { labels: gather(own, order), share } };
+}
+
+/** The loss of logits [n, classes], and what else is watched. */
+function lossOf(
+  logits: Tensor,
+  { labels, mixed }: Omit<ReturnType<typeof mixedBatch>, "view">,
+  { independent, smoothing }: Config,
+) {
+  if (independent) return { loss: sigmoidCrossEntropy(logits, labels, smoothing), metrics: {} };
+  const { loss, accuracy } = smoothedCrossEntropy(logits, labels, smoothing, mixed);
+  return { loss, metrics: { accuracy } };
 }
 
 /** The decay, less at first, for the start not to stay in the averages of a short run: (1 + t) / (10 + t) of step t; []. */
@@ -93,18 +108,23 @@ export const finetune: Method<Config> = {
     warmupEpochs: 1,
     config: { nesterov: true },
   }),
-  classify: (s, features, { classes }) => ({ probabilities: softmax(logitsOf(s, features, classes)) }),
+  classify: (s, features, { classes, independent }) => ({
+    probabilities: (independent ? sigmoid : softmax)(logitsOf(s, features, classes)),
+  }),
   exports: ({ ema }) => (ema > 0 ? "average" : "trained"),
-  chance: ({ classes }) => ({ kind: "choice", fixed: classes, perImage: 0 }),
+  chance: ({ classes, independent }) =>
+    independent
+      ? { kind: "constant", value: classes * Math.LN2 }
+      : { kind: "choice", fixed: classes, perImage: 0 },
   build: (step, settings) => {
-    const { classes, smoothing, mixup, ema, headRate } = settings;
-    const { view, labels, mixed } = mixedBatch(step, mixup);
+    const { classes, ema, headRate } = settings;
+    const { view, ...targets } = mixedBatch(step, settings);
     const features = step.with({ rate: ratesOf(step.stages(), settings) }, () => step.encode(view)); // [n, d]
     const logits = step.with({ ownRate: { name: "head", times: headRate } }, () =>
       logitsOf(step, features, classes),
     ); // [n, classes]
-    const { loss, accuracy } = smoothedCrossEntropy(logits, labels, smoothing, mixed);
+    const { loss, metrics } = lossOf(logits, targets, settings);
     if (ema > 0) step.keepAverages(warmedDecay(step, ema));
-    return { loss, metrics: { accuracy }, embedding: features };
+    return { loss, metrics, embedding: features };
   },
 };

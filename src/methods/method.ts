@@ -24,6 +24,8 @@ export interface StepScope extends Scope {
   permutation(name: string): Tensor;
   /** The classes of the batch's images, as places in the run's list of them, float32 [n]. */
   labels(): Tensor;
+  /** In their place, where an image may be of several of so many classes: 1 for each of its own, else 0; float32 [n, classes]. */
+  multiHot(classes: number): Tensor;
   /** A number from 0 to 1 that is drawn for each step from Beta(alpha, alpha), float32 []. */
   share(name: string, alpha: number): Tensor;
   /** Stages of the encoder that have parameters, in order, and the place among them of the one that a parameter lies in. */
@@ -64,7 +66,7 @@ export interface Step {
 }
 
 export interface Classified {
-  /** float32 [n, classes]; each row sums to 1. */
+  /** float32 [n, classes]; each row sums to 1, unless the classes are independent. */
   readonly probabilities: Tensor;
 }
 

@@ -1,6 +1,6 @@
 /** Losses over embeddings. */
 import type { Tensor } from "../graph/tensor.ts";
-import { add, div, equal, greaterOrEqual, mul, sub, where } from "../ops/elementwise.ts";
+import { add, div, equal, exp, greaterOrEqual, log, mul, neg, relu, sub, where } from "../ops/elementwise.ts";
 import { gemm, matmul, swap } from "../ops/matmul.ts";
 import { cast, concat, reshape, split } from "../ops/movement.ts";
 import { logSumExp, normalize, reduceMax, reduceMean, reduceSum } from "../ops/reduce.ts";
@@ -55,6 +55,22 @@ export function smoothedCrossEntropy(
   // The targets' shares sum to 1, so that the rows' logSumExp counts once.
   const wanted = add(mul(targets, 1 - smoothing), mul(even, smoothing)); // [n, 1]
   return { loss: reduceMean(sub(logSumExp(logits), wanted)), accuracy };
+}
+
+/**
+ * The cross-entropy of independent classes: of logits [n, classes] and targets float32 [n, classes] from 0 to 1, summed over the
+ * classes and averaged over the rows. With label smoothing a share `smoothing` of each target is even: for and against its class.
+ */
+export function sigmoidCrossEntropy(logits: Tensor, targets: Tensor, smoothing: number): Tensor {
+  const wanted = smoothing === 0 ? targets : add(mul(targets, 1 - smoothing), smoothing / 2); // [n, classes]
+  const losses = sub(softplus(logits), mul(logits, wanted)); // [n, classes]
+  return reduceMean(reduceSum(losses, { axes: [1] })); // []
+}
+
+/** log(1 + exp(x)), neither of whose terms overflows. */
+function softplus(x: Tensor): Tensor {
+  const most = relu(x);
+  return add(most, log(add(exp(sub(x, most)), exp(neg(most)))));
 }
 
 /**

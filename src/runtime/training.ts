@@ -18,8 +18,8 @@ export interface StepInput {
   readonly audio?: Float32Array;
   /** One for each of the manifest's permutations, int64 [n]. */
   readonly permutations: readonly BigInt64Array[];
-  /** int64 [n], where the manifest has labels. */
-  readonly labels?: BigInt64Array;
+  /** Where the manifest has labels: int64 [n], or float32 [n, classes]. */
+  readonly labels?: BigInt64Array | Float32Array;
   /** A value for each of the manifest's shares. */
   readonly shares?: Readonly<Record<string, number>>;
   /** By the name of a memory bank, further images whose rows are fed. */
@@ -116,7 +116,7 @@ export function trainerOf(
         feeds[input] = bank.take(others[name]!);
       }
       const { labels, shares } = supervision;
-      if (manifest.labels !== undefined) feeds[manifest.labels] = new ort.Tensor("int64", labels!, [rows]);
+      if (manifest.labels !== undefined) feeds[manifest.labels] = labelsTensor(labels!, rows);
       const numbers = { ...scalars, ...shares };
       for (const { name } of [...manifest.scalars, ...(manifest.shares ?? [])]) {
         feeds[name] = new ort.Tensor("float32", Float32Array.of(numbers[name]!), []);
@@ -150,6 +150,11 @@ export function trainerOf(
     },
   };
 }
+
+const labelsTensor = (labels: BigInt64Array | Float32Array, rows: number): ort.Tensor =>
+  labels instanceof Float32Array
+    ? new ort.Tensor("float32", labels, [rows, labels.length / rows])
+    : new ort.Tensor("int64", labels, [rows]);
 
 // Separate functions: closures beside `step` would keep the initial state alive for good.
 

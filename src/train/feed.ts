@@ -8,8 +8,8 @@ import { type Draws, drawStep } from "./draws.ts";
 export type Fed = Omit<Batch, "sizes" | "places" | "audio"> & Draws & Labelled;
 
 interface Labelled {
-  /** The place of each image's class, int64 [n], where the manifest has labels. */
-  readonly labels?: BigInt64Array;
+  /** Where the manifest has labels: the place of each image's class, int64 [n], or `multiHot` float32 [n, classes]. */
+  readonly labels?: BigInt64Array | Float32Array;
 }
 
 export interface Feed {
@@ -33,7 +33,7 @@ export const openFeed = (sources: Sources, { manifest, overlap, ...options }: Fe
     manifest,
     options.seed,
     countOf(sources),
-    { overlap, labels: sources.labels },
+    { overlap, labels: sources.labels, labelSets: sources.labelSets },
   );
 
 /** A loader's batches, each with what is drawn for it out of so many images, and with its labels out of all of them. */
@@ -42,16 +42,31 @@ export const withDraws = (
   manifest: Manifest,
   seed: number,
   images: number,
-  { overlap, labels }: { readonly overlap?: number | undefined; readonly labels?: Int32Array } = {},
+  { overlap, ...labelled }: { readonly overlap?: number | undefined } & Partial<LabelsOf> = {},
 ): Feed => ({
   stepsPerEpoch,
   async next() {
     const batch = await next();
     const { sizes, places, audio, ...fed } = batch;
     const own = manifest.labels !== undefined && {
-      labels: BigInt64Array.from(batch.indices, (index) => BigInt(labels![index]!)),
+      labels: labelsOf(batch.indices, labelled as LabelsOf, manifest.multiHot),
     };
     return { ...fed, ...drawStep(manifest, seed, batch, images, overlap), ...own };
   },
   close,
 });
+
+type LabelsOf = Pick<Sources, "labels" | "labelSets">;
+
+function labelsOf(
+  indices: readonly number[],
+  { labels, labelSets }: LabelsOf,
+  classes: number | undefined,
+): BigInt64Array | Float32Array {
+  if (classes === undefined) return BigInt64Array.from(indices, (index) => BigInt(labels[index]!));
+  const rows = new Float32Array(indices.length * classes);
+  indices.forEach((index, i) => {
+    for (const place of labelSets![index]!) rows[i * classes + place] = 1;
+  });
+  return rows;
+}

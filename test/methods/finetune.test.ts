@@ -2,9 +2,10 @@ import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { compile as compileArtifact } from "../../src/artifact/compile.ts";
 import { input } from "../../src/graph/tensor.ts";
-import { smoothedCrossEntropy } from "../../src/nn/losses.ts";
+import { sigmoidCrossEntropy, smoothedCrossEntropy } from "../../src/nn/losses.ts";
 import { gradients } from "../../src/ops/gradients.ts";
 import { drawBeta, randomFor } from "../../src/random.ts";
+import { initialState } from "../../src/runtime/state.ts";
 import { compile, floats } from "../support/run.ts";
 import { batchOf, openGraph, type StepResult, stepperOf } from "./stepping.ts";
 
@@ -47,6 +48,24 @@ describe("fine-tuning: the loss", () => {
     slope.flat().forEach((g, i) => {
       expect(Number(found.slope!.data[i])).to.be.closeTo(g, 1e-6);
     });
+  });
+
+  it("of independent classes is the sum of their own, with its gradient, however great a logit", async () => {
+    const logits = [0, 2, -1.5, 90, -90, 0.5];
+    const targets = [1, 0, 0.3, 0, 1, 0.7];
+    const smoothing = 0.2;
+    const [x, wanted] = [input("x", "float32", ["n", CLASSES]), input("targets", "float32", ["n", CLASSES])];
+    const loss = sigmoidCrossEntropy(x, wanted, smoothing);
+    const run = await compile({ loss, slope: gradients(loss, [x])[0]! });
+    const found = await run({ x: floats(logits, [2, CLASSES]), targets: floats(targets, [2, CLASSES]) });
+    let sum = 0;
+    logits.forEach((z, i) => {
+      const target = (1 - smoothing) * targets[i]! + smoothing / 2;
+      // log(1 + exp(z)) in double precision
+      sum += target * Math.log1p(Math.exp(-z)) + (1 - target) * Math.log1p(Math.exp(z));
+      expect(Number(found.slope!.data[i])).to.be.closeTo((1 / (1 + Math.exp(-z)) - target) / 2, 1e-6);
+    });
+    expect(Number(found.loss!.data[0])).to.be.closeTo(sum / 2, 1e-4);
   });
 
   it("draws its shares from Beta(alpha, alpha)", () => {
@@ -156,5 +175,37 @@ describe("fine-tuning: the step", () => {
     expect(lossOf(await at(1))).to.be.closeTo(unmixed, 1e-5);
     expect(lossOf(await at(0))).to.be.closeTo(unmixed, 1e-5); // all of the others, with their classes
     expect(lossOf(await at(0.5))).not.to.be.closeTo(unmixed, 1e-3);
+  });
+
+  it("takes any number of classes of an image, mixes them as images, and gives each its own probability", async () => {
+    const { manifest, graphs } = artifactOf({ independent: true });
+    expect(manifest).to.deep.include({ labels: "labels", multiHot: CLASSES });
+    expect(plain.manifest).not.to.have.property("multiHot");
+    const rows = [0, 0, 0, 1, 0, 0, 1, 0, 1, 0, 1, 1]; // of no class, of one, of two, of two
+    const labels = new ort.Tensor("float32", rows, [N, CLASSES]);
+    const order = new ort.Tensor("int64", BigInt64Array.of(3n, 2n, 0n, 1n), [N]);
+    const lossOf = async (config: object, more: object = {}) =>
+      (await stepOf({ independent: true, ...config }, { labels, ...more })).done.metrics.loss!;
+    const at = (share: number) =>
+      lossOf({ mixup: 1 }, { mixup: order, "mixup.share": new ort.Tensor("float32", [share], []) });
+    const unmixed = await lossOf({});
+    expect(await at(1)).to.be.closeTo(unmixed, 1e-4);
+    expect(await at(0)).to.be.closeTo(unmixed, 1e-4); // all of the others, with their classes
+    expect(await at(0.5)).not.to.be.closeTo(unmixed, 1e-3);
+
+    const encode = await openGraph(graphs.encode);
+    const state = initialState(manifest, { seed: 1, images: N });
+    const feeds = encode.inputNames.map((name) => {
+      const entry = state.get(name);
+      if (entry) return [name, new ort.Tensor("float32", entry.data as Float32Array, [...entry.shape])];
+      return [name, new ort.Tensor("uint8", new Uint8Array(16 * 16 * 3).fill(90), [1, 16, 16, 3])];
+    });
+    const found = await encode.run(Object.fromEntries(feeds));
+    const [weight, bias] = ["weight", "bias"].map((name) => state.get(`head.${name}`)!.data as Float32Array);
+    const features = found.features!.data as Float32Array;
+    for (let c = 0; c < CLASSES; c++) {
+      const logit = features.reduce((sum, x, j) => sum + x * weight![c * features.length + j]!, bias![c]!);
+      expect(Number(found.probabilities!.data[c])).to.be.closeTo(1 / (1 + Math.exp(-logit)), 1e-5);
+    }
   });
 });

@@ -65,6 +65,26 @@ describe("train/feed", () => {
     expect(await take(await openFeedBeside(sources, changed), 5)).to.deep.equal(here.slice(4));
   });
 
+  it("gives each image's classes, one or several, the same beside this thread", async () => {
+    const of = (config: object) =>
+      compile({ method: "finetune", encoder: "resnet20", imageSize: 16, config: { classes: 3, ...config } });
+    const labels = Int32Array.from(sources.files, (_, i) => i % 3);
+    const labelSets = sources.files.map((_, i) => [0, 1, 2].filter((place) => (i >> place) % 2 === 1));
+    const named = { ...sources, classes: ["a", "b", "c"] };
+    type Open = (sources: Sources, options: FeedOptions) => Feed | Promise<Feed>;
+    const take3 = async (sources: Sources, config: object, open: Open = openFeed) =>
+      take(await open(sources, { ...options, manifest: of(config).manifest as Manifest }), 3);
+    for (const fed of await take3({ ...named, labels }, {}))
+      expect(fed.labels).to.deep.equal(BigInt64Array.from(fed.indices, (i) => BigInt(i % 3)));
+    const several = { ...named, labels: new Int32Array(0), labelSets };
+    const here = await take3(several, { independent: true });
+    for (const fed of here)
+      expect(fed.labels).to.deep.equal(
+        Float32Array.from(fed.indices.flatMap((i) => [0, 1, 2].map((place) => (i >> place) % 2))),
+      );
+    expect(await take3(several, { independent: true }, openFeedBeside)).to.deep.equal(here);
+  });
+
   it("gives parts of audio too, the same beside this thread", async () => {
     const audio = compile({
       method: "audio-video",
