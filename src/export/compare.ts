@@ -12,8 +12,16 @@ export interface Comparison {
   readonly maxRelative: number;
 }
 
-/** Compares features [n, d] row by row; NaN where some are not finite. */
-export function compareFeatures(reference: Float32Array, frozen: Float32Array, d: number): Comparison {
+/**
+ * Compares features [n, d] row by row; NaN where some are not finite. Rows shorter than `shortest` are measured against it, by
+ * default a thousandth of the longest.
+ */
+export function compareFeatures(
+  reference: Float32Array,
+  frozen: Float32Array,
+  d: number,
+  shortest?: number,
+): Comparison {
   if (reference.length !== frozen.length || reference.length % d !== 0) {
     throw new Error(`features: expected rows of ${d}, found ${reference.length} and ${frozen.length} values`);
   }
@@ -26,8 +34,9 @@ export function compareFeatures(reference: Float32Array, frozen: Float32Array, d
     return { length: Math.sqrt(length), distance: Math.sqrt(distance) };
   });
   const longest = rows.reduce((most, { length }) => Math.max(most, length), 0);
+  const least = shortest ?? SHORTEST * longest;
   const maxRelative = rows.reduce((most, { length, distance }) => {
-    return distance === 0 ? most : Math.max(most, distance / Math.max(length, SHORTEST * longest));
+    return distance === 0 ? most : Math.max(most, distance / Math.max(length, least));
   }, 0);
   return { maxRelative };
 }
@@ -41,8 +50,9 @@ export function checkFeatures(
   reference: Float32Array,
   frozen: Float32Array,
   d: number,
+  shortest?: number,
 ): Comparison {
-  const { maxRelative } = compareFeatures(reference, frozen, d);
+  const { maxRelative } = compareFeatures(reference, frozen, d, shortest);
   if (!(maxRelative <= TOLERANCE)) {
     const off = `${(100 * maxRelative).toPrecision(2)} % off`;
     throw expected(where, "the features of the training-time encoder within 0.1 %", off, NOT_WRITTEN);

@@ -15,6 +15,8 @@ export interface EncoderParts {
   readonly metadata: EncoderMetadata | AudioMetadata;
   /** Outputs that are compared besides the features and an embedding. @default none */
   readonly more?: readonly string[] | undefined;
+  /** See `VerifyOptions`. */
+  readonly shortest?: Readonly<Record<string, number>> | undefined;
   /** What the two encoders are compared on; of audio, sounds. */
   readonly images: Images | Sounds;
   /** Of the CPU provider. @default one for each core */

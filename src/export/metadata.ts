@@ -39,6 +39,8 @@ export interface EncoderMetadata extends Common {
   readonly probes?: Readonly<Record<string, JsonObject>> | undefined;
   /** Of a classifier: what the columns of its output `probabilities` [n, classes] stand for. */
   readonly classes?: readonly string[] | undefined;
+  /** Of a classifier: that an image may be of several of these, so that a row of probabilities need not sum to 1. */
+  readonly independent?: true | undefined;
   /** What comes before the features, where it has that as further outputs [n, channels, places], by their names. */
   readonly stages?: readonly StageEntry[] | undefined;
 }
@@ -55,7 +57,7 @@ const MAX_FIELDS = 10_000;
 const MAX_SIZE = 8192;
 const MAX_STAGES = 200;
 /** Characters of the names of all classes. */
-const MAX_CLASSES = 120_000;
+export const MAX_CLASSES = 120_000;
 /** Values of a stage; ours have some 9,000. */
 const MAX_STAGE = 2 ** 20;
 
@@ -99,6 +101,10 @@ const imageSchema = commonSchema.extend({
   imageSize: whole(1, MAX_SIZE),
   side: whole(1, MAX_SIZE),
   range: twoNumbers.optional(),
+  independent: z
+    .literal("true", '"true"')
+    .transform(() => true as const)
+    .optional(),
   probes: z.string().max(65_536, "at most 65536 characters").optional(),
   stages: z.string().max(65_536, "at most 65536 characters").optional(),
   classes: z.string().max(MAX_CLASSES, `at most ${MAX_CLASSES} characters`).optional(),
@@ -219,11 +225,16 @@ function fieldsOf<S extends z.ZodObject>(
 function parse(texts: ReadonlyMap<string, string>, where: string): EncoderMetadata {
   if (texts.get(MODALITY) === AUDIO)
     throw expected(where, "an encoder of images", "one of audio", "give the encoder.onnx of its run");
-  const { probes, stages, classes, range, embedding, ...fields } = fieldsOf(texts, where, imageSchema);
+  const { probes, stages, classes, range, embedding, independent, ...fields } = fieldsOf(
+    texts,
+    where,
+    imageSchema,
+  );
   return {
     ...fields,
     ...(embedding !== undefined && { embedding }),
     ...(range && { range }),
+    ...(independent && { independent }),
     ...(probes !== undefined && { probes: probesOf(probes, `${where}: metadata ${PREFIX}probes`) }),
     ...(classes !== undefined && { classes: classesOf(classes, `${where}: metadata ${PREFIX}classes`) }),
     ...(stages !== undefined && { stages: stagesOf(stages, `${where}: metadata ${PREFIX}stages`) }),

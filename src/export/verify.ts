@@ -25,6 +25,8 @@ export interface VerifyOptions {
   readonly images: Images | Sounds;
   /** Outputs that are compared besides the features and an embedding, float32 [n, d] each. @default none */
   readonly more?: readonly string[] | undefined;
+  /** By an output's name, the length that its shorter rows are measured against. @default a thousandth of the longest row's */
+  readonly shortest?: Readonly<Record<string, number>> | undefined;
   /** Names the frozen encoder in errors. */
   readonly where: string;
   /** Of the CPU provider. @default one for each core */
@@ -37,7 +39,7 @@ export interface VerifyOptions {
  * @throws UserError if a row differs by more than 0.1 %, a feature is not finite or one of the two does not run.
  */
 export async function verifyFrozen(options: VerifyOptions): Promise<Comparison & { readonly d: number }> {
-  const { encode, state, frozen, images, more = [], where, threads } = options;
+  const { encode, state, frozen, images, more = [], shortest = {}, where, threads } = options;
   const shown =
     images.data instanceof Float32Array
       ? { audio: new ort.Tensor("float32", images.data, [...images.shape]) }
@@ -54,7 +56,7 @@ export async function verifyFrozen(options: VerifyOptions): Promise<Comparison &
   const compared = names.map((name) => {
     const [a, b] = [rowsOf("encode.onnx", name, reference, n), rowsOf(where, name, found, n)]; // [n, d] each
     if (b.d !== a.d) throw expected(where, `${a.d} ${name}`, `${b.d}`, NOT_WRITTEN);
-    return { ...checkFeatures(where, a.data, b.data, a.d), d: a.d };
+    return { ...checkFeatures(where, a.data, b.data, a.d, shortest[name]), d: a.d };
   });
   return { ...compared[0]!, maxRelative: Math.max(...compared.map(({ maxRelative }) => maxRelative)) };
 }

@@ -279,8 +279,8 @@ describe("export/freeze", () => {
 });
 
 describe("export/compare: compareFeatures", () => {
-  const compare = (reference: number[], frozen: number[]) =>
-    compareFeatures(Float32Array.from(reference), Float32Array.from(frozen), 2).maxRelative;
+  const compare = (reference: number[], frozen: number[], shortest?: number) =>
+    compareFeatures(Float32Array.from(reference), Float32Array.from(frozen), 2, shortest).maxRelative;
 
   it("gives the greatest relative distance of two rows", () => {
     expect(compare([3, 4, 0, 2], [3, 4, 0, 2])).to.equal(0);
@@ -291,6 +291,11 @@ describe("export/compare: compareFeatures", () => {
     expect(compare([0, 0, 0, 2], [0, 1e-6, 0, 2])).to.be.closeTo(5e-4, 1e-8);
     expect(compare([0, 0, 0, 2], [0, 0.5, 0, 2])).to.be.above(1);
     expect(compare([0, 0], [0, 1])).to.equal(Number.POSITIVE_INFINITY);
+  });
+  it("measures short rows against a length that is given", () => {
+    expect(compare([0, 1e-6, 0, 1e-6], [0, 2e-6, 0, 1e-6])).to.be.closeTo(1, 1e-3);
+    expect(compare([0, 1e-6, 0, 1e-6], [0, 2e-6, 0, 1e-6], 1)).to.be.closeTo(1e-6, 1e-9);
+    expect(compare([0, 2], [0, 2.2], 1)).to.be.closeTo(0.1, 1e-6);
   });
   it("does not pass what is not finite, or rows that do not match", () => {
     expect(compare([1, Number.NaN], [1, 1])).to.be.NaN;
