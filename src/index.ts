@@ -63,6 +63,7 @@ export { findAudioPairs } from "./data/audio-pairs.ts";
 export { findImages, findLabelledImages, type Sources } from "./data/sources.ts";
 export { UserError } from "./errors.ts";
 export type { AudioMetadata, EncoderMetadata } from "./export/metadata.ts";
+export type { ClassPrecision, PrecisionScores } from "./probe/average-precision.ts";
 export type { Features } from "./probe/features.ts";
 export type { AccuracyCheck, Check } from "./probe/gate.ts";
 export type { ClassScore, Scores, Spread, TestImage } from "./probe/result.ts";

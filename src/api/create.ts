@@ -153,20 +153,25 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
   if (given.knnEvery !== undefined && given.knnData === undefined)
     throw expected("--knn-every", "--knn DIR with it", "none");
   const asked = askedPositives(told);
+  if (asked && told.supervision)
+    throw expected("train, supervision", "it without --positives", `--positives ${asked.kind}`);
   if (asked && limit !== undefined) throw expected("--limit", "it with --positives crops", asked.kind);
   await checkNoRun(out);
   const seen = await openSeen();
   const items = asked && (await findItems(data, asked, { range }, { show, look: seen.look }));
   const { sources: pictures, heldOut }: Training =
     items ?? (await findTraining(data, { limit, seed, range }, told.supervision));
-  const supervision = told.supervision && { ...told.supervision, classes: [...pictures.classes] };
+  const supervision = told.supervision && supervisionOf(told.supervision, pictures);
   const labelled = told.knnData === undefined ? undefined : await imagesForKnn(told.knnData, { seed, range });
   const { size, chosen } =
     told.imageSize === undefined && graph === undefined
       ? await sizeFor(pictures)
       : { size: told.imageSize, chosen: [] };
   const { provider, chosen: why } = await providerFor(told);
-  const classes = supervision && { classes: supervision.classes.length };
+  const classes = supervision && {
+    classes: supervision.classes.length,
+    ...(pictures.labelSets && { independent: true }),
+  };
   const options = { ...told, config: { ...settings, ...classes }, imageSize: size, provider };
   const exact = exactness(options);
   const engine = engineFor(options);
@@ -250,6 +255,16 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
   all.catch(() => {}); // thrown where it is awaited
   return { config, artifact, sources, labelled, heldOut, first, written: all, chosen: lines };
 }
+
+/** As config.json holds it. */
+const supervisionOf = (
+  { images, ...told }: NonNullable<TrainOptions["supervision"]>,
+  { classes }: Sources,
+): Supervision => ({
+  ...told,
+  ...(images !== undefined && { images: resolve(images) }),
+  classes: [...classes],
+});
 
 /** How exact the provider's arithmetic is to be. @throws UserError if it cannot be told so */
 export function exactness({

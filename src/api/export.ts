@@ -5,15 +5,17 @@ import { join, resolve } from "node:path";
 import { encodeGraph, encodeWithStages } from "../artifact/encode.ts";
 import { isForeign, readArtifact } from "../artifact/files.ts";
 import { openDecoder } from "../data/decoder.ts";
-import { findImages, type SourceOptions } from "../data/sources.ts";
+import type { SourceOptions } from "../data/sources.ts";
 import { expected, messageOf } from "../errors.ts";
 import { drawnImages, drawnSounds } from "../export/drawn.ts";
 import { type EncoderParts, frozenEncoder, writeEncoder } from "../export/encoder.ts";
 import { audioMetadata, encoderMetadata } from "../export/metadata.ts";
 import type { Images } from "../export/verify.ts";
 import { checkWritable, makeFolder } from "../files/atomic.ts";
+import type { Manifest } from "../spec.ts";
 import { type RunConfig, readConfig, runFiles } from "../train/run-folder.ts";
-import { standing } from "./standing.ts";
+import { exported } from "./early-stop.ts";
+import { findUnlabelled } from "./supervised.ts";
 
 export interface ExportResult {
   /** Path of encoder.onnx. */
@@ -46,8 +48,8 @@ export interface ExportOptions {
 const COMPARED = 8;
 
 /**
- * The encoder of the run's latest checkpoint (as initialised, if there is none) as encoder.onnx, and that of audio, if
- * there is one, as audio-encoder.onnx.
+ * The encoder of the run's latest checkpoint (as initialised, if there is none), or of its best epoch if it stops early, as
+ * encoder.onnx, and that of audio, if there is one, as audio-encoder.onnx.
  *
  * @throws UserError if there is no run, its files are damaged, the frozen encoder differs from the trained one, or
  *   `data` is given and holds no image that decodes.
@@ -70,8 +72,8 @@ const writeAudioEncoder = async (path: string, parts: EncoderParts) => ({
 });
 
 /**
- * The encoder and the classifier of a fine-tuned run's latest checkpoint as classifier.onnx in its folder: `features` and
- * `probabilities` of images, with the classes' names in its metadata.
+ * The encoder and the classifier of a fine-tuned run as classifier.onnx in its folder, of the same step: `features` and
+ * `probabilities` of images; in its metadata the classes' names, and whether they are independent.
  *
  * @throws UserError like `exportEncoder`, or if the run learnt no classes
  */
@@ -80,9 +82,14 @@ export async function exportClassifier(run: string, threads?: number): Promise<{
   const classes = config.supervision?.classes;
   if (!classes) throw expected(run, "a run that learnt classes", "another", "train one with finetune");
   const { classifier } = runFiles(run);
-  const { parts } = await partsOf(run, config, { threads });
-  const metadata = { ...parts.metadata, classes };
-  await writeEncoder(classifier, { ...parts, staged: undefined, metadata, more: ["probabilities"] });
+  const { parts, manifest } = await partsOf(run, config, { threads });
+  const independent = manifest.multiHot !== undefined;
+  await writeEncoder(classifier, {
+    ...{ ...parts, staged: undefined, more: ["probabilities"] },
+    metadata: { ...parts.metadata, classes, ...(independent && { independent }) },
+    // Of an image that is of no class all are next to 0, and what is left of them is rounding.
+    ...(independent && { shortest: { probabilities: 1 } }),
+  });
   return { classifier: resolve(classifier) };
 }
 
@@ -96,10 +103,12 @@ async function partsOf(
   run: string,
   config: RunConfig,
   { data, threads, stages }: ExportOptions,
-): Promise<{ parts: EncoderParts; audio?: EncoderParts } & Pick<ExportResult, "compared" | "drawn">> {
+): Promise<
+  { parts: EncoderParts; audio?: EncoderParts; manifest: Manifest } & Pick<ExportResult, "compared" | "drawn">
+> {
   const artifact = await readArtifact(run);
   const { manifest } = artifact;
-  const { step, state } = await standing(run, manifest, config);
+  const { step, state } = await exported(run, manifest, config);
   const { method, encoder } = manifest;
   const spec = {
     method: method.name,
@@ -119,7 +128,7 @@ async function partsOf(
     images,
     threads,
   };
-  if (!manifest.audio) return { parts, ...compared };
+  if (!manifest.audio) return { parts, manifest, ...compared };
   const { rate, samples } = manifest.audio;
   const audio: EncoderParts = {
     encode: await artifact.graph("encodeAudio"),
@@ -128,18 +137,18 @@ async function partsOf(
     images: drawnSounds(COMPARED, rate, samples),
     threads,
   };
-  return { parts, audio, ...compared };
+  return { parts, audio, manifest, ...compared };
 }
 
 /** Squares of the folder given, else of the run's own, else, rather than lose an export for want of them, drawn ones. */
 async function comparisonImages(
-  { data: own, range }: RunConfig,
+  { data: own, range, supervision }: RunConfig,
   given: string | undefined,
   side: number,
 ): Promise<{ images: Images; compared: string; drawn: boolean }> {
   const data = given ?? own;
   try {
-    const images = await firstSquares(data, side, range);
+    const images = await firstSquares({ data, supervision }, side, range);
     const [n] = images.shape;
     return { images, compared: `${n} image${n === 1 ? "" : "s"} of ${data}`, drawn: false };
   } catch (error) {
@@ -163,9 +172,13 @@ async function checkOut(out: string, run: string): Promise<void> {
   }
 }
 
-/** The first images of the folder that can be decoded, uint8 [n, side, side, 3]. */
-async function firstSquares(data: string, side: number, range: SourceOptions["range"]): Promise<Images> {
-  const sources = await findImages(data, { range });
+/** The first images of the data that can be decoded, uint8 [n, side, side, 3]. */
+async function firstSquares(
+  { data, supervision }: Pick<RunConfig, "data" | "supervision">,
+  side: number,
+  range: SourceOptions["range"],
+): Promise<Images> {
+  const sources = await findUnlabelled({ data, supervision }, { range });
   const decoder = openDecoder(sources, { warn: () => {} }); // training has warned
   const squares: Uint8Array[] = [];
   for (const file of sources.files) {

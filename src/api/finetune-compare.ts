@@ -14,8 +14,10 @@ export interface ComparedRow {
   readonly labels: number;
   /** That were trained on. */
   readonly images: number;
-  /** Percent of the test images that were right, of each seed in turn. */
-  readonly top1: readonly number[];
+  /** Percent of the test images that were right, of each seed in turn; where each is of one class. */
+  readonly top1?: readonly number[];
+  /** In its place, where they may be of several: the mean average precision, percent. */
+  readonly averagePrecision?: readonly number[];
   readonly mean: number;
   /** Standard deviation (n - 1); null of one seed. */
   readonly std: number | null;
@@ -48,14 +50,17 @@ export async function compareFinetuned(
       for (let own = seed; own < seed + seeds; own++) {
         const out = folderOf(options.out, from, labels, own);
         const result = await finetune({ ...options, out, from, labels, seed: own }, surroundings);
-        if (!result.test) return { rows }; // interrupted
-        results.push({ ...result.test, trained: result.images });
+        const { test, averagePrecision: precision, measure, images: trained } = result;
+        const scores = test ?? precision;
+        if (!scores) return { rows }; // interrupted
+        const figure = test?.top1 ?? precision!.mean;
+        results.push({ measure, trained, figure, low: scores.low, high: scores.high });
       }
       const [first] = results;
-      const { values, mean, std } = spreadOf(results.map(({ top1 }) => top1));
+      const { values, mean, std } = spreadOf(results.map(({ figure }) => figure));
       const off = seeds > 1 ? studentT(seeds - 1) * (std / Math.sqrt(seeds)) : 0;
       const [low, high] = seeds > 1 ? [mean - off, mean + off] : [first!.low, first!.high];
-      const spread = { top1: values, mean, std: seeds > 1 ? std : null, low, high };
+      const spread = { [first!.measure]: values, mean, std: seeds > 1 ? std : null, low, high };
       rows.push({ from, labels, images: first!.trained, ...spread });
     }
   return { rows };
@@ -67,16 +72,17 @@ const studentT = (freedom: number): number => T[Math.min(freedom, T.length) - 1]
 
 /** The rows as a table for a terminal. */
 export function comparisonLines({ rows }: FinetuneComparison): string[] {
-  const cells = rows.map(({ from, labels, images, top1, mean, std, low, high }) => [
+  const cells = rows.map(({ from, labels, images, top1, averagePrecision, mean, std, low, high }) => [
     `${+(100 * labels).toFixed(4)} %`,
     from,
     `${images}`,
-    `${top1.length}`,
+    `${(top1 ?? averagePrecision)!.length}`,
     mean.toFixed(2),
     std === null ? "-" : std.toFixed(2),
     `${low.toFixed(2)} to ${high.toFixed(2)}`,
   ]);
-  const table = [["labels", "from", "images", "seeds", "top-1", "std", "95 % interval"], ...cells];
+  const measure = rows.some(({ averagePrecision }) => averagePrecision) ? "mAP" : "top-1";
+  const table = [["labels", "from", "images", "seeds", measure, "std", "95 % interval"], ...cells];
   const widths = table[0]!.map((_, i) => Math.max(...table.map((row) => row[i]!.length)));
   return table.map((row) =>
     row

@@ -1,24 +1,24 @@
-/** Fine-tunes a whole encoder for classes: a run like any other, from a labelled folder to classifier.onnx and its accuracy. */
+/** Fine-tunes a whole encoder for classes: a run like any other, from labelled images to classifier.onnx and its accuracy. */
 import { existsSync, statSync } from "node:fs";
 import { resolve } from "node:path";
-import * as ort from "onnxruntime-node";
 import { optimizerOf } from "../artifact/compile.ts";
 import { readArtifact } from "../artifact/files.ts";
-import { findLabelledImages } from "../data/sources.ts";
+import { isLabelTable } from "../data/label-table.ts";
 import { expected } from "../errors.ts";
-import { readEncoderMetadata } from "../export/metadata.ts";
+import { MAX_CLASSES, readEncoderMetadata } from "../export/metadata.ts";
 import { readWhole } from "../files/atomic.ts";
-import { checkClasses } from "../probe/features.ts";
-import { type Scores, scoresOf } from "../probe/result.ts";
+import type { PrecisionScores } from "../probe/average-precision.ts";
+import type { Scores } from "../probe/result.ts";
 import { readRecords } from "../report/run.ts";
-import { openSession } from "../runtime/session.ts";
 import type { JsonObject } from "../spec.ts";
-import { openProgress } from "../train/progress.ts";
 import { type RunConfig, readConfig, runFiles } from "../train/run-folder.ts";
+import { checkClassFolders } from "./class-folders.ts";
 import type { TrainOptions } from "./create.ts";
+import { bestEpoch } from "./early-stop.ts";
 import { exportClassifier } from "./export.ts";
-import { findTraining, openClassified, rankingOf } from "./supervised.ts";
-import { QUIET, type Surroundings } from "./surroundings.ts";
+import { findTest, MAX_MODEL, testOf } from "./finetune-test.ts";
+import { findTraining } from "./supervised.ts";
+import type { Surroundings } from "./surroundings.ts";
 import { train } from "./train.ts";
 
 export const STARTS = ["scratch", "pretrained", "frozen"] as const;
@@ -53,15 +53,20 @@ export interface FinetuneOptions extends Shared {
   /** The encoder that a .safetensors file holds, and the size that it is to be built for; the others say it themselves. */
   readonly architecture?: string | undefined;
   readonly imageSize?: number | undefined;
-  /** Folder with one folder per class. Needed unless `resume`. */
+  /**
+   * Folder with one folder per class; or a .csv of images that may be of several classes or of none, see `findLabelTable`.
+   * Needed unless `resume`.
+   */
   readonly data?: string | undefined;
-  /** Such a folder to test classifier.onnx on. @default it is not tested */
+  /** The same to test classifier.onnx on. @default it is not tested */
   readonly test?: string | undefined;
+  /** The folder that the paths in a .csv are relative to. @default the one that it lies in */
+  readonly images?: string | undefined;
   /** Share of the labels that is used, as of a probe. @default 1 */
   readonly labels?: number | undefined;
   /** Share of these that is held out, of each class. @default 0.1 */
   readonly heldOut?: number | undefined;
-  /** Stops once so many epochs in a row were no better on the images held out. @default never */
+  /** Stops once so many epochs in a row were no better on the images held out, and exports the best epoch. @default never */
   readonly earlyStop?: number | undefined;
   /** @default "pretrained" */
   readonly from?: Start | undefined;
@@ -69,7 +74,7 @@ export interface FinetuneOptions extends Shared {
   readonly freezeUntil?: string | undefined;
   /** The learning rate of a stage over that of the next one. @default 1 */
   readonly layerDecay?: number | undefined;
-  /** @default 0.1 */
+  /** @default 0.1, or 0 where an image may be of several classes */
   readonly labelSmoothing?: number | undefined;
   /** Alpha of mixup. @default 0, none */
   readonly mixup?: number | undefined;
@@ -90,12 +95,18 @@ export interface FinetuneResult {
   readonly steps: number;
   readonly epochs: number;
   readonly loss: number | null;
-  /** Percent of the images held out that were right after the last epoch; null where there are none. */
+  /** What it is judged by: top-1, or where an image may be of several classes the mean average precision. */
+  readonly measure: "top1" | "averagePrecision";
+  /** That of the images held out, percent, after the epoch whose weights were exported; null where there are none. */
   readonly validation: number | null;
+  /** Where the run stops early: the epoch whose weights were exported, counted from 1; else null, for the last weights were. */
+  readonly bestEpoch: number | null;
   readonly seconds: number;
   readonly interrupted: boolean;
-  /** Of the test images by classifier.onnx; null without them. */
+  /** Of the test images by classifier.onnx, where each is of one class; null without them. */
   readonly test: Scores | null;
+  /** The same where they may be of several classes. */
+  readonly averagePrecision: PrecisionScores | null;
 }
 
 const EPOCHS = 30;
@@ -115,6 +126,7 @@ export async function finetune(
   const config = await readConfig(out);
   const classifier = trained.interrupted ? null : (await exportClassifier(out, threads)).classifier;
   const { supervision, init, images } = config;
+  const best = await bestEpoch(out, config);
   const validations = (await readRecords(out)).flatMap(({ validation }) => validation ?? []);
   const { freezeUntil } = (await readArtifact(out)).manifest.method.config;
   const { heldOut } = await findTraining(config.data, sampleOf(config), supervision);
@@ -128,10 +140,14 @@ export async function finetune(
     steps: trained.steps,
     epochs: trained.epochs,
     loss: trained.loss,
-    validation: validations.at(-1) ?? null,
+    measure: isLabelTable(config.data) ? "averagePrecision" : "top1",
+    validation: best?.validation ?? validations.at(-1) ?? null,
+    bestEpoch: best?.epoch ?? null,
     seconds: trained.seconds,
     interrupted: trained.interrupted,
-    test: classifier && test !== undefined ? await testOf(classifier, test, options, surroundings) : null,
+    ...(classifier && test !== undefined
+      ? await testOf(classifier, test, { ...options, images: supervision!.images }, surroundings)
+      : { test: null, averagePrecision: null }),
   };
 }
 
@@ -139,7 +155,7 @@ const sampleOf = ({ limit, seed, range }: RunConfig) => ({ limit: limit ?? undef
 
 /** What a new run is told. */
 async function beginning(options: FinetuneOptions): Promise<TrainOptions> {
-  const { encoder: path, architecture, imageSize, data, test, ...rest } = options;
+  const { encoder: path, architecture, imageSize, data, test, images, ...rest } = options;
   const { labels = 1, heldOut = HELD_OUT, earlyStop = null, from = "pretrained", ...more } = rest;
   const { freezeUntil, layerDecay, labelSmoothing, mixup, ema, jitter, ...shared } = more;
   if (path === undefined || data === undefined)
@@ -152,15 +168,23 @@ async function beginning(options: FinetuneOptions): Promise<TrainOptions> {
     );
   if (earlyStop !== null && heldOut === 0)
     throw expected("--early-stop", "images held out", "--held-out 0", "leave out one of the two");
+  if (images !== undefined && !isLabelTable(data))
+    throw expected("--images", "it with --data FILE.csv", `--data ${data}`);
   const of = await whatIs(path, architecture, imageSize);
-  const supervision = { labels, heldOut, earlyStop };
+  const supervision = { labels, heldOut, earlyStop, ...(images !== undefined && { images }) };
   const { seed, limit, range } = shared;
   const { sources } = await findTraining(data, { seed, limit, range }, supervision);
-  await checkTest({ out: options.out, test, limit }, sources.classes);
+  const { classes, labelSets } = sources;
+  if (!labelSets) await checkClassFolders(data, classes);
+  const characters = JSON.stringify(classes).length;
+  if (characters > MAX_CLASSES)
+    throw expected(data, `names of classes of at most ${MAX_CLASSES} characters in all`, `${characters}`);
+  const independent = labelSets !== undefined;
+  if (test !== undefined) await findTest(test, { classes, independent }, { images, limit });
   const scratch = from === "scratch";
   const batch = shared.batch ?? Math.min(BATCH, sources.files.length);
   const config = given({
-    smoothing: labelSmoothing,
+    smoothing: labelSmoothing ?? (independent ? 0 : undefined), // targets of rare classes would be mostly smoothing
     mixup,
     ema,
     jitter,
@@ -195,11 +219,6 @@ const given = (settings: Readonly<Record<string, JsonObject[string] | undefined>
     Object.entries(settings).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])),
   );
 
-/** Finds out before anything is trained whether it can be tested on these images. */
-async function checkTest({ test, limit }: FinetuneOptions, classes: readonly string[]): Promise<void> {
-  if (test !== undefined) checkClasses("finetune", { classes }, await findLabelledImages(test, { limit }));
-}
-
 /** What a run is told that goes on: it knows the rest itself. */
 async function goingOn({
   resume,
@@ -216,9 +235,10 @@ async function goingOn({
   const [other] = Object.entries(rest).filter(([, value]) => value !== undefined);
   if (other)
     throw expected("finetune --resume", "--out and --test, and where it runs", other[0], "leave it out");
-  const { supervision } = await readConfig(out);
+  const { supervision, data: own } = await readConfig(out);
   if (!supervision) throw expected(out, "a run of finetune", "one without classes", "see train --resume");
-  await checkTest({ out, test }, supervision.classes);
+  const { classes, images } = supervision;
+  if (test !== undefined) await findTest(test, { classes, independent: isLabelTable(own) }, { images });
   return { resume, out, data, provider, device, cudaLibraries, threads, cacheMb };
 }
 
@@ -249,42 +269,6 @@ async function metadataAt(file: string) {
     throw expected(file, "a run's folder, an encoder.onnx or a .safetensors file", "nothing at this path");
   const { encoder, imageSize } = readEncoderMetadata(await readWhole(file, MAX_MODEL, "an encoder"), file);
   return { name: encoder, imageSize };
-}
-
-const MAX_MODEL = 2 ** 30;
-
-/** How many of the folder's images classifier.onnx gets right. */
-async function testOf(
-  file: string,
-  test: string,
-  { seed = 0, limit, range, threads }: FinetuneOptions,
-  { output = QUIET, signal }: Surroundings,
-): Promise<Scores> {
-  const bytes = await readWhole(file, MAX_MODEL, "a classifier");
-  const { side, classes = [] } = readEncoderMetadata(bytes, file);
-  const sources = await findLabelledImages(test, { seed, limit, range });
-  checkClasses("finetune", { classes }, sources);
-  const progress = openProgress(output);
-  const warn = (line: string) => progress.note(`warning: ${line}`);
-  const session = await openSession(bytes, file, { threads });
-  const classify = async (pixels: Uint8Array, n: number) => {
-    const feeds = { images: new ort.Tensor("uint8", pixels, [n, side, side, 3]) };
-    const found = await session.run(feeds, ["probabilities"]);
-    return found.probabilities!.data as Float32Array;
-  };
-  const how = { side, d: classes.length, title: "test:" };
-  const opened = openClassified(sources, how, classify, { cacheBytes: 0, warn, progress, signal });
-  try {
-    const found = await opened.probabilities();
-    if (found.n === 0) throw expected(test, "images that can be decoded", "none");
-    const labels = checkClasses("finetune", { classes }, { classes: sources.classes, labels: found.labels });
-    const files = found.kept.map((i) => sources.files[i]!);
-    return scoresOf(rankingOf(found), { files, labels, classes }, { seed });
-  } finally {
-    progress.end();
-    await opened.close();
-    await session.close();
-  }
 }
 
 /** A result without its test images: what is printed. */

@@ -21,6 +21,7 @@ import {
   writeConfig,
 } from "../train/run-folder.ts";
 import { loaded } from "./artifacts.ts";
+import { stepAtEnd } from "./early-stop.ts";
 import { readEncoder } from "./encoder.ts";
 import { firstWeights } from "./init.ts";
 import type { ProbeResult } from "./probe.ts";
@@ -83,15 +84,12 @@ export async function findAgain(run: string | undefined, repeat: number): Promis
   const artifact = await readArtifact(run);
   const steps = plannedSteps(config);
   const { metadata } = await readEncoder(run);
-  if (metadata.steps !== steps) {
+  if (metadata.steps !== (await stepAtEnd(run, config))) {
     const found = `an encoder of step ${metadata.steps}`;
     throw expected(run, `a run that has ended, after ${steps} steps`, found, "go on with train --resume");
   }
   const { seed } = config;
-  if (
-    config.limit !== null &&
-    (await sampleOf(run, config, artifact, seed)).fingerprint !== config.fingerprint
-  )
+  if (isDrawn(config) && (await sampleOf(run, config, artifact, seed)).fingerprint !== config.fingerprint)
     throw expected(config.data, "the images that the run began with", "others");
   const trainings: Training[] = [];
   for (let s = seed + 1; s < seed + repeat; s++) trainings.push(await findTraining(run, s, config, artifact));
@@ -105,7 +103,7 @@ async function findTraining(
   artifact: Artifact,
 ): Promise<Training> {
   const run = join(origin, "repeats", `seed-${seed}`);
-  const sample = config.limit === null ? {} : await sampleOf(origin, config, artifact, seed);
+  const sample = isDrawn(config) ? await sampleOf(origin, config, artifact, seed) : {};
   const wanted: RunConfig = { ...config, ...sample, seed, versions: versions() };
   const steps = plannedSteps(wanted);
   const training = { run, config: wanted, artifact, left: steps };
@@ -115,7 +113,7 @@ async function findTraining(
   }
   await refuseOther(training, origin);
   const { encoder, checkpoints } = runFiles(run);
-  if (existsSync(encoder) && (await readEncoder(run)).metadata.steps === steps)
+  if (existsSync(encoder) && (await readEncoder(run)).metadata.steps === (await stepAtEnd(run, wanted)))
     return { ...training, left: undefined };
   return { ...training, left: steps - ((await latestStep(checkpoints)) ?? 0) };
 }
@@ -138,7 +136,10 @@ async function refuseOther({ run, config, artifact }: Training, origin: string):
     throw expected(run, `the graphs of ${origin}`, "others", advice);
 }
 
-/** The images that a run with that seed takes: a sample is drawn by the seed. */
+/** Whether its images depend on the seed: those of a sample do, and where some are held out. */
+const isDrawn = ({ limit, supervision }: RunConfig): boolean => limit !== null || supervision !== undefined;
+
+/** The images that a run with that seed takes. */
 async function sampleOf(
   run: string,
   config: RunConfig,

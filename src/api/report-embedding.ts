@@ -5,7 +5,7 @@ import { readArtifact } from "../artifact/files.ts";
 import type { Source } from "../data/canvas.ts";
 import { type Decoder, openDecoder } from "../data/decoder.ts";
 import { openImages } from "../data/images.ts";
-import { findImages, findLabelledImages, fingerprint, type Sources } from "../data/sources.ts";
+import { findLabelledImages, fingerprint, type Sources } from "../data/sources.ts";
 import { expected, UserError } from "../errors.ts";
 import { freezeEncoder } from "../export/freeze.ts";
 import { encoderMetadata, metadataTexts } from "../export/metadata.ts";
@@ -22,9 +22,10 @@ import { checkpointAt, loadCheckpoint } from "../train/checkpoint.ts";
 import { duration } from "../train/duration.ts";
 import { openProgress, type Progress } from "../train/progress.ts";
 import { type RunConfig, runFiles } from "../train/run-folder.ts";
+import { exported } from "./early-stop.ts";
 import { type EncoderOptions, type OpenedEncoder, openFrozen } from "./encoder.ts";
 import { featuresOf } from "./features.ts";
-import { standing } from "./standing.ts";
+import { findUnlabelled } from "./supervised.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
 /** Images that are embedded: small ones, and photographs, which take longer. */
@@ -94,7 +95,7 @@ async function encodersOf(
     const bytes = freezeEncoder(encode, state, metadataTexts(encoderMetadata(config, manifest, step)));
     return openFrozen(bytes, join(folder, "encoder.onnx"), { ...where, provider });
   };
-  const { step, state } = await standing(folder, manifest, config);
+  const { step, state } = await exported(folder, manifest, config);
   const now = await frozen(state(), step);
   if (step === 0) return { now };
   const first = await firstState(folder, config, manifest);
@@ -158,7 +159,7 @@ export async function imagesShown({
   config,
   manifest,
 }: Pick<Run, "config" | "manifest">): Promise<{ readonly folderShown: string; readonly sources: Sources }> {
-  const { data, knn, seed, range } = config;
+  const { data, knn, seed, range, supervision } = config;
   const most = manifest.encoder.imageSize <= 64 ? EMBEDDED.small : EMBEDDED.large;
   if (knn && existsSync(knn.data)) {
     const sources = await findLabelledImages(knn.data, { limit: most, seed, range });
@@ -166,7 +167,7 @@ export async function imagesShown({
   }
   // The same seed: of a smaller sample, all are in a larger one.
   const options = { limit: Math.min(config.limit ?? most, most), seed, range };
-  const all = await findImages(data, options);
+  const all = await findUnlabelled({ data, supervision }, options);
   const labelled = await findLabelledImages(data, options).catch((error) => {
     if (error instanceof UserError) return undefined; // no classes
     throw error;

@@ -45,7 +45,12 @@ export async function reopen(options: TrainOptions, show?: (line: string) => voi
     throw expected(config.data, `the ${images} ${what} that the run began with`, `${countOf(sources)}`);
   }
   if (fingerprint(sources) !== config.fingerprint) {
-    throw expected(config.data, "the images that the run began with", "others", "their names have changed");
+    throw expected(
+      config.data,
+      "the images that the run began with",
+      "others",
+      `their names ${sources.labelSets ? "or labels " : ""}have changed`,
+    );
   }
   const labelled = config.knn ? await imagesForKnn(config.knn.data, { seed, range }) : undefined;
   const form = { target: targetOf(provider), batch: config.batch };
@@ -128,12 +133,14 @@ const RULES: { readonly [K in keyof Required<TrainOptions>]: Rule<NonNullable<Tr
   microBatch: stored("microBatch", (run) => run.microBatch),
   lr: stored("lr", (run) => run.lr),
   headLr: stored("headLr", (run) => run.headLr),
-  supervision: (given, { run }) =>
-    (["labels", "heldOut", "earlyStop"] as const).map((name) => ({
+  supervision: ({ images, ...given }, { run }) => [
+    ...(["labels", "heldOut", "earlyStop"] as const).map((name) => ({
       flag: `supervision.${name}`,
       given: given[name],
       stored: run.supervision?.[name],
     })),
+    { flag: "supervision.images", given: images && resolve(images), stored: run.supervision?.images },
+  ],
   weightDecay: stored("weightDecay", (run) => run.weightDecay),
   warmupEpochs: stored("warmupEpochs", (run) => run.warmupEpochs),
   seed: stored("seed", (run) => run.seed),

@@ -1,6 +1,8 @@
-/** Training from classes: which images of a labelled folder it takes, which are held out, and when these say to stop. */
+/** Training from classes: which labelled images it takes, which are held out, and what these say after an epoch. */
 import { openDecoder } from "../data/decoder.ts";
 import { openImages } from "../data/images.ts";
+import { rowsHeldOutOfSets, rowsOfShareCovering } from "../data/label-sets.ts";
+import { findLabelTable, isLabelTable } from "../data/label-table.ts";
 import {
   findImages,
   findLabelledImages,
@@ -10,13 +12,13 @@ import {
 } from "../data/sources.ts";
 import { expected } from "../errors.ts";
 import { cores } from "../machine.ts";
+import { meanAveragePrecision } from "../probe/average-precision.ts";
 import { type Features, rowsOfShare } from "../probe/features.ts";
 import { RANKED, type Ranking } from "../probe/result.ts";
 import { randomFor } from "../random.ts";
-import { readRecords } from "../report/run.ts";
 import type { Trainer } from "../runtime/trainer.ts";
 import type { Manifest } from "../spec.ts";
-import type { MetricsLog, RunConfig, Supervision } from "../train/run-folder.ts";
+import type { RunConfig, Supervision } from "../train/run-folder.ts";
 import type { EpochEvaluation, EvaluationOptions } from "./evaluation.ts";
 import { type FeaturesOptions, featuresOf } from "./features.ts";
 
@@ -27,10 +29,11 @@ export interface Training {
 }
 
 /**
- * The images that a run trains on: all, or with `supervision` those of a balanced subset of the labels, drawn by the seed,
- * but for the ones that are held out.
+ * The images that a run trains on: all, or with `supervision` those of a subset of the labels, drawn by the seed, but for the
+ * ones that are held out. The subset is balanced where each image is of one class; of a table (`isLabelTable`) it is drawn by
+ * image, see `drawCovering`.
  *
- * @throws UserError like `findImages` and `findLabelledImages`
+ * @throws UserError like `findImages`, `findLabelledImages` and `findLabelTable`, or if no image held out has a label
  */
 export async function findTraining(
   data: string,
@@ -38,11 +41,19 @@ export async function findTraining(
   supervision: Omit<Supervision, "classes"> | undefined,
 ): Promise<Training> {
   if (!supervision) return { sources: await findImages(data, options), heldOut: undefined };
-  const { labels, heldOut: share } = supervision;
+  const { labels, heldOut: share, images } = supervision;
   const { seed = 0 } = options;
-  const all = await findLabelledImages(data, options);
-  const used = takeFiles(all, rowsOfShare(all, labels, seed));
-  const out = new Set(rowsHeldOut(used, share, seed));
+  const all = isLabelTable(data)
+    ? await findLabelTable(data, { ...options, images })
+    : await findLabelledImages(data, options);
+  const used = takeFiles(
+    all,
+    all.labelSets ? rowsOfShareCovering(all.labelSets, labels, seed) : rowsOfShare(all, labels, seed),
+  );
+  const { labelSets } = used;
+  const out = new Set(labelSets ? rowsHeldOutOfSets(labelSets, share, seed) : rowsHeldOut(used, share, seed));
+  if (out.size > 0 && labelSets && ![...out].some((row) => labelSets[row]!.length > 0))
+    throw expected("--held-out", "an image with a label or more", "none", "hold out more, or 0");
   const rows = Array.from(used.files.keys());
   return {
     sources: takeFiles(
@@ -51,6 +62,16 @@ export async function findTraining(
     ),
     heldOut: out.size === 0 ? undefined : takeFiles(used, [...out]),
   };
+}
+
+/** All images of a run's data, without labels. @throws UserError like `findImages` and `findLabelTable` */
+export async function findUnlabelled(
+  { data, supervision }: Pick<RunConfig, "data" | "supervision">,
+  options: SourceOptions,
+): Promise<Sources> {
+  if (!isLabelTable(data)) return findImages(data, options);
+  const { images } = supervision ?? {};
+  return { ...(await findLabelTable(data, { ...options, images })), classes: [], labelSets: undefined };
 }
 
 /** That share of each class, drawn by the seed, ascending; one image of each class at least is left. */
@@ -103,7 +124,10 @@ export function openClassified(
   };
 }
 
-/** After an epoch: `validation`, the percent of the images held out whose class is the most probable. */
+/**
+ * After an epoch: `validation`, the percent of the images held out whose class is the most probable; where they may be of
+ * several classes, the mean average precision, percent.
+ */
 export function openValidation(
   sources: Sources,
   { encoder: { side } }: Manifest,
@@ -116,33 +140,20 @@ export function openValidation(
   return {
     async run() {
       const found = await probabilities();
-      if (found.n === 0) throw expected(sources.root, "images held out that can be decoded", "none");
-      const { places, width } = rankingOf(found);
-      const right = found.labels.filter((label, i) => label === places[i * width]).length;
-      return { validation: (100 * right) / found.n };
+      const validation = sources.labelSets
+        ? meanAveragePrecision({ ...found, sets: found.kept.map((i) => sources.labelSets![i]!) })
+        : rightOf(found);
+      if (validation === undefined)
+        throw expected(sources.root, "labelled images held out that can be decoded", "none");
+      return { validation };
     },
     close,
   };
 }
 
-/** Whether the best of these values lies more than so many back; the first of equal ones counts. */
-export const isStale = (values: readonly number[], patience: number): boolean =>
-  values.length > 0 && values.length - 1 - values.indexOf(Math.max(...values)) >= patience;
-
-/** Asked before a step: whether the images held out say that the run is over. Undefined where nothing was asked of them. */
-export function earlyStop(
-  run: string,
-  { supervision }: RunConfig,
-  metrics: Pick<MetricsLog, "last">,
-): (() => Promise<boolean>) | undefined {
-  const patience = supervision?.earlyStop ?? undefined;
-  if (patience === undefined) return undefined;
-  return async () => {
-    if (metrics.last?.validation === undefined) return false; // in the midst of an epoch
-    const records = await readRecords(run);
-    return isStale(
-      records.flatMap(({ validation }) => (validation === undefined ? [] : [validation])),
-      patience,
-    );
-  };
+/** Percent of the rows whose class is the most probable; undefined of none. */
+function rightOf(found: Features): number | undefined {
+  const { places, width } = rankingOf(found);
+  const right = found.labels.filter((label, i) => label === places[i * width]).length;
+  return found.n === 0 ? undefined : (100 * right) / found.n;
 }

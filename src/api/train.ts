@@ -25,12 +25,13 @@ import {
 } from "../train/run-folder.ts";
 import { runSchedules } from "../train/schedules.ts";
 import { create, type TrainOptions } from "./create.ts";
+import { earlyStop, keepingBest } from "./early-stop.ts";
 import { type EpochEvaluation, LEAST_RANK_IMAGES, openEvaluation, sampleForRank } from "./evaluation.ts";
 import { type ExportResult, exportEncoder } from "./export.ts";
 import { extended } from "./extend.ts";
 import { reopen } from "./resume.ts";
 import { afterDivergence, afterFailure, standing } from "./standing.ts";
-import { earlyStop, openValidation } from "./supervised.ts";
+import { openValidation } from "./supervised.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 import { openTensorBoard, repeated, type TensorBoard } from "./tensorboard.ts";
 
@@ -144,6 +145,11 @@ async function trainAlone(
     await writeConfig(options.out, config);
     if (first) await save(options.out, 0, trainer, lock); // whatever becomes of where they came from
     metrics = openMetrics(options.out, from);
+    const stopped = heldOut && earlyStop(options.out, config, metrics);
+    if (evaluation && stopped)
+      evaluation = keepingBest(options.out, evaluation, metrics, (step) =>
+        save(options.out, step, trainer, lock, "best"),
+      );
     const tooFew = rank && !evaluated ? ` (RankMe and alpha need ${LEAST_RANK_IMAGES} images or more)` : "";
     const plan = `${images} ${sources.items ? "items" : "images"}, ${stepsPerEpoch} steps of ${config.batch} an epoch${tooFew}`;
     progress.end(from > 0 ? `going on at step ${from} of ${steps}: ${plan}` : `${manifest.name}: ${plan}`);
@@ -171,7 +177,7 @@ async function trainAlone(
       planned: (at) => plannedSteps(config, at),
       batch: config.batch,
       guard: config.guard,
-      stopped: earlyStop(options.out, config, metrics),
+      stopped,
       checkpointEvery: config.checkpointEvery,
       checkpoint: (step) => save(options.out, step, trainer, lock),
       failed: (error, step) =>
@@ -186,7 +192,7 @@ async function trainAlone(
           (from / stepsPerEpoch) % every === 0 &&
           metrics.last?.[heldOut ? "validation" : labelled ? "knn" : "rankme"] === undefined &&
           from > 0,
-        brief: !labelled,
+        brief: !labelled && !stopped, // the best epoch is one to go on from too
         run: evaluation.run,
       },
       progress,
@@ -256,7 +262,14 @@ const peakRssBytes = (): number => process.resourceUsage().maxRSS * 1024;
 const bytesOf = ({ state }: Manifest, images: number): number =>
   state.reduce((sum, entry) => sum + 4 * shapeIn(entry, images).reduce((a, b) => a * b, 1), 0);
 
-async function save(run: string, step: number, trainer: Trainer, lock: Lock): Promise<void> {
+/** Into the folder of the run's checkpoints, or that of its best one alone. */
+async function save(
+  run: string,
+  step: number,
+  trainer: Trainer,
+  lock: Lock,
+  folder: "checkpoints" | "best" = "checkpoints",
+): Promise<void> {
   lock.check();
   const state = await trainer.readState();
   for (const [name, { data }] of state) {
@@ -264,5 +277,6 @@ async function save(run: string, step: number, trainer: Trainer, lock: Lock): Pr
       throw new UserError(`${name} is no longer finite after step ${step}; ${await afterDivergence(run)}`, 1);
     }
   }
-  await saveCheckpoint(runFiles(run).checkpoints, { step, tensors: state, progress: {} });
+  const keep = folder === "best" ? 1 : undefined;
+  await saveCheckpoint(runFiles(run)[folder], { step, tensors: state, progress: {} }, keep);
 }

@@ -1,5 +1,12 @@
 import { Command } from "commander";
-import { type FinetuneOptions, finetune, finetuneSummary, STARTS, type Start } from "../api/finetune.ts";
+import {
+  type FinetuneOptions,
+  type FinetuneResult,
+  finetune,
+  finetuneSummary,
+  STARTS,
+  type Start,
+} from "../api/finetune.ts";
 import { compareFinetuned, comparisonLines } from "../api/finetune-compare.ts";
 import { expected, unknownName } from "../errors.ts";
 import { duration } from "../train/duration.ts";
@@ -40,11 +47,15 @@ const start = (text: string): Start => {
 
 export const finetuneCommand = () =>
   new Command("finetune")
-    .description("Train a whole encoder further, for the classes of a labelled folder")
+    .description("Train a whole encoder further, for the classes of labelled images")
     .argument("[encoder]", "a run's folder, an encoder.onnx or a .safetensors file (needed unless --resume)")
-    .option("--data <dir>", "folder with one folder per class (needed unless --resume)")
+    .option(
+      "--data <path>",
+      "folder with one folder per class, or a .csv of images and labels (needed unless --resume)",
+    )
+    .option("--images <dir>", "folder that the paths of a .csv are relative to (default: its own)")
     .requiredOption("--out <dir>", "the run's folder")
-    .option("--test <dir>", "such a folder to test the exported classifier on")
+    .option("--test <path>", "the same to test the exported classifier on")
     .option("--limit <n>", "take fixed, balanced samples of this many images", positiveInteger)
     .option("--labels <percent>", "share of the labels, such as 10% (default: 100%)", listOf(percentage))
     .option("--from <start>", `${STARTS.join(", ")} (default: pretrained)`, start)
@@ -59,12 +70,16 @@ export const finetuneCommand = () =>
     .option("--warmup-epochs <n>", "(default: the optimizer's)", nonNegative)
     .option("--freeze-until <stage>", "this stage and those before it stay as they are")
     .option("--layer-decay <f>", "learning rate of a stage over that of the next (default: 1)", share)
-    .option("--label-smoothing <f>", "(default: 0.1)", share)
+    .option("--label-smoothing <f>", "(default: 0.1, or 0 of a .csv)", share)
     .option("--mixup <alpha>", "mixes images and classes by shares from Beta(alpha, alpha)", nonNegative)
     .option("--ema <f>", "export moving averages of the weights, which keep this share each step", share)
     .option("--jitter <f>", "strength of changes of colour (default: 0)", share)
-    .option("--held-out <f>", "share of the images of each class that is held out (default: 0.1)", share)
-    .option("--early-stop <n>", "stop after so many epochs without gain on those held out", positiveInteger)
+    .option("--held-out <f>", "share of the images, of each class, that is held out (default: 0.1)", share)
+    .option(
+      "--early-stop <n>",
+      "stop after so many epochs without gain on those held out, and export the best",
+      positiveInteger,
+    )
     .option("--seed <n>", "(default: 0)", integer)
     .option("--seeds <n>", "train so often, with --seed and the next ones, and compare", positiveInteger)
     .option("--compare", "from scratch beside pretrained, for each of --labels, a list with commas")
@@ -94,21 +109,42 @@ export const finetuneCommand = () =>
         return;
       }
       const result = await finetune({ ...options, labels: labels?.[0], from }, surroundings);
-      const { steps, epochs, seconds, validation, test, classifier, run, images, heldOut } = result;
-      const held = validation === null ? "" : `, ${validation.toFixed(2)} % of ${heldOut} held out`;
       report(json, finetuneSummary(result), [
-        `${steps} steps (${epochs.toFixed(1)} epochs) of ${images} images in ${duration(seconds)}${held}`,
-        ...(test
-          ? [
-              `top-1 ${test.top1.toFixed(2)} % (95 % interval ${test.low.toFixed(2)} to ${test.high.toFixed(2)}), ` +
-                `top-5 ${test.top5.toFixed(2)} %, of ${test.images.length} test images`,
-              ...test.classes.map((own) => `  ${own.class}: ${own.top1.toFixed(2)} % of ${own.images}`),
-            ]
-          : []),
-        classifier === null
+        ...trainedLines(result),
+        ...testLines(result),
+        result.classifier === null
           ? `interrupted: go on with  ort-pretrain finetune --resume --out ${flags.out}`
-          : `classifier: ${classifier}`,
-        `run:     ${run}`,
+          : `classifier: ${result.classifier}`,
+        `run:     ${result.run}`,
       ]);
       if (result.interrupted) process.exitCode = INTERRUPTED;
     });
+
+function trainedLines(result: FinetuneResult): readonly string[] {
+  const { steps, epochs, seconds, images, heldOut, validation, measure, bestEpoch, interrupted } = result;
+  const what = measure === "top1" ? "" : "mAP ";
+  const held = validation === null ? "" : `, ${what}${validation.toFixed(2)} % of ${heldOut} held out`;
+  const best = `the weights of epoch ${bestEpoch}, the best of those held out, are exported`;
+  return [
+    `${steps} steps (${epochs.toFixed(1)} epochs) of ${images} images in ${duration(seconds)}${held}`,
+    ...(bestEpoch === null || interrupted ? [] : [best]),
+  ];
+}
+
+/** What the test images say, and those of each class. */
+function testLines({ test, averagePrecision }: FinetuneResult): readonly string[] {
+  const within = ({ low, high }: { readonly low: number; readonly high: number }) =>
+    `(95 % interval ${low.toFixed(2)} to ${high.toFixed(2)})`;
+  if (test)
+    return [
+      `top-1 ${test.top1.toFixed(2)} % ${within(test)}, ` +
+        `top-5 ${test.top5.toFixed(2)} %, of ${test.images.length} test images`,
+      ...test.classes.map((own) => `  ${own.class}: ${own.top1.toFixed(2)} % of ${own.images}`),
+    ];
+  if (!averagePrecision) return [];
+  const { mean, images, classes } = averagePrecision;
+  return [
+    `mAP ${mean.toFixed(2)} % ${within(averagePrecision)}, of ${images} test images`,
+    ...classes.map((own) => `  ${own.class}: AP ${own.averagePrecision.toFixed(2)} %, ${own.images} images`),
+  ];
+}

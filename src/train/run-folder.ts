@@ -1,6 +1,6 @@
 /**
  * A run's folder: the artifact it trains (manifest.json, step.onnx, encode.onnx), config.json with everything needed
- * to repeat it, metrics.jsonl, checkpoints/ and, at the end, encoder.onnx and report.html; probes.json once it is probed, and
+ * to repeat it, metrics.jsonl, checkpoints/, best/ of a run that stops early and, at the end, encoder.onnx and report.html; probes.json once it is probed, and
  * repeats/ once it is trained with other seeds too; while it runs, run.lock, and while results of a probe are added, probes.lock.
  */
 import { closeSync, constants, existsSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
@@ -16,6 +16,8 @@ export const runFiles = (run: string) => ({
   config: join(run, "config.json"),
   metrics: join(run, "metrics.jsonl"),
   checkpoints: join(run, "checkpoints"),
+  /** Of a run that stops early: the checkpoint of its best epoch. */
+  best: join(run, "best"),
   encoder: join(run, "encoder.onnx"),
   classifier: join(run, "classifier.onnx"),
   /** Of a method that takes audio. */
@@ -37,6 +39,8 @@ const supervisionSchema = z.strictObject({
   heldOut: z.number().min(0).max(1),
   /** The run stops once so many epochs in a row were no better on the images held out. */
   earlyStop: count.nullable(),
+  /** Of a CSV of images and labels: the folder that its paths are relative to, if it was given. */
+  images: z.string().max(4096).optional(),
 });
 export type Supervision = z.infer<typeof supervisionSchema>;
 
@@ -134,11 +138,11 @@ export function plannedSteps({ steps, extensions = [] }: RunConfig, at = Number.
 
 /** @throws UserError if the folder holds a run, or anything else that a new one would write over. */
 export async function checkNoRun(run: string): Promise<void> {
-  const { config, metrics, encoder, audioEncoder, probes, checkpoints } = runFiles(run);
+  const { config, metrics, encoder, audioEncoder, probes, checkpoints, best } = runFiles(run);
   if (isRun(run)) {
     throw expected(run, "a folder without a run", "one", "give another --out, or go on with --resume");
   }
-  const latest = await latestCheckpoint(checkpoints);
+  const latest = (await latestCheckpoint(checkpoints)) ?? (await latestCheckpoint(best));
   const foreign = latest ?? [config, metrics, encoder, audioEncoder, probes].find(existsSync);
   if (foreign === undefined) return;
   const found = JSON.stringify(relative(run, foreign));
