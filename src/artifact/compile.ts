@@ -117,7 +117,7 @@ export function targetNamed(name: TargetName, pieces: number): Target {
 export function piecesFor(spec: ArtifactSpec, batch: number): number {
   const resolved = resolveSpec(spec);
   const method = methodNamed(spec.method);
-  // Batches of detectors are small, and their maps are read whole.
+  // Detectors take few images at a time, whose maps the pyramid reads whole: a step in chunks was no faster.
   if (method.detect) return 1;
   return chunksFor(batch, valuesOf(resolved), multipleOf(method, resolved.method.config));
 }

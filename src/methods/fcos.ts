@@ -7,9 +7,10 @@
 import * as z from "zod";
 import { constant, fixed, type Tensor } from "../graph/tensor.ts";
 import { binaryCrossEntropy, focalLoss, giouLoss } from "../nn/detection.ts";
-import { biasedConv, convGroupNormRelu } from "../nn/layers.ts";
+import { convGroupNormRelu } from "../nn/layers.ts";
 import { pyramid } from "../nn/pyramid.ts";
 import type { Scope } from "../nn/scope.ts";
+import { conv } from "../ops/conv.ts";
 import {
   add,
   div,
@@ -22,7 +23,8 @@ import {
   sigmoid,
   sqrt,
 } from "../ops/elementwise.ts";
-import { cast, chunk, concat, reshape, transpose } from "../ops/movement.ts";
+import { cast, chunk, concat, reshape, slice, transpose } from "../ops/movement.ts";
+import { perChannel } from "../ops/normalization.ts";
 import { globalAveragePool } from "../ops/pool.ts";
 import { reduceSum } from "../ops/reduce.ts";
 import { indicesAlong } from "../ops/shape.ts";
@@ -79,32 +81,53 @@ export function head(
   levels: readonly Tensor[],
   { classes, convs }: Pick<Config, "classes" | "convs">,
 ): Predictions {
-  const tower = (x: Tensor) =>
-    s.in("conv", () =>
-      Array.from({ length: convs }).reduce<Tensor>((y, _, i) => convGroupNormRelu(s, 3 * i, y, INIT), x),
-    ); // as x
-  const last = (name: string, x: Tensor, out: number, bias = 0) =>
-    flat(biasedConv(s, name, x, { out, kernel: 3, pad: 1, init: INIT, bias })); // [n, out, places]
-  const ofClasses = levels.map((x) =>
-    s.in("classification_head", () => last("cls_logits", tower(x), classes, PRIOR)),
-  ); // [n, classes, places] each
-  const ofBoxes = levels.map((x) =>
-    s.in("regression_head", () => {
-      const y = tower(x); // as x
-      return { distances: relu(last("bbox_reg", y, 4)), centerness: last("bbox_ctrness", y, 1) };
-    }),
-  );
+  const tower = (name: string, outputs: readonly Output[]) =>
+    s.in(name, () => {
+      const made = levels.map((x) => {
+        const layers = Array.from({ length: convs }, (_, i) => 3 * i);
+        const y = s.in("conv", () => layers.reduce((y, at) => convGroupNormRelu(s, at, y, INIT), x)); // as x
+        return flat(predict(s, y, outputs)); // [n, all outputs, places of the level]
+      });
+      return concat(made, 2); // [n, all outputs, places]
+    });
+  const scores = tower("classification_head", [{ name: "cls_logits", out: classes, bias: PRIOR }]); // [n, classes, places]
+  const sides = tower("regression_head", [
+    { name: "bbox_reg", out: 4, bias: 0 },
+    { name: "bbox_ctrness", out: 1, bias: 0 },
+  ]); // [n, 5, places]
   return {
-    classes: concat(ofClasses, 2),
-    distances: concat(
-      ofBoxes.map(({ distances }) => distances),
-      2,
-    ),
-    centerness: concat(
-      ofBoxes.map(({ centerness }) => centerness),
-      2,
-    ),
+    classes: scores,
+    distances: relu(slice(sides, { 1: [0, 4] })),
+    centerness: slice(sides, { 1: [4, 5] }),
   };
+}
+
+/** A prediction at each place: its name, how many numbers, what each begins with. */
+interface Output {
+  readonly name: string;
+  readonly out: number;
+  readonly bias: number;
+}
+
+/** x [n, c, h, w] -> [n, all outputs, h, w], by convolutions of 3x3. They are one: of few channels each would take as long. */
+function predict(s: Scope, x: Tensor, outputs: readonly Output[]): Tensor {
+  const c = fixed(x.shape[1], "number of channels");
+  const all = outputs.map(({ name, out, bias }) =>
+    s.in(name, () => ({
+      weight: s.param("weight", [out, c, 3, 3], INIT), // [out, c, 3, 3]
+      bias: s.param("bias", [out], { kind: "constant", value: bias }), // [out]
+    })),
+  );
+  const weight = concat(
+    all.map(({ weight }) => weight),
+    0,
+  ); // [all, c, 3, 3]
+  const bias = concat(
+    all.map(({ bias }) => bias),
+    0,
+  ); // [all]
+  const y = conv(x, weight, { pad: 1 }); // [n, all, h, w]
+  return add(y, perChannel(bias, y));
 }
 
 /** [n, c, h, w] -> [n, c, h w]. */

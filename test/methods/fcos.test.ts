@@ -7,7 +7,9 @@ import {
   piecesFor,
   targetNamed,
 } from "../../src/artifact/compile.ts";
+import { encodeGraph } from "../../src/artifact/encode.ts";
 import { BEHIND } from "../../src/data/canvas.ts";
+import { freezeEncoder } from "../../src/export/freeze.ts";
 import { decodeModel } from "../../src/graph/protos.ts";
 import { constant, currentScope, input, type Tensor } from "../../src/graph/tensor.ts";
 import { head, losses } from "../../src/methods/fcos.ts";
@@ -200,6 +202,15 @@ describe("FCOS: the artifact", () => {
     return session.run(feeds);
   }
 
+  function near(found: ort.Tensor, wanted: ort.Tensor, tolerance: number) {
+    const [a, b] = [found, wanted].map(({ data }) => data as Float32Array) as [Float32Array, Float32Array];
+    expect(found.dims).to.deep.equal(wanted.dims);
+    const scale = b.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    a.forEach((x, i) => {
+      expect(x / scale, `${i}`).to.be.closeTo(b[i]! / scale, tolerance);
+    });
+  }
+
   it("states the levels of a pyramid: strides, ranges, none that could find nothing", () => {
     const levels = (encoder: string, imageSize: number) =>
       compileArtifact(specOf({}, encoder, imageSize)).manifest.detection!.levels.map(
@@ -293,6 +304,26 @@ describe("FCOS: the artifact", () => {
     });
   });
 
+  it("gives the same once it is frozen, and features alone without its head", async () => {
+    const random = randomFor("frozen");
+    const shape = [2, 21, 30, 3] as const;
+    const data = Uint8Array.from({ length: 2 * 21 * 30 * 3 }, () => random.integer(256));
+    const images = new ort.Tensor("uint8", data, [...shape]);
+    const state = initialState(artifact.manifest, { seed: 1, images: 1 });
+    const wanted = await encoded(images);
+    const alone = encodeGraph(specOf(), "alone", { head: false });
+    for (const [graph, names] of [
+      [artifact.graphs.encode, ["features", "objects"]],
+      [alone, ["features"]],
+    ] as const) {
+      const session = await ort.InferenceSession.create(freezeEncoder(graph, state, {}));
+      const found = await session.run({ images });
+      await session.release();
+      expect(Object.keys(found)).to.deep.equal(names);
+      for (const name of names) near(found[name]!, wanted[name]!, 1e-4);
+    }
+  });
+
   it("sees the whole of an image, as in a padded square", async () => {
     const [height, width] = [20, 47];
     const random = randomFor("letterbox");
@@ -303,12 +334,6 @@ describe("FCOS: the artifact", () => {
       square.set(pixels.subarray(y * width * 3, (y + 1) * width * 3), y * side * 3);
     const own = await encoded(new ort.Tensor("uint8", pixels, [1, height, width, 3]));
     const padded = await encoded(new ort.Tensor("uint8", square, [1, side, side, 3]));
-    for (const name of ["features", "objects"]) {
-      const wanted = padded[name]!.data as Float32Array;
-      const scale = wanted.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-      (own[name]!.data as Float32Array).forEach((x, i) => {
-        expect(x / scale, `${name} ${i}`).to.be.closeTo(wanted[i]! / scale, 1e-5);
-      });
-    }
+    for (const name of ["features", "objects"]) near(own[name]!, padded[name]!, 1e-5);
   });
 });
