@@ -58,7 +58,7 @@ type Config = z.infer<ReturnType<typeof config>>;
 /** Boxes whose greatest distance to a place is in (4, 8] strides are found on its level; smaller and larger at either end. */
 const FROM = 4;
 const TO = 8;
-/** A map of four places a side or fewer is no larger than four strides, and would find nothing. */
+/** A level of four places a side or fewer would find nothing: no distance in the view is above four of its strides. */
 const LEAST_SIDE = FROM + 1;
 
 const INIT: Init = { kind: "normal", std: 0.01 };
@@ -158,11 +158,15 @@ export function losses({ classes, distances, centerness }: Predictions, targets:
 /** Below any distance of a place inside a box; where there is no object, all are 0. */
 const TINY = 1e-12;
 
-/** Of maps [n, c, side, side] of a view of so many pixels: a stride is that of the finest, doubled from level to level. */
+/**
+ * Of maps [n, c, side, side] of a view of so many pixels. Strides are powers of two, doubled from level to level; where they do
+ * not divide the view, the last places of a map lie at its edge or beyond.
+ */
 function levelsOf(maps: readonly Tensor[], size: number): readonly DetectionLevel[] {
   const sides = maps.map(({ shape }) => fixed(shape[2], "height"));
+  const finest = 2 ** Math.ceil(Math.log2(size / sides[0]!));
   return sides.map((side, i) => {
-    const stride = Math.round(size / sides[0]!) * 2 ** i;
+    const stride = finest * 2 ** i;
     return {
       side,
       stride,

@@ -115,9 +115,10 @@ describe("compile", () => {
       ...encoders.map((encoder) => ({ ...small, encoder: encoder.name, imageSize: 32 })),
       ...Object.keys(optimizers).map((optimizer) => ({ ...small, optimizer })),
       { ...small, encoder: "resnet18", imageSize: 96 },
+      { ...small, method: "fcos", config: { classes: 2, channels: 8 } },
     ];
     for (const spec of pairs) {
-      it(`${spec.encoder} at ${spec.imageSize} px ${"optimizer" in spec ? `with ${spec.optimizer}` : ""}`, async () => {
+      it(`${spec.method}, ${spec.encoder} at ${spec.imageSize} px ${"optimizer" in spec ? `with ${spec.optimizer}` : ""}`, async () => {
         const { manifest, graphs } = compile(spec);
         await writeArtifact(join(dir, "artifact"), manifest, graphs);
         const read = await readArtifact(join(dir, "artifact"));

@@ -221,10 +221,10 @@ describe("FCOS: the artifact", () => {
       [16, 2, 8, 16],
       [8, 4, 16, null],
     ]);
-    expect(levels("resnet18", 200)).to.deep.equal([
-      [25, 8, 0, 64],
-      [13, 16, 64, 128],
-      [7, 32, 128, null],
+    expect(levels("resnet18", 97)).to.deep.equal([
+      [13, 8, 0, 64],
+      [7, 16, 64, 128],
+      [4, 32, 128, null],
     ]);
     expect(levels("resnet18", 520).slice(2)).to.deep.equal([
       [17, 32, 128, 256],

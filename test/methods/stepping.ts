@@ -105,7 +105,8 @@ export function batchOf({ manifest }: CompiledArtifact, n: number, size: number,
   const sizes = indices.map(() => ({ height: size, width: size }));
   const whole = manifest as Manifest;
   const audio = indices.map((i) => tone(i, whole.audio?.samples ?? 0));
-  const drawn = drawStep(whole, seed, { indices, sizes, audio, epoch: 0, step: seed }, n);
+  const seen = { indices, sizes, audio, epoch: 0, step: seed };
+  const drawn = drawStep({ ...whole, detection: undefined }, seed, seen, n);
   const feeds: Record<string, ort.Tensor> = {};
   whole.views.forEach(({ input }, i) => {
     feeds[input] = new ort.Tensor("float32", drawn.views[i]!, [n, VIEW_COLUMNS.length]);
