@@ -6,10 +6,10 @@
 import { fixed, type Tensor } from "../graph/tensor.ts";
 import { add, relu } from "../ops/elementwise.ts";
 import { matmul } from "../ops/matmul.ts";
-import { reshape, table, transpose } from "../ops/movement.ts";
+import { expand, reshape, table, transpose } from "../ops/movement.ts";
 import { maxPool } from "../ops/pool.ts";
 import type { Init } from "../spec.ts";
-import { biasedConv } from "./layers.ts";
+import { biasedConv, conv } from "./layers.ts";
 import type { Scope } from "./scope.ts";
 
 /** What torchvision's pyramids begin with: variance 1 / fan-in. */
@@ -81,15 +81,17 @@ function resizedTo(x: Tensor, like: Tensor): Tensor {
       ),
     ); // [to, from]
   }) as [Tensor, Tensor];
-  return matmul(down, matmul(x, transpose(across))); // [n, c, h', w']
+  // A matrix on the left is for each image: the runtime would not spread one over no image.
+  const each = expand(down, [x.shape[0]!, 1, ...down.shape], x); // [n, 1, h', h]
+  return matmul(each, matmul(x, transpose(across))); // [n, c, h', w']
 }
 
 /** x [n, c, h, w] at twice, once and half its height and width; the first by a transposed convolution to c / 2 channels. */
 function threeScales(s: Scope, x: Tensor): readonly Tensor[] {
   const [n, c, height, width] = x.shape as [Tensor["shape"][0], number, number, number];
   const half = Math.ceil(c / 2);
-  // Its windows of 2x2 do not overlap: each is a product of its own.
-  const cells = biasedConv(s, "up", x, { out: 4 * half, kernel: 1, init: lecunUniform(c) }); // [n, 4 c / 2, h, w]
+  // Its windows of 2x2 do not overlap, so that each is a product of its own. A bias would do what that of the lateral one does.
+  const cells = conv(s, "up", x, { out: 4 * half, kernel: 1, init: lecunUniform(c) }); // [n, 4 c / 2, h, w]
   const apart = reshape(cells, [n!, 2, 2, half, height, width]); // [n, 2, 2, c / 2, h, w]
   const fine = reshape(transpose(apart, [0, 3, 4, 1, 5, 2]), [n!, half, 2 * height, 2 * width]); // [n, c / 2, 2 h, 2 w]
   return [fine, x, maxPool(x, { kernel: 2 })];

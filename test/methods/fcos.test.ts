@@ -318,9 +318,13 @@ describe("FCOS: the artifact", () => {
     ] as const) {
       const session = await ort.InferenceSession.create(freezeEncoder(graph, state, {}));
       const found = await session.run({ images });
+      const none = await session.run({ images: new ort.Tensor("uint8", new Uint8Array(0), [0, 21, 30, 3]) });
       await session.release();
       expect(Object.keys(found)).to.deep.equal(names);
-      for (const name of names) near(found[name]!, wanted[name]!, 1e-4);
+      for (const name of names) {
+        near(found[name]!, wanted[name]!, 1e-4);
+        expect(none[name]!.dims).to.deep.equal([0, ...wanted[name]!.dims.slice(1)]);
+      }
     }
   });
 
