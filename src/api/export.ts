@@ -118,7 +118,8 @@ async function partsOf(
   };
   const staged = stages ? encodeWithStages(spec) : undefined;
   // An encoder ends with its features, whatever its run made of them.
-  const alone = manifest.labels === undefined ? undefined : encodeGraph(spec, manifest.name, { head: false });
+  const headless = manifest.labels === undefined && manifest.detection === undefined;
+  const alone = headless ? undefined : encodeGraph(spec, manifest.name, { head: false });
   const { images, ...compared } = await comparisonImages(config, data, encoder.side);
   const parts: EncoderParts = {
     encode: await artifact.graph("encode"),

@@ -1,6 +1,7 @@
 /** Method + encoder + optimizer -> the graphs and the manifest of a training artifact. */
 import type * as z from "zod";
 import { audioEncoderNamed, encoderNamed } from "../encoders/index.ts";
+import { mapsOf } from "../encoders/maps.ts";
 import { expected, UserError, unknownName } from "../errors.ts";
 import { divideDims, multiplyDims } from "../graph/dims.ts";
 import { buildModel, OPSET } from "../graph/model.ts";
@@ -75,7 +76,7 @@ export function resolveSpec(spec: ArtifactSpec): ResolvedSpec {
     encoder: {
       name: encoder.name,
       imageSize: spec.imageSize,
-      side: sideFor(spec.imageSize),
+      side: method.detect ? spec.imageSize : sideFor(spec.imageSize),
       features: encoder.features,
     },
     optimizer: {
@@ -115,7 +116,10 @@ export function targetNamed(name: TargetName, pieces: number): Target {
 /** The chunks for a step of `batch` images on a CPU, a power of two. */
 export function piecesFor(spec: ArtifactSpec, batch: number): number {
   const resolved = resolveSpec(spec);
-  return chunksFor(batch, valuesOf(resolved), multipleOf(methodNamed(spec.method), resolved.method.config));
+  const method = methodNamed(spec.method);
+  // Detectors take few images at a time, whose maps the pyramid reads whole: a step in chunks was no faster.
+  if (method.detect) return 1;
+  return chunksFor(batch, valuesOf(resolved), multipleOf(method, resolved.method.config));
 }
 
 /** What the method wants the number of images to be a multiple of. */
@@ -247,7 +251,7 @@ export function openStep(spec: ArtifactSpec) {
   const audio = method.audio?.(config);
   const heard = audio && audioInput(n, audio); // [n, samples]
   const scope = new TrainingScope({
-    ...{ views, params, encode: encoderOf(spec, n), stages: () => stagesOf(spec) },
+    ...{ views, params, encode: encoderOf(spec, n), maps: mapsOfViews(spec), stages: () => stagesOf(spec) },
     ...(audio && { audio: heard, encodeAudio: (s: Scope, part: Tensor) => encodeAudio(s, part, audio) }),
   });
   const perImage = [images, ...params, ...(heard ? [heard] : [])];
@@ -267,6 +271,12 @@ const wholeEncoder =
   ({ encoder, imageSize }: ArtifactSpec) =>
   (s: Scope, views: Tensor): Tensor =>
     encoderNamed(encoder).build(s, views, imageSize); // [rows, d]
+
+/** Its last stages as maps [n, c, h, w], of views that are not in pieces. */
+const mapsOfViews =
+  ({ encoder, imageSize }: ArtifactSpec) =>
+  (s: Scope, views: Tensor): readonly Tensor[] =>
+    mapsOf(encoderNamed(encoder).stages(s, views, imageSize));
 
 /** The same in the target's chunks, for views of n images each. */
 function encoderOf(spec: ArtifactSpec, n: Dim) {

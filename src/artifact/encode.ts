@@ -1,6 +1,7 @@
 /** The graphs of an encoder in evaluation: of images of any size, by running statistics. */
 import { audioEncoderNamed, encoderNamed, type Stage } from "../encoders/index.ts";
 import { logMel } from "../encoders/log-mel.ts";
+import { mapsOf } from "../encoders/maps.ts";
 import { pooledStage } from "../encoders/pooled.ts";
 import { buildModel } from "../graph/model.ts";
 import { encodeModel } from "../graph/protos.ts";
@@ -9,7 +10,7 @@ import { methodNamed } from "../methods/index.ts";
 import type { AudioSettings, Stages } from "../methods/method.ts";
 import { Scope } from "../nn/scope.ts";
 import type { Dim, JsonObject, Modality, StageEntry } from "../spec.ts";
-import { centreShare, centreView } from "../views/centre.ts";
+import { centreShare, centreView, wholeView } from "../views/centre.ts";
 import { AUDIO_ENCODER } from "./scope.ts";
 
 /** What an encoder in evaluation depends on. */
@@ -35,11 +36,22 @@ export const imagesInput = (n: Dim) => input("images", "uint8", [n, "h", "w", 3]
  */
 export function encodeGraph(spec: WholeSpec, name: string, { head = true } = {}): Uint8Array {
   const images = imagesInput("n");
-  const features = evaluated(spec, images).at(-1)!.x; // [n, d]
-  const { classify } = methodNamed(spec.method);
-  const made = head && classify && inEvaluation(spec, (s) => classify(s, features, spec.config as never));
-  const outputs = { ...withEmbedding(spec, "image", features), ...made };
+  const stages = evaluated(spec, images);
+  const features = stages.at(-1)!.x; // [n, d]
+  const outputs = {
+    ...withEmbedding(spec, "image", features),
+    ...(head && inEvaluation(spec, (s) => headOutputs(s, stages, spec))),
+  };
   return encodeModel(buildModel(outputs, { name: `${name}-encode`, inputs: [images] }));
+}
+
+/** What the method's head makes of the encoder's stages, by name; nothing where it has none. */
+function headOutputs(s: Scope, stages: readonly Stage[], { method, config, imageSize }: WholeSpec) {
+  const { classify, detect } = methodNamed(method);
+  return {
+    ...classify?.(s, stages.at(-1)!.x, config as never),
+    ...detect?.(s, mapsOf(stages), config as never, imageSize),
+  };
 }
 
 /** The input that holds audio. */
@@ -106,10 +118,17 @@ export function encodeWithStages(spec: Spec): StagedGraph {
   return { graph: encodeModel(buildModel(outputs, { name: "encode-stages", inputs: [images] })), stages };
 }
 
-/** The encoder's stages, in its own form for the image size; of the averaged weights where the method exports those. */
+/**
+ * The encoder's stages, in its own form for the image size; of the averaged weights where the method exports those. A
+ * detector sees the whole of an image, others its centre.
+ */
 function evaluated(spec: Spec, images: Tensor): readonly Stage[] {
-  const { encoder, imageSize } = spec;
-  const view = inScope("view", () => centreView(images, imageSize, centreShare(imageSize))); // [n, 3, s, s]
+  const { method, encoder, imageSize } = spec;
+  const view = inScope("view", () =>
+    methodNamed(method).detect
+      ? wholeView(images, imageSize)
+      : centreView(images, imageSize, centreShare(imageSize)),
+  ); // [n, 3, s, s]
   return inEvaluation(spec, (s) => s.in("encoder", () => encoderNamed(encoder).stages(s, view, imageSize)));
 }
 

@@ -1,9 +1,15 @@
 /** What a method builds a training step with. */
 import { input, type Tensor } from "../graph/tensor.ts";
-import type { Stages, StepScope } from "../methods/method.ts";
+import type { ObjectTargets, Stages, StepScope } from "../methods/method.ts";
 import { Scope } from "../nn/scope.ts";
 import { cast, reshape, slice } from "../ops/movement.ts";
-import { type ShareEntry, VIEW_COLUMNS, type ViewColumn } from "../spec.ts";
+import {
+  type DetectionEntry,
+  type DetectionLevel,
+  type ShareEntry,
+  VIEW_COLUMNS,
+  type ViewColumn,
+} from "../spec.ts";
 
 export interface StepViews {
   /** [n, 3, size, size] each. */
@@ -12,6 +18,8 @@ export interface StepViews {
   readonly params: readonly Tensor[];
   /** Views [rows, 3, size, size] -> features [rows, d]. */
   readonly encode: (s: Scope, views: Tensor) => Tensor;
+  /** Views [n, 3, size, size] -> feature maps [n, c, h, w]. @default none */
+  readonly maps?: (s: Scope, views: Tensor) => readonly Tensor[];
   /** Float32 [n, samples]. */
   readonly audio?: Tensor | undefined;
   /** Audio [rows, samples] -> features [rows, d]. */
@@ -21,11 +29,13 @@ export interface StepViews {
 }
 
 const LABELS = "labels";
+const OBJECTS = { classes: "objects.classes", distances: "objects.distances" };
 
 export class TrainingScope extends Scope implements StepScope {
   readonly views: readonly Tensor[];
   private readonly given: StepViews;
   private ownLabels: Tensor | undefined;
+  private ownObjects: { readonly inputs: readonly Tensor[]; readonly entry: DetectionEntry } | undefined;
   private readonly drawnShares = new Map<string, ShareEntry & { readonly tensor: Tensor }>();
   private readonly orders = new Map<string, Tensor>();
 
@@ -47,6 +57,10 @@ export class TrainingScope extends Scope implements StepScope {
     return this.in("encoder", () => this.given.encode(this, views)); // [rows, d]
   }
 
+  maps(views: Tensor): readonly Tensor[] {
+    return this.in("encoder", () => this.given.maps?.(this, views) ?? []); // [n, c, h, w] each
+  }
+
   drawn(view: number, column: ViewColumn): Tensor {
     const params = this.given.params[view]!; // [n, columns]
     const at = VIEW_COLUMNS.indexOf(column);
@@ -62,6 +76,15 @@ export class TrainingScope extends Scope implements StepScope {
   labels(): Tensor {
     this.ownLabels ??= input(LABELS, "int64", [this.views[0]!.shape[0]!]); // [n]
     return cast(this.ownLabels, "float32"); // [n]
+  }
+
+  objects(levels: readonly DetectionLevel[], radius: number): ObjectTargets {
+    const n = this.views[0]!.shape[0]!;
+    const places = levels.reduce((sum, { side }) => sum + side ** 2, 0);
+    const classes = input(OBJECTS.classes, "int64", [n, places]); // [n, places]
+    const distances = input(OBJECTS.distances, "float32", [n, places, 4]); // [n, places, 4]
+    this.ownObjects = { inputs: [classes, distances], entry: { ...OBJECTS, view: 0, levels, radius } };
+    return { classes: cast(classes, "float32"), distances };
   }
 
   multiHot(classes: number): Tensor {
@@ -83,9 +106,14 @@ export class TrainingScope extends Scope implements StepScope {
   get supervision() {
     const shares = [...this.drawnShares.values()];
     return {
-      inputs: [...(this.ownLabels ? [this.ownLabels] : []), ...shares.map(({ tensor }) => tensor)],
+      inputs: [
+        ...(this.ownLabels ? [this.ownLabels] : []),
+        ...(this.ownObjects?.inputs ?? []),
+        ...shares.map(({ tensor }) => tensor),
+      ],
       entries: {
         ...(this.ownLabels && { labels: LABELS }),
+        ...(this.ownObjects && { detection: this.ownObjects.entry }),
         ...(this.ownLabels?.shape.length === 2 && { multiHot: this.ownLabels.shape[1] as number }),
         ...(shares.length > 0 && { shares: shares.map(({ name, alpha }) => ({ name, alpha })) }),
       },

@@ -1,19 +1,18 @@
 /**
  * Fine-tuning: the whole encoder with a linear classifier on its features, trained by the images' classes. Label smoothing
  * is that of Szegedy et al. 2016 (arXiv 1512.00567), mixup that of Zhang et al. 2018 (arXiv 1710.09412), with one share for
- * a batch; rates that fall from layer to layer are those of BEiT (Bao et al. 2022, arXiv 2106.08254). Where an image may be
- * of several classes, each is told by a logistic regression of its own.
+ * a batch. Where an image may be of several classes, each is told by a logistic regression of its own.
  */
 import * as z from "zod";
-import { unknownName } from "../errors.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { linear } from "../nn/layers.ts";
 import { sigmoidCrossEntropy, smoothedCrossEntropy } from "../nn/losses.ts";
 import type { Scope } from "../nn/scope.ts";
-import { add, div, greater, mul, sigmoid, sub, where } from "../ops/elementwise.ts";
+import { add, mul, sigmoid, sub } from "../ops/elementwise.ts";
 import { gather } from "../ops/indexing.ts";
 import { softmax } from "../ops/reduce.ts";
-import type { Method, Stages, StepScope } from "./method.ts";
+import type { Method, StepScope } from "./method.ts";
+import { exported, keepAverages, ratesOf, transferSettings } from "./transfer.ts";
 import { fraction, randomView, SMALL, share } from "./views.ts";
 
 const config = (imageSize: number) =>
@@ -30,29 +29,11 @@ const config = (imageSize: number) =>
     cropScale: share.default(imageSize <= SMALL ? 0.6 : 0.08),
     /** Strength of brightness, contrast and saturation, changed in each image; 0 leaves colours as they are. */
     jitter: fraction.default(0),
-    /** Stages up to this one, which is the last of them, stay as they are; null trains all. */
-    freezeUntil: z.string().max(100).nullable().default(null),
-    /** The learning rate of a stage over that of the next one. */
-    layerDecay: share.default(1),
-    /** Share of the old value that moving averages of the weights keep, which are exported; 0 exports the weights. */
-    ema: z.number().min(0).lt(1).default(0),
+    ...transferSettings,
     /** The peak of the classifier's learning rate over that of the encoder, unless it is given. */
     headRate: z.number().positive().default(10),
   });
 type Config = z.infer<ReturnType<typeof config>>;
-
-/** Stands for the last stage: the classifier alone is trained. */
-const ALL = "features";
-
-/** By a parameter's name, what its learning rate is multiplied with; that of the last stage by one decay. */
-function ratesOf({ names, of }: Stages, { freezeUntil, layerDecay }: Config): (name: string) => number {
-  const last = freezeUntil === ALL ? names.length - 1 : names.indexOf(freezeUntil ?? "");
-  if (freezeUntil !== null && last < 0) throw unknownName("stage", freezeUntil, [...names, ALL]);
-  return (name) => {
-    const stage = of.get(name) ?? 0;
-    return stage <= last ? 0 : layerDecay ** (names.length - stage);
-  };
-}
 
 /** Views and labels of the batch, or both mixed with those of another order of it. */
 function mixedBatch(step: StepScope, { classes, independent, mixup }: Config) {
@@ -77,13 +58,6 @@ function lossOf(
   if (independent) return { loss: sigmoidCrossEntropy(logits, labels, smoothing), metrics: {} };
   const { loss, accuracy } = smoothedCrossEntropy(logits, labels, smoothing, mixed);
   return { loss, metrics: { accuracy } };
-}
-
-/** The decay, less at first, for the start not to stay in the averages of a short run: (1 + t) / (10 + t) of step t; []. */
-function warmedDecay(step: StepScope, ema: number): Tensor {
-  const t = step.scalar("step", { kind: "step" }); // []
-  const early = div(add(t, 1), add(t, 10)); // []
-  return where(greater(early, ema), ema, early);
 }
 
 const logitsOf = (s: Scope, features: Tensor, classes: number): Tensor =>
@@ -111,7 +85,7 @@ export const finetune: Method<Config> = {
   classify: (s, features, { classes, independent }) => ({
     probabilities: (independent ? sigmoid : softmax)(logitsOf(s, features, classes)),
   }),
-  exports: ({ ema }) => (ema > 0 ? "average" : "trained"),
+  exports: exported,
   chance: ({ classes, independent }) =>
     independent
       ? { kind: "constant", value: classes * Math.LN2 }
@@ -124,7 +98,7 @@ export const finetune: Method<Config> = {
       logitsOf(step, features, classes),
     ); // [n, classes]
     const { loss, metrics } = lossOf(logits, targets, settings);
-    if (ema > 0) step.keepAverages(warmedDecay(step, ema));
+    keepAverages(step, ema);
     return { loss, metrics, embedding: features };
   },
 };

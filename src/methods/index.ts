@@ -5,6 +5,7 @@ import { barlowTwins } from "./barlow-twins.ts";
 import { byol } from "./byol.ts";
 import { cpc } from "./cpc.ts";
 import { dino } from "./dino.ts";
+import { fcos } from "./fcos.ts";
 import { finetune } from "./finetune.ts";
 import { instanceDiscrimination } from "./instance-discrimination.ts";
 import { jigsaw } from "./jigsaw.ts";
@@ -42,6 +43,10 @@ export const methods: readonly Method<any>[] = [
   vicreg,
 ];
 
+/** Those that learn from labels, which are named by what asks for them alone. */
+// biome-ignore lint/suspicious/noExplicitAny: as above
+export const supervised: readonly Method<any>[] = [fcos, finetune];
+
 // biome-ignore lint/suspicious/noExplicitAny: as above
 export const methodNamed = (name: string): Method<any> =>
-  name === finetune.name ? finetune : named("method", name, methods);
+  supervised.find((method) => method.name === name) ?? named("method", name, methods);

@@ -6,6 +6,7 @@ import type { Scope } from "../nn/scope.ts";
 import type {
   AudioEntry,
   Chance,
+  DetectionLevel,
   JsonObject,
   Least,
   Modality,
@@ -32,6 +33,10 @@ export interface StepScope extends Scope {
   stages(): Stages;
   /** Views [rows, 3, size, size] -> features [rows, d], with the weights that are trained and exported. */
   encode(views: Tensor): Tensor;
+  /** Views [n, 3, size, size] -> the encoder's last stages as feature maps [n, c, h, w], finest first, with the same weights. */
+  maps(views: Tensor): readonly Tensor[];
+  /** What is to be found in the first view, at each place of these levels; a place belongs to a box within `radius` strides. */
+  objects(levels: readonly DetectionLevel[], radius: number): ObjectTargets;
   /** What is heard with each image, float32 [n, samples]; of methods that state `audio`. */
   readonly audio: Tensor;
   /** Audio [rows, samples] -> features [rows, d] of the audio encoder, which is trained and exported too. */
@@ -70,6 +75,22 @@ export interface Classified {
   readonly probabilities: Tensor;
 }
 
+/** For each place of all levels, one after the other, the object that is to be found there. */
+export interface ObjectTargets {
+  /** As places in the run's list of classes, -1 where there is none, float32 [n, places]. */
+  readonly classes: Tensor;
+  /** To the left, top, right and bottom of its box, in strides, float32 [n, places, 4]; else 0. */
+  readonly distances: Tensor;
+}
+
+export interface Detected {
+  /**
+   * float32 [n, places, 4 + classes]: left, top, right and bottom of a box, pixels of the view, then the score of each class
+   * in [0, 1].
+   */
+  readonly objects: Tensor;
+}
+
 export interface OptimizerChoice extends Hyperparameters {
   readonly name: "sgd" | "lars" | "adamw";
   /** Settings of the optimizer itself, such as Nesterov's momentum; its defaults where left out. */
@@ -106,5 +127,10 @@ export interface Method<C> {
   readonly exports?: Exported | ((config: C) => Exported);
   /** What its head makes of features [n, d] in evaluation, as a further output of `encode`. */
   readonly classify?: (s: Scope, features: Tensor, config: C) => Classified;
+  /**
+   * What its head makes of the encoder's maps in evaluation, of a view of `imageSize` pixels that shows all of an image: a
+   * further output of `encode`. It trains on images that are padded to squares.
+   */
+  readonly detect?: (s: Scope, maps: readonly Tensor[], config: C, imageSize: number) => Detected;
   readonly build: (step: StepScope, config: C) => Step;
 }

@@ -25,13 +25,20 @@ export const fanInUniform = (fanIn: number): Init => ({ kind: "uniform", bound: 
 export interface ConvOptions extends ops.ConvOptions {
   readonly out: number;
   readonly kernel: number;
+  /** Of the weight. @default `kaimingNormal` of the fan-out */
+  readonly init?: Init;
 }
 
 /** x [n, c, h, w] -> [n, out, h', w'], without bias; in pieces where x is. */
-export const conv = (s: Scope, name: string, x: Tensor, { out, kernel, ...options }: ConvOptions): Tensor =>
+export const conv = (
+  s: Scope,
+  name: string,
+  x: Tensor,
+  { out, kernel, init = kaimingNormal(out * kernel * kernel), ...options }: ConvOptions,
+): Tensor =>
   s.in(name, () => {
     const perGroup = fixed(x.shape[1], "number of channels") / (options.groups ?? 1);
-    const w = s.param("weight", [out, perGroup, kernel, kernel], kaimingNormal(out * kernel * kernel));
+    const w = s.param("weight", [out, perGroup, kernel, kernel], init);
     const lowered = s.mode === "training" && target().conv?.(x, w, options); // [n, out, h', w']
     if (lowered) return lowered;
     const build = () => byPieces([x], (piece) => ops.conv(piece, w, options)); // [n, out, h', w']
@@ -39,6 +46,18 @@ export const conv = (s: Scope, name: string, x: Tensor, { out, kernel, ...option
     const { stride = 1, groups = 1 } = options;
     return out >= 4 * perGroup * groups * stride ** 2 ? transient(build) : build();
   });
+
+/** The same with a bias for each channel, which starts at `bias`. Not in pieces. */
+export function biasedConv(
+  s: Scope,
+  name: string,
+  x: Tensor,
+  { bias = 0, ...options }: ConvOptions & { readonly bias?: number },
+): Tensor {
+  const y = conv(s, name, x, options); // [n, out, h', w']
+  const b = s.in(name, () => s.param("bias", [options.out], { kind: "constant", value: bias })); // [out]
+  return add(y, norm.perChannel(b, y));
+}
 
 /** Share of the old value that running statistics keep (PyTorch's momentum of 0.1 counts the other share). */
 const KEPT = 0.9;
@@ -86,6 +105,27 @@ export const batchNorm = (
 export function batchNormRelu(s: Scope, name: string, x: Tensor): Tensor {
   const y = batchNorm(s, name, x); // as x
   return transient(() => byPieces([y], relu));
+}
+
+/** Of group normalisation, at most, and channels of a group, at least. */
+const GROUPS = 32;
+const LEAST_CHANNELS = 2;
+
+/**
+ * A convolution of 3x3, with a bias, its group normalisation and ReLU, named as in a Sequential of PyTorch: the layers `at` and
+ * `at + 1`; x [n, c, h, w] -> [n, c, h, w]. Of 32 groups, or as many as there may be of two channels or more.
+ */
+export function convGroupNormRelu(s: Scope, at: number, x: Tensor, init: Init): Tensor {
+  const c = fixed(x.shape[1], "number of channels");
+  let groups = Math.max(1, Math.min(GROUPS, Math.floor(c / LEAST_CHANNELS)));
+  while (c % groups !== 0) groups--;
+  const y = conv(s, `${at}`, x, { out: c, kernel: 3, pad: 1, init }); // as x
+  const shift = s.in(`${at}`, () => s.param("bias", [c], ZEROS)); // [c]
+  return s.in(`${at + 1}`, () => {
+    const [scale, bias] = [s.param("weight", [c], ONES), s.param("bias", [c], ZEROS)]; // [c] each
+    const normal = norm.groupNorm(y, scale, bias, groups, shift); // as x
+    return transient(() => relu(normal));
+  });
 }
 
 /** Rows i, i + g, ... of x [n, c, ...] as channels of their own: [n / g, g c, ...]. */

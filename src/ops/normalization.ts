@@ -1,4 +1,4 @@
-/** Batch and layer normalisation. */
+/** Batch, group and layer normalisation. */
 import { addDims, elements } from "../graph/dims.ts";
 import {
   axisOf,
@@ -160,6 +160,46 @@ const frozenOp = operator({
 /** The same with a given mean and variance [c], which are constants to the gradient. */
 export const batchNorm = (x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor): Tensor =>
   frozenOp([x, scale, bias, mean, variance], { epsilon: { float: EPS } })[0]!;
+
+// One gradient rule for mean and variance together, as for those of a batch: with respect to x it is b x + c for each map.
+const mapStatisticsOp = operator({
+  type: "Identity",
+  name: "MapStatistics",
+  taken: 1,
+  infer: ([both]) => [both!],
+  gradient: ({ inputs: [both, x], grad }) => {
+    const share = 1 / (fixed(x!.shape[2], "height") * fixed(x!.shape[3], "width"));
+    const [mean] = chunk(both!, 1, 2); // [n, c, 1, 1]
+    const [ofMean, ofVariance] = chunk(mul(grad, share), 1, 2); // [n, c, 1, 1] each
+    const b = mul(ofVariance!, 2); // [n, c, 1, 1]
+    return [null, add(mul(x!, b), sub(ofMean!, mul(b, mean!)))];
+  },
+});
+
+/**
+ * Normalises x + shift, x [n, c, h, w] and shift [c], over height, width and c / groups neighbouring channels of each image,
+ * then y = scale x + bias for each channel (Wu and He 2018, arXiv 1803.08494). Statistics of a group come from those of its
+ * channels, of which a shift only moves the mean: it takes no pass over x.
+ */
+export function groupNorm(x: Tensor, scale: Tensor, bias: Tensor, groups: number, shift?: Tensor): Tensor {
+  channelsFit([x, scale]);
+  const [n, c] = x.shape as [Dim, number];
+  if (c % groups !== 0) throw new ShapeError(`${c} channels have no ${groups} equal groups`);
+  const space = { axes: [2, 3], keep: true };
+  const means = reduceMean(x, space); // [n, c, 1, 1]
+  const squares = reduceMean(square(sub(x, means)), space); // [n, c, 1, 1]
+  const [both] = mapStatisticsOp([concat([means, squares], 1), x]);
+  const inGroups = (t: Tensor) => reshape(t, [t.shape.length === 1 ? 1 : n, groups, c / groups], x); // [n or 1, g, c / g]
+  const [mean, variance] = chunk(both!, 1, 2).map(inGroups) as [Tensor, Tensor]; // [n, g, c / g] each
+  const moved = shift ? add(mean, inGroups(shift)) : mean; // [n, g, c / g]
+  const group = { axes: [2], keep: true };
+  const off = sub(moved, reduceMean(moved, group)); // [n, g, c / g]
+  const whole = reduceMean(add(variance, square(off)), group); // [n, g, 1]
+  const a = mul(reciprocal(sqrt(add(whole, EPS))), inGroups(scale)); // [n, g, c / g]
+  const b = add(mul(a, sub(off, mean)), inGroups(bias)); // [n, g, c / g]
+  const [factor, term] = [a, b].map((t) => reshape(t, [n, c, 1, 1], x)) as [Tensor, Tensor]; // [n, c, 1, 1] each
+  return transient(() => add(mul(x, factor), term)); // as x
+}
 
 const layerOp = operator({
   type: "LayerNormalization",

@@ -115,9 +115,10 @@ describe("compile", () => {
       ...encoders.map((encoder) => ({ ...small, encoder: encoder.name, imageSize: 32 })),
       ...Object.keys(optimizers).map((optimizer) => ({ ...small, optimizer })),
       { ...small, encoder: "resnet18", imageSize: 96 },
+      { ...small, method: "fcos", config: { classes: 2, channels: 8 } },
     ];
     for (const spec of pairs) {
-      it(`${spec.encoder} at ${spec.imageSize} px ${"optimizer" in spec ? `with ${spec.optimizer}` : ""}`, async () => {
+      it(`${spec.method}, ${spec.encoder} at ${spec.imageSize} px ${"optimizer" in spec ? `with ${spec.optimizer}` : ""}`, async () => {
         const { manifest, graphs } = compile(spec);
         await writeArtifact(join(dir, "artifact"), manifest, graphs);
         const read = await readArtifact(join(dir, "artifact"));
@@ -167,6 +168,7 @@ describe("compile", () => {
       { method: "swav", encoder: "resnet18", imageSize: 16, config: { smallCrops: 2, prototypes: 16 } },
       { method: "jigsaw", encoder: "resnet20", imageSize: 32, config: { permutations: 4 } },
       { method: "swav", encoder: "vit-tiny", imageSize: 16, config: { smallCrops: 2, smallSize: 8 } },
+      { method: "fcos", encoder: "resnet18", imageSize: 32, config: { classes: 3, channels: 16, convs: 1 } },
       // Large enough for views in pieces, with blur.
       { method: "simclr", encoder: "resnet20", imageSize: 96 },
     ];

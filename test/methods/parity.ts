@@ -74,7 +74,7 @@ export function unitRows(name: string, [rows, d]: readonly [number, number]): Fl
 }
 
 /** The value of a state tensor at the start. */
-function initial(name: string, shape: readonly number[]): Float32Array {
+export function initial(name: string, shape: readonly number[]): Float32Array {
   const last = name.split(".").at(-1)!;
   if (last === "queue" || last === "bank" || name === "prototypes.weight") {
     return unitRows(name, shape as [number, number]);

@@ -105,7 +105,8 @@ export function batchOf({ manifest }: CompiledArtifact, n: number, size: number,
   const sizes = indices.map(() => ({ height: size, width: size }));
   const whole = manifest as Manifest;
   const audio = indices.map((i) => tone(i, whole.audio?.samples ?? 0));
-  const drawn = drawStep(whole, seed, { indices, sizes, audio, epoch: 0, step: seed }, n);
+  const seen = { indices, sizes, audio, epoch: 0, step: seed };
+  const drawn = drawStep({ ...whole, detection: undefined }, seed, seen, n);
   const feeds: Record<string, ort.Tensor> = {};
   whole.views.forEach(({ input }, i) => {
     feeds[input] = new ort.Tensor("float32", drawn.views[i]!, [n, VIEW_COLUMNS.length]);
@@ -117,6 +118,7 @@ export function batchOf({ manifest }: CompiledArtifact, n: number, size: number,
   whole.permutations.forEach((name, i) => {
     feeds[name] = new ort.Tensor("int64", drawn.permutations[i]!, [n]);
   });
+  Object.assign(feeds, labelsOf(whole, n), objectsOf(whole, n, seed));
   for (const { name, shape, init, rows } of whole.state) {
     if (!rows) continue;
     const others = {
@@ -130,6 +132,30 @@ export function batchOf({ manifest }: CompiledArtifact, n: number, size: number,
     feeds[rows.others] = new ort.Tensor("float32", value.data as Float32Array, [...value.shape]);
   }
   return { images: new ort.Tensor("uint8", pixels, [n, size, size, 3]), views: feeds };
+}
+
+/** Of a step that learns from classes: one after the other. */
+function labelsOf({ labels, method }: Manifest, n: number): Batch["views"] {
+  if (labels === undefined) return {};
+  const classes = BigInt64Array.from({ length: n }, (_, i) => BigInt(i % (method.config.classes as number)));
+  return { [labels]: new ort.Tensor("int64", classes, [n]) };
+}
+
+/** Of a step that learns of objects: one at every tenth place or so, of any size and class. */
+function objectsOf({ detection, method }: Manifest, n: number, seed: number): Batch["views"] {
+  if (!detection) return {};
+  const random = randomFor(seed, "objects");
+  const places = detection.levels.reduce((sum, { side }) => sum + side ** 2, 0);
+  const classes = BigInt64Array.from({ length: n * places }, () =>
+    random.chance(0.1) ? BigInt(random.integer(method.config.classes as number)) : -1n,
+  );
+  const distances = Float32Array.from({ length: n * places * 4 }, (_, i) =>
+    classes[Math.floor(i / 4)]! < 0n ? 0 : random.uniform(0.25, 6),
+  );
+  return {
+    [detection.classes]: new ort.Tensor("int64", classes, [n, places]),
+    [detection.distances]: new ort.Tensor("float32", distances, [n, places, 4]),
+  };
 }
 
 /** A tone of its own for each clip, at 16 kHz. */

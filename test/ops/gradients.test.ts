@@ -10,7 +10,7 @@ import { gradients } from "../../src/ops/gradients.ts";
 import * as indexing from "../../src/ops/indexing.ts";
 import { gemm, matmul } from "../../src/ops/matmul.ts";
 import * as m from "../../src/ops/movement.ts";
-import { affine, batchNorm, batchNormTraining, layerNorm } from "../../src/ops/normalization.ts";
+import { affine, batchNorm, batchNormTraining, groupNorm, layerNorm } from "../../src/ops/normalization.ts";
 import { byPieces, cut, inFewer, inPieces } from "../../src/ops/pieces.ts";
 import { averagePool, globalAveragePool, maxPool } from "../../src/ops/pool.ts";
 import * as r from "../../src/ops/reduce.ts";
@@ -330,6 +330,10 @@ const checks: Record<string, Check[]> = {
         constant(new Float32Array([0.5, 2]), [2]),
       ),
   }),
+  MapStatistics: [
+    ...both({ shapes: [[2, 4, 2, 3], [4], [4]], build: (x, s, b) => groupNorm(x, s, b, 2) }),
+    { shapes: [[3, 3, 2, 2], [3], [3], [3]], build: (x, s, b, shift) => groupNorm(x, s, b, 1, shift) },
+  ],
   LayerNormalization: [
     ...both({ shapes: [[2, 5], [5], [5]], build: (x, s, b) => layerNorm(x, s, b) }),
     { shapes: [[2, 2, 4], [4], [4]], build: (x, s, b) => layerNorm(x, s, b) },

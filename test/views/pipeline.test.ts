@@ -1,4 +1,5 @@
 import { expect } from "chai";
+import { BEHIND } from "../../src/data/canvas.ts";
 import { randomFor } from "../../src/random.ts";
 import { VIEW_COLUMNS } from "../../src/spec.ts";
 import { CHANNEL_MEAN, CHANNEL_STD } from "../../src/views/augment.ts";
@@ -21,6 +22,7 @@ import {
   views,
   viewsOfEach,
   whole,
+  wholeViews,
 } from "./support.ts";
 
 describe("a drawn view", () => {
@@ -149,4 +151,28 @@ describe("the centre view", () => {
     expect(CHANNEL_MEAN).to.deep.equal(MEAN);
     expect(CHANNEL_STD).to.deep.equal(STD);
   });
+});
+
+describe("the view of the whole", () => {
+  for (const [height, width] of [
+    [20, 47],
+    [47, 3],
+    [33, 33],
+    [1, 9],
+  ] as const)
+    it(`of ${height} x ${width} pixels is that of a square whose rest has the colour behind images`, async () => {
+      const sources = [noise(height, width, "a"), noise(height, width, "b")];
+      const side = Math.max(height, width);
+      const squares = sources.map(({ pixels }) =>
+        image(side, side, (y, x, c) =>
+          y < height && x < width ? pixels[3 * (y * width + x) + c]! : Object.values(BEHIND)[c]!,
+        ),
+      );
+      for (const size of [13, 64])
+        expectEqual(
+          await wholeViews(sources, size),
+          squares.map((x) => normalised(cropAndResize(x, whole(x), size))),
+          5e-5,
+        );
+    });
 });

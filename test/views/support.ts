@@ -1,10 +1,10 @@
 /** Images, recipes and parameter rows for the tests of views, and the graph run on them. */
 import { expect } from "chai";
-import { input } from "../../src/graph/tensor.ts";
+import { input, type Tensor } from "../../src/graph/tensor.ts";
 import { type Random, randomFor } from "../../src/random.ts";
 import { VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../../src/spec.ts";
 import { augment } from "../../src/views/augment.ts";
-import { centreView } from "../../src/views/centre.ts";
+import { centreView, wholeView } from "../../src/views/centre.ts";
 import { compile, floats, type Value } from "../support/run.ts";
 import type { Amounts, Box, Image, Part, Planes } from "./reference.ts";
 
@@ -125,8 +125,15 @@ export const views = async (
 ): Promise<Planes[]> => (await normalisedViews(recipe, images, rows)).map(denormalised);
 
 /** Centre views, normalised; images of one size. */
-export async function centreViews(images: readonly Image[], size: number, share: number): Promise<Planes[]> {
-  const run = await compile({ views: centreView(imagesInput(), size, share) });
+export const centreViews = (images: readonly Image[], size: number, share: number): Promise<Planes[]> =>
+  evaluated(images, size, centreView(imagesInput(), size, share));
+
+/** Views of the whole, normalised; images of one size. */
+export const wholeViews = (images: readonly Image[], size: number): Promise<Planes[]> =>
+  evaluated(images, size, wholeView(imagesInput(), size));
+
+async function evaluated(images: readonly Image[], size: number, made: Tensor): Promise<Planes[]> {
+  const run = await compile({ views: made });
   const { height, width } = images[0]!;
   const data = Uint8Array.from(images.flatMap((x) => [...x.pixels]));
   const { views } = await run({ images: { shape: [images.length, height, width, 3], data } });

@@ -10,7 +10,7 @@ import {
   targetNamed,
 } from "../../../src/artifact/compile.ts";
 import { signatureOf, sizesOf } from "../../../src/graph/signature.ts";
-import { methods } from "../../../src/methods/index.ts";
+import { methods, supervised } from "../../../src/methods/index.ts";
 import { capturing } from "../../../src/runtime/cuda/captured.ts";
 import { fusedStep } from "../../../src/runtime/cuda/fused-for.ts";
 import { keptState } from "../../../src/runtime/kept-state.ts";
@@ -61,11 +61,15 @@ describe("runtime/cuda: where a step's nodes run", () => {
     ...methods.flatMap(({ name: method }) =>
       ["resnet18", "resnet20", "vit-tiny"].map((encoder) => ({ method, encoder, imageSize: 32 })),
     ),
+    ...supervised.flatMap(({ name: method }) =>
+      ["resnet18", "vit-tiny"].map((encoder) => ({ method, encoder, imageSize: 32, config: { classes: 3 } })),
+    ),
     ...["resnet50", "vit-small"].map((encoder) => ({ method: "simclr", encoder, imageSize: 224 })),
     { method: "moco", encoder: "resnet18", imageSize: 32, precision: "fp16" } as const,
   ];
   for (const spec of specs) {
-    it(`on the GPU, with no copies: ${Object.values(spec).join(" ")}`, async () => {
+    const { config, ...rest } = { config: {}, ...spec };
+    it(`on the GPU, with no copies: ${Object.values(rest).join(" ")}`, async () => {
       const { nodes, onCpu, copies } = await placed(compiled(spec), true);
       expect(onCpu).to.deep.equal([]);
       expect(copies).to.equal(0);

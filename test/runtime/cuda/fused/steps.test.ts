@@ -47,6 +47,15 @@ const cases: readonly { readonly spec: ArtifactSpec; readonly images: number }[]
   { spec: { method: "moco", encoder: "resnet20", imageSize: 16, config: { queue: 32 } }, images: 8 },
   { spec: { method: "swav", encoder: "resnet20", imageSize: 16, optimizer: adamw }, images: 4 },
   { spec: { method: "byol", encoder: "resnet20", imageSize: 16, optimizer: "lars" }, images: 4 },
+  {
+    spec: {
+      method: "fcos",
+      encoder: "resnet20",
+      imageSize: 16,
+      config: { classes: 3, channels: 16, convs: 1 },
+    },
+    images: 4,
+  },
 ];
 
 /** Nodes that may still read a state when its next value is written over it. */
