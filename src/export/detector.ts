@@ -6,7 +6,7 @@ import { expected } from "../errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { buildModel } from "../graph/model.ts";
 import { decodeModel, encodeModel, shapeFrom } from "../graph/protos.ts";
-import { input, inScope } from "../graph/tensor.ts";
+import { input } from "../graph/tensor.ts";
 import { joinSizes, sizeOf } from "../ops/shape.ts";
 import { NOT_WRITTEN } from "./compare.ts";
 import { detections, detectionsIn, OBJECTS, SCOPE, SIDES } from "./detections.ts";
@@ -58,13 +58,7 @@ function withDetections(
   const images = input("images", "uint8", [1, "h", "w", 3]);
   const objects = input(OBJECTS, "float32", [1, places, values]);
   const size = joinSizes([sizeOf(images, 1), sizeOf(images, 2)]); // [2]
-  const made = buildModel(
-    inScope(SCOPE, () => detections(objects, size, of)),
-    {
-      name: SCOPE,
-      inputs: [images, objects],
-    },
-  ).graph!;
+  const made = buildModel(detections(objects, size, of), { name: SCOPE, inputs: [images, objects] }).graph!;
   append(graph, made);
   graph.input = made.input.filter(({ name }) => name !== OBJECTS);
   graph.output = made.output;
@@ -79,6 +73,7 @@ function append(graph: GraphProto, more: GraphProto): void {
   const kept = new Set(["", ...[...more.input, ...more.output].map(({ name }) => name)]);
   const named = (value: string) => (kept.has(value) ? value : `${SCOPE}/${value}`);
   for (const node of more.node) {
+    node.name = named(node.name);
     node.input = node.input.map(named);
     node.output = node.output.map(named);
   }
