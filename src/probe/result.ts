@@ -107,7 +107,7 @@ export function bootstrapInterval(
 }
 
 /** Of sorted values, linear between them. */
-function quantile(sorted: Float64Array, share: number): number {
+export function quantile(sorted: Float64Array, share: number): number {
   const at = share * (sorted.length - 1);
   const below = Math.floor(at);
   const above = sorted[Math.min(below + 1, sorted.length - 1)]!;
