@@ -7,13 +7,12 @@ import {
   type Curve,
   commonArea,
   curveOf,
-  FALSE,
   type Judged,
   LEFT_OUT,
   meanOf,
   meanPrecision,
   type Outcomes,
-  ranked,
+  placesOf,
   TRUE,
 } from "./detections.ts";
 import { type BootstrapOptions, quantile } from "./result.ts";
@@ -81,52 +80,69 @@ export function cocoScores(images: readonly Judged[], classes: readonly string[]
 }
 
 function measuresOf(images: readonly ClassImage[]): CocoMeasures {
-  const { outcomes, curve } = lookAt(images);
-  const precisions = (area: Area) =>
-    OVERLAPS.map((overlap) =>
-      percentOf(curve(outcomes(area, overlap)), (own) => meanPrecision(own, RECALLS)),
-    );
-  const all = precisions("all");
-  const inAll = OVERLAPS.map((overlap) => outcomes("all", overlap));
+  const { outcomes, best } = lookAt(images);
+  const precisions = (found: readonly Outcomes[]) =>
+    found.map((one) => percentOf(one, (own) => meanPrecision(own, RECALLS)));
+  const inAll = outcomes("all");
+  const all = precisions(inAll);
   const recall = (most: number) =>
-    meanOf(inAll.map((own) => percentOf(curve(own, most), ({ recall }) => recall.at(-1) ?? 0)));
+    meanOf(inAll.map((one) => percentOf(best(one, most), ({ recall }) => recall.at(-1) ?? 0)));
   return {
     ap: meanOf(all),
     ap50: all[AT_50]!,
     ap75: all[AT_75]!,
-    apSmall: meanOf(precisions("small")),
-    apMedium: meanOf(precisions("medium")),
-    apLarge: meanOf(precisions("large")),
+    apSmall: meanOf(precisions(outcomes("small"))),
+    apMedium: meanOf(precisions(outcomes("medium"))),
+    apLarge: meanOf(precisions(outcomes("large"))),
     ar1: recall(1),
     ar10: recall(10),
     ar100: recall(MOST),
   };
 }
 
-const percentOf = (curve: Curve | undefined, measure: (curve: Curve) => number): number | null =>
-  curve ? 100 * measure(curve) : null;
+function percentOf(
+  outcomes: Outcomes,
+  measure: (curve: Curve) => number,
+  weights?: ArrayLike<number>,
+): number | null {
+  const curve = curveOf(outcomes, weights);
+  return curve ? 100 * measure(curve) : null;
+}
 
-/** What becomes of a class's best detections of each image, and their curve if there is anything to be found. */
+/** What becomes of a class's best detections of each image. */
 function lookAt(all: readonly ClassImage[]) {
   const images = all.map((one) => ({ ...one, detections: one.detections.slice(0, MOST) }));
   const overlaps = images.map(overlapsOf);
-  const flat = <T>(pick: (one: ClassImage, detection: number, rank: number) => T): T[] =>
-    images.flatMap((one) => one.detections.map((detection, rank) => pick(one, detection, rank)));
-  const of = flat(({ image }) => image);
-  const ranks = flat((_, __, rank) => rank);
-  const order = ranked(flat(({ found }, detection) => found.scores[detection]!));
+  const places = placesOf(images);
+  const [of, ranks] = [new Int32Array(places.length), new Uint8Array(places.length)];
+  let next = 0;
+  for (const { image, detections } of images)
+    for (let rank = 0; rank < detections.length; rank++) {
+      of[places[next]!] = image;
+      ranks[places[next++]!] = rank;
+    }
   return {
-    outcomes: (area: Area, overlap: number): Outcomes => ({
-      images: of,
-      outcomes: images.flatMap((one, i) => judge(one, overlaps[i]!, AREAS[area], overlap)),
-      positives: images.flatMap((one) =>
-        one.objects.filter((object) => !isLeftOut(one, object, AREAS[area])).map(() => one.image),
-      ),
-    }),
-    curve(outcomes: Outcomes, most = MOST, weights?: ArrayLike<number>): Curve | undefined {
-      const looked = most < MOST ? order.filter((i) => ranks[i]! < most) : order;
-      return curveOf(outcomes, looked, weights);
+    /** In a range of areas, for each overlap. */
+    outcomes(area: Area): readonly Outcomes[] {
+      const all = OVERLAPS.map(() => new Uint8Array(places.length)); // FALSE, until told
+      const positives: number[] = [];
+      let at = 0;
+      images.forEach((one, i) => {
+        const leftOut = one.objects.map((object) => isLeftOut(one, object, AREAS[area]));
+        for (const out of leftOut) if (!out) positives.push(one.image);
+        const own = places.subarray(at, at + one.detections.length);
+        judge(one, leftOut, overlaps[i]!, AREAS[area], (row, overlap, outcome) => {
+          all[overlap]![own[row]!] = outcome;
+        });
+        at += own.length;
+      });
+      return all.map((outcomes) => ({ images: of, outcomes, positives }));
     },
+    /** The same with the `most` best detections of each image alone. */
+    best: (found: Outcomes, most: number): Outcomes => ({
+      ...found,
+      outcomes: found.outcomes.map((outcome, i) => (ranks[i]! < most ? outcome : LEFT_OUT)),
+    }),
   };
 }
 
@@ -154,35 +170,36 @@ function isLeftOut({ truth }: ClassImage, object: number, [low, high]: readonly 
 
 /**
  * Each detection, best first, takes the object that it overlaps most among those that are free: one that is to be found
- * rather than one that is left out, of equal overlaps the last.
+ * rather than one that is left out, of equal overlaps the last. Tells each outcome but `FALSE`.
  */
 function judge(
-  one: ClassImage,
+  { truth, found, objects, detections }: ClassImage,
+  leftOut: readonly boolean[],
   overlaps: Float64Array,
-  area: readonly [number, number],
-  least: number,
-): number[] {
-  const { truth, found, objects, detections } = one;
-  const leftOut = objects.map((object) => isLeftOut(one, object, area));
+  [low, high]: readonly [number, number],
+  tell: (row: number, overlap: number, outcome: number) => void,
+): void {
   const columns = [...objects.keys()].sort((a, b) => Number(leftOut[a]) - Number(leftOut[b]));
-  const taken = new Uint8Array(objects.length);
-  return detections.map((detection, row) => {
-    let best = Math.min(least, 1 - 1e-10);
-    let match = -1;
-    for (const column of columns) {
-      if (taken[column] && !truth.ignored[objects[column]!]) continue;
-      if (match >= 0 && !leftOut[match] && leftOut[column]) break;
-      const overlap = overlaps[row * objects.length + column]!;
-      if (overlap < best) continue;
-      best = overlap;
-      match = column;
-    }
-    if (match >= 0) {
-      taken[match] = 1;
-      return leftOut[match] ? LEFT_OUT : TRUE;
-    }
+  const taken = OVERLAPS.map(() => new Uint8Array(objects.length));
+  detections.forEach((detection, row) => {
     const own = areaOf(found.boxes, detection);
-    return own < area[0] || own > area[1] ? LEFT_OUT : FALSE;
+    const outside = own < low || own > high;
+    OVERLAPS.forEach((least, at) => {
+      let best = Math.min(least, 1 - 1e-10);
+      let match = -1;
+      for (const column of columns) {
+        if (taken[at]![column] && !truth.ignored[objects[column]!]) continue;
+        if (match >= 0 && !leftOut[match] && leftOut[column]) break;
+        const overlap = overlaps[row * objects.length + column]!;
+        if (overlap < best) continue;
+        best = overlap;
+        match = column;
+      }
+      if (match >= 0) {
+        taken[at]![match] = 1;
+        tell(row, at, leftOut[match] ? LEFT_OUT : TRUE);
+      } else if (outside) tell(row, at, LEFT_OUT);
+    });
   });
 }
 
@@ -193,10 +210,8 @@ export function ap50Interval(
   { resamples = 1000, seed = 0 }: BootstrapOptions = {},
 ): readonly [low: number, high: number] | null {
   const looked = byClass(images, classes).map((own) => {
-    const { outcomes, curve } = lookAt(own);
-    const found = outcomes("all", OVERLAPS[AT_50]!);
-    return (weights: ArrayLike<number>) =>
-      percentOf(curve(found, MOST, weights), (of) => meanPrecision(of, RECALLS));
+    const found = lookAt(own).outcomes("all")[AT_50]!;
+    return (weights: ArrayLike<number>) => percentOf(found, (of) => meanPrecision(of, RECALLS), weights);
   });
   const random = randomFor(seed, "bootstrap");
   const found = Array.from({ length: resamples }, () => {

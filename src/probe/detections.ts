@@ -74,32 +74,38 @@ export const TRUE = 1;
 /** Counted neither for nor against. */
 export const LEFT_OUT = 2;
 
-/** A class's detections in all images, image by image. */
+/** A class's detections in all images, best first. */
 export interface Outcomes {
   /** The image of each. */
-  readonly images: readonly number[];
-  readonly outcomes: readonly number[];
+  readonly images: Int32Array;
+  readonly outcomes: Uint8Array;
   /** Of each object to be found, the image that it lies in. */
   readonly positives: readonly number[];
 }
 
-/** Precision as it can be had at a recall or above, after each detection that counts, best first. */
+/** After each detection that finds an object, best first: recall, and the precision that can be had at it or above. */
 export interface Curve {
   readonly recall: readonly number[];
   readonly precision: readonly number[];
 }
 
-/** The places of scores, greatest first; of equal ones the first. */
-export const ranked = (scores: readonly number[]): readonly number[] =>
-  Array.from(scores.keys()).sort((a, b) => scores[b]! - scores[a]!);
+/** The places of a class's detections, listed image by image, once the best come first; of equal scores the first. */
+export function placesOf(images: readonly ClassImage[]): Int32Array {
+  const scores = images.flatMap(({ found, detections }) => detections.map((i) => found.scores[i]!));
+  const order = Int32Array.from(scores.keys()).sort((a, b) => scores[b]! - scores[a]!);
+  const places = new Int32Array(order.length);
+  order.forEach((i, place) => {
+    places[i] = place;
+  });
+  return places;
+}
 
 /**
- * The curve of detections in an order; undefined where no object is to be found.
+ * Undefined where no object is to be found.
  * @param weights how often each image counts. @default once
  */
 export function curveOf(
   { images, outcomes, positives }: Outcomes,
-  order: readonly number[],
   weights?: ArrayLike<number>,
 ): Curve | undefined {
   const weight = (image: number) => (weights ? weights[image]! : 1);
@@ -107,11 +113,11 @@ export function curveOf(
   if (all === 0) return undefined;
   const [recall, precision]: [number[], number[]] = [[], []];
   let [hits, misses] = [0, 0];
-  for (const i of order) {
-    const [outcome, own] = [outcomes[i]!, weight(images[i]!)];
-    if (outcome === LEFT_OUT || own === 0) continue;
-    if (outcome === TRUE) hits += own;
-    else misses += own;
+  for (let i = 0; i < outcomes.length; i++) {
+    const own = weight(images[i]!);
+    if (outcomes[i] === FALSE) misses += own;
+    if (outcomes[i] !== TRUE || own === 0) continue;
+    hits += own;
     recall.push(hits / all);
     precision.push(hits / (hits + misses));
   }

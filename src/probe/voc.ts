@@ -16,7 +16,7 @@ import {
   LEFT_OUT,
   meanOf,
   meanPrecision,
-  ranked,
+  placesOf,
   TRUE,
 } from "./detections.ts";
 
@@ -46,15 +46,15 @@ export function vocScores(images: readonly Judged[], classes: readonly string[])
 }
 
 function measuresOf(images: readonly ClassImage[]): VocMeasures {
-  const scores = images.flatMap(({ found, detections }) => detections.map((i) => found.scores[i]!));
-  const outcomes = {
-    images: images.flatMap(({ image, detections }) => detections.map(() => image)),
-    outcomes: images.flatMap(judge),
-    positives: images.flatMap(({ image, truth, objects }) =>
-      objects.filter((object) => !truth.ignored[object]).map(() => image),
-    ),
-  };
-  const curve = curveOf(outcomes, ranked(scores));
+  const places = placesOf(images);
+  const outcomes = new Uint8Array(places.length);
+  images.flatMap(judge).forEach((outcome, i) => {
+    outcomes[places[i]!] = outcome;
+  });
+  const positives = images.flatMap(({ image, truth, objects }) =>
+    objects.filter((object) => !truth.ignored[object]).map(() => image),
+  );
+  const curve = curveOf({ images: new Int32Array(places.length), outcomes, positives }); // all images count once
   if (!curve) return { ap50: null, elevenPoint: null };
   return { ap50: 100 * areaBelow(curve), elevenPoint: 100 * meanPrecision(curve, ELEVEN) };
 }
