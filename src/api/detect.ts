@@ -2,7 +2,7 @@
 import { existsSync, statSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { basename, dirname, extname, join, resolve } from "node:path";
-import { decodeSource } from "../data/decode.ts";
+import { decodePadded, decodeSource } from "../data/decode.ts";
 import { type Decoder, openDecoder } from "../data/decoder.ts";
 import { mapInOrder } from "../data/parallel.ts";
 import { findImages, rangeOf, type SourceOptions, type Sources } from "../data/sources.ts";
@@ -63,8 +63,8 @@ export async function detect(
   const progress = openProgress(output);
   const sources = { ...found, range: found.range ?? detector.metadata.range };
   const decoder: Pick<Decoder, "source"> = one
-    ? { source: (file, side) => decodeSource(join(sources.root, file), side, { range: sources.range }) }
-    : openDecoder(sources, { warn: (line) => progress.note(`warning: ${line}`) });
+    ? { source: (file, side) => decodePadded(join(sources.root, file), side, { range: sources.range }) }
+    : openDecoder({ ...sources, objects: [] }, { warn: (line) => progress.note(`warning: ${line}`) });
   const names = detector.metadata.classes;
   let done = 0;
   try {
@@ -74,8 +74,7 @@ export async function detect(
         const detected = await detectIn(detector, sources.root, file, decoder);
         if (!detected) return undefined;
         const shown = shownOf(one ? images : file, detected, score, names);
-        if (out !== undefined)
-          await draw(sources, file, decoder, shown, names, one ? out : inFolder(out, file));
+        if (out !== undefined) await draw(sources, file, shown, names, one ? out : inFolder(out, file));
         progress.show(`detected ${++done}/${sources.files.length} images`);
         return shown;
       },
@@ -136,15 +135,13 @@ const formatOf = (path: string) => FORMATS[extname(path).toLowerCase()];
 const inFolder = (out: string, file: string): string => join(out, formatOf(file) ? file : `${file}.png`);
 
 async function draw(
-  { root }: Sources,
+  { root, range }: Sources,
   file: string,
-  decoder: Pick<Decoder, "source">,
   { boxes, scores, classes }: DetectedImage,
   names: readonly string[],
   out: string,
 ): Promise<void> {
-  const image = await decoder.source(file, WHOLE);
-  if (!image) return; // it has decoded before
+  const image = await decodeSource(join(root, file), WHOLE, { range });
   const labelled = boxes.map((box, i) => ({
     box,
     label: `${classes[i]} ${Math.round(100 * scores[i]!)}%`,

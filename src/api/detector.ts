@@ -1,7 +1,7 @@
 /** A detector, opened: objects in images and in image files. */
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
-import type { Source } from "../data/canvas.ts";
+import { type Source, unpadded } from "../data/canvas.ts";
 import type { Decoder } from "../data/decoder.ts";
 import { sizeOf } from "../data/sizes.ts";
 import { expected } from "../errors.ts";
@@ -13,6 +13,7 @@ import { notRunnable, openSession } from "../runtime/session.ts";
 import { openProgress } from "../train/progress.ts";
 import type { EncoderOptions } from "./encoder.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
+import { shorterSideFor } from "./views.ts";
 
 export type DetectorOptions = Omit<EncoderOptions, "model">;
 
@@ -61,9 +62,6 @@ export async function openDetector(
 /** Images that are decoded, run and drawn at a time: while one runs the next is decoded. */
 export const TOGETHER = 2;
 
-/** Photographs are scaled down to sides of so many times the size that the network sees, as far as that goes. */
-const SCALE = 2;
-
 export interface DetectedFile extends Detections {
   /** Of the image as it is shown, pixels. */
   readonly width: number;
@@ -71,7 +69,8 @@ export interface DetectedFile extends Detections {
 }
 
 /**
- * What is found in an image file, in its own pixels; undefined if it cannot be decoded.
+ * What is found in an image file, in its own pixels; undefined if it cannot be decoded. It is scaled down as in training.
+ * @param decoder of sources with objects
  * @param known its width and height. @default as the file says
  */
 export async function detectIn(
@@ -81,8 +80,9 @@ export async function detectIn(
   decoder: Pick<Decoder, "source">,
   known?: readonly [width: number, height: number],
 ): Promise<DetectedFile | undefined> {
-  const image = await decoder.source(file, SCALE * metadata.imageSize);
-  if (!image) return undefined;
+  const square = await decoder.source(file, shorterSideFor(metadata.imageSize));
+  if (!square) return undefined;
+  const image = unpadded(square);
   const [width, height] = known ?? (await sizeOf(join(root, file)));
   const { boxes, ...found } = await detect(image);
   const scales = [width / image.width, height / image.height] as const;

@@ -59,6 +59,17 @@ export function padded({ width, height, pixels }: Source): Source {
   return { width: side, height: side, pixels: square, content };
 }
 
+/** The image that was `padded`. */
+export function unpadded({ width: side, pixels, content, ...image }: Source): Source {
+  if (!content) return { width: side, pixels, ...image };
+  const { width, height } = content;
+  if (width === side) return { width, height, pixels: pixels.subarray(0, 3 * width * height) };
+  const own = new Uint8Array(3 * width * height);
+  for (let y = 0; y < height; y++)
+    own.set(pixels.subarray(3 * side * y, 3 * (side * y + width)), 3 * width * y);
+  return { width, height, pixels: own };
+}
+
 /** Images in one, each below the one before it, zeros beside the narrower ones; and where each lies. */
 export function stacked(sources: readonly Source[]): { source: Source; places: readonly Box[] } {
   const width = Math.max(...sources.map((source) => source.width));

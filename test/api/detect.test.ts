@@ -31,6 +31,7 @@ describe("api/detect", () => {
     await folder.write("photos/broken.jpg", "no image");
     await folder.write("photos/inner/.keep", "");
     await plain(320, 160, "gray").png().toFile(at("photos/wide.png"));
+    await plain(100, 200, "gray").png().toFile(at("high.png"));
     await plain(160, 320, "gray")
       .withMetadata({ orientation: 6 })
       .tiff()
@@ -41,6 +42,8 @@ describe("api/detect", () => {
     const wide = { width: 320, height: 160, boxes: [[80, 40, 240, 160]], scores: [0.75], classes: ["dog"] };
     const one = await detect(detector(), { ...options, images: at("photos/wide.png") });
     expect(one).to.deep.equal({ images: [{ file: at("photos/wide.png"), ...wide }], out: null });
+    const high = await detect(detector(), { ...options, images: at("high.png") });
+    expect(high.images[0]!.boxes).to.deep.equal([[50, 25, 100, 200]]);
     const all = await detect(detector(), { ...options, images: at("photos/inner"), score: 0.1 });
     expect(all.images).to.deep.equal([
       {
