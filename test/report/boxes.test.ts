@@ -58,7 +58,7 @@ describe("report/boxes", () => {
       box("dog 75%", 1, [0, 0, 30, 30]),
     ]);
     expect(color(1, 1)).to.equal(color(1, 28)); // within its box, where there is no room above
-    expect(color(2, 10)).to.equal(color(1, 1));
+    expect(color(1, 1), "cat").to.not.equal(color(100, 50));
     expect(color(119, 10), "moved to the left").to.equal(color(100, 50));
   });
 
