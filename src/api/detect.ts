@@ -6,7 +6,7 @@ import { decodePadded, decodeSource } from "../data/decode.ts";
 import { type Decoder, openDecoder } from "../data/decoder.ts";
 import { mapInOrder } from "../data/parallel.ts";
 import { findImages, rangeOf, type SourceOptions, type Sources } from "../data/sources.ts";
-import { expected } from "../errors.ts";
+import { expected, messageOf, UserError } from "../errors.ts";
 import { checkWritable, makeFolder, writeFileAtomic } from "../files/atomic.ts";
 import { drawBoxes } from "../report/boxes.ts";
 import { openProgress } from "../train/progress.ts";
@@ -73,9 +73,15 @@ export async function detect(
       async (file) => {
         const detected = await detectIn(detector, sources.root, file, decoder);
         if (!detected) return undefined;
-        const shown = shownOf(one ? images : file, detected, score, names);
-        if (out !== undefined) await draw(sources, file, shown, names, one ? out : inFolder(out, file));
         progress.show(`detected ${++done}/${sources.files.length} images`);
+        const shown = shownOf(one ? images : file, detected, score, names);
+        if (out === undefined) return shown;
+        const to = one ? out : inFolder(out, file);
+        const drawn = await drawnAs(to, sources, file, shown, names).catch((error: unknown) => {
+          if (one || !(error instanceof UserError)) throw error;
+          progress.note(`warning: ${error.message}; it is not drawn`);
+        });
+        if (drawn) await write(to, drawn);
         return shown;
       },
       TOGETHER,
@@ -134,21 +140,29 @@ const formatOf = (path: string) => FORMATS[extname(path).toLowerCase()];
 /** An image of a format that is not written becomes a PNG. */
 const inFolder = (out: string, file: string): string => join(out, formatOf(file) ? file : `${file}.png`);
 
-async function draw(
+/** The image with its boxes in the format of a file. @throws UserError if it is too large for that */
+async function drawnAs(
+  out: string,
   { root, range }: Sources,
   file: string,
   { boxes, scores, classes }: DetectedImage,
   names: readonly string[],
-  out: string,
-): Promise<void> {
-  const image = await decodeSource(join(root, file), WHOLE, { range });
+): Promise<Uint8Array> {
+  const path = join(root, file);
+  const image = await decodeSource(path, WHOLE, { range });
   const labelled = boxes.map((box, i) => ({
     box,
     label: `${classes[i]} ${Math.round(100 * scores[i]!)}%`,
     kind: names.indexOf(classes[i]!),
   }));
-  const drawn = await drawBoxes(image, labelled, join(root, file));
-  const bytes = await drawn.toFormat(formatOf(out)!).toBuffer();
+  const format = formatOf(out)!;
+  const drawn = (await drawBoxes(image, labelled, path)).toFormat(format);
+  return drawn.toBuffer().catch((error: unknown) => {
+    throw expected(path, `an image that can be drawn as ${format}`, messageOf(error), "draw it as PNG");
+  });
+}
+
+async function write(out: string, bytes: Uint8Array): Promise<void> {
   await makeFolder(dirname(out));
   await writeFileAtomic(out, bytes);
 }

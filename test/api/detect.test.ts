@@ -30,6 +30,7 @@ describe("api/detect", () => {
     await writeLinearDetector(detector(), { objects, classes });
     await folder.write("photos/broken.jpg", "no image");
     await folder.write("photos/inner/.keep", "");
+    await folder.write("long/.keep", "");
     await plain(320, 160, "gray").png().toFile(at("photos/wide.png"));
     await plain(100, 200, "gray").png().toFile(at("high.png"));
     await plain(160, 320, "gray")
@@ -81,6 +82,25 @@ describe("api/detect", () => {
       expect(pixel(80, 100), "on its edge").to.not.deep.equal(gray);
       expect(pixel(239, 100)).to.deep.equal(pixel(80, 100)).and.to.deep.equal(pixel(160, 159));
     }
+  });
+
+  it("leaves an image undrawn that is too large for its format, among others", async () => {
+    await plain(16_500, 4, "gray").png().toFile(at("long/long.png"));
+    const as = (name: string) =>
+      detect(detector(), { ...options, images: at("long/long.png"), out: at(name) });
+    expect(await failure(as("long.webp"))).to.match(
+      /long\.png: expected an image that can be drawn as webp, found .*; draw it as PNG$/,
+    );
+    await as("long.png");
+    await plain(33_000, 4, "gray").png().toFile(at("long/longer.png"));
+    const said = new PassThrough().setEncoding("utf8");
+    const all = { ...options, images: at("long"), out: at("drawn-long") };
+    const { images } = await detect(detector(), all, { output: { stream: said, quiet: true } });
+    expect(images).to.have.length(2);
+    expect(said.read()).to.match(
+      /^warning: .*longer\.png: expected an image of at most 32767 .*; it is not drawn\n$/,
+    );
+    expect(await readdir(at("drawn-long"))).to.deep.equal(["long.png"]);
   });
 
   it("writes the format that a file's name ends in", async () => {
