@@ -12,6 +12,9 @@ export type { CopyGroup } from "./api/check-copies.ts";
 export { type ClipsOptions, type ClipsResult, clips } from "./api/clips.ts";
 export type { CostName } from "./api/cost.ts";
 export type { TrainOptions } from "./api/create.ts";
+export { type DetectedImage, type DetectOptions, type DetectResult, detect } from "./api/detect.ts";
+export { type DetectionScores, evaluateDetector } from "./api/detection-scores.ts";
+export { type DetectorOptions, type OpenedDetector, openDetector } from "./api/detector.ts";
 export { type EmbeddedFile, type EmbedFileOptions, embedToFile } from "./api/embed-file.ts";
 export {
   checkEmbeddingFile,
@@ -62,6 +65,8 @@ export { type Artifact, readArtifact, writeArtifact } from "./artifact/files.ts"
 export { findAudioPairs } from "./data/audio-pairs.ts";
 export { findImages, findLabelledImages, type Sources } from "./data/sources.ts";
 export { UserError } from "./errors.ts";
+export type { Detections } from "./export/detections.ts";
+export type { DetectorMetadata } from "./export/detector-metadata.ts";
 export type { AudioMetadata, EncoderMetadata } from "./export/metadata.ts";
 export type { ClassPrecision, PrecisionScores } from "./probe/average-precision.ts";
 export type { Features } from "./probe/features.ts";

@@ -7,6 +7,7 @@ import { messageOf, UserError } from "../errors.ts";
 import { codeOf, writeFailed } from "../files/atomic.ts";
 import { clipsCommand } from "./clips.ts";
 import { dataCommand } from "./data.ts";
+import { detectCommand } from "./detect.ts";
 import { doctorCommand } from "./doctor.ts";
 import { embedCommand } from "./embed.ts";
 import { exportCommand } from "./export.ts";
@@ -27,6 +28,7 @@ const program = new Command("ort-pretrain")
   .addCommand(trainCommand())
   .addCommand(probeCommand())
   .addCommand(finetuneCommand())
+  .addCommand(detectCommand())
   .addCommand(exportCommand())
   .addCommand(embedCommand())
   .addCommand(clipsCommand())

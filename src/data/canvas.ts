@@ -6,6 +6,8 @@ export interface Source {
   readonly height: number;
   /** sRGB, [height, width, 3]. */
   readonly pixels: Uint8Array;
+  /** Of one that is padded, what the image takes in its top left corner, pixels. */
+  readonly content?: { readonly width: number; readonly height: number } | undefined;
   /** What is heard with it, all of it, mono; where that is asked for. */
   readonly audio?: Float32Array | undefined;
 }
@@ -42,6 +44,30 @@ export function assemble(sources: readonly Source[], least = 0, above = 1): Canv
     }
   });
   return { images, height, width, sizes: sources.map(({ height, width }) => ({ height, width })) };
+}
+
+/** An image in the top left corner of the smallest square that holds it, `BEHIND` beside or below it. */
+export function padded({ width, height, pixels }: Source): Source {
+  const content = { width, height };
+  if (width === height) return { width, height, pixels, content };
+  const side = Math.max(width, height);
+  const line = Uint8Array.from({ length: 3 * side }, (_, i) => [BEHIND.r, BEHIND.g, BEHIND.b][i % 3]!);
+  const square = new Uint8Array(3 * side * side);
+  for (let y = 0; y < side; y++) square.set(line, 3 * side * y);
+  for (let y = 0; y < height; y++)
+    square.set(pixels.subarray(3 * width * y, 3 * width * (y + 1)), 3 * side * y);
+  return { width: side, height: side, pixels: square, content };
+}
+
+/** The image that was `padded`. */
+export function unpadded({ width: side, pixels, content, ...image }: Source): Source {
+  if (!content) return { width: side, pixels, ...image };
+  const { width, height } = content;
+  if (width === side) return { width, height, pixels: pixels.subarray(0, 3 * width * height) };
+  const own = new Uint8Array(3 * width * height);
+  for (let y = 0; y < height; y++)
+    own.set(pixels.subarray(3 * side * y, 3 * (side * y + width)), 3 * width * y);
+  return { width, height, pixels: own };
 }
 
 /** Images in one, each below the one before it, zeros beside the narrower ones; and where each lies. */

@@ -3,7 +3,7 @@ import { closeSync, openSync, readSync, statSync } from "node:fs";
 import type { Sharp } from "sharp";
 import { expected, messageOf, UserError } from "../errors.ts";
 import { faultOf } from "../fault.ts";
-import { BEHIND, type Source } from "./canvas.ts";
+import { BEHIND, padded, type Source } from "./canvas.ts";
 import { type Header, headerOf } from "./header.ts";
 import type { Box } from "./items.ts";
 import { decodeSmallJpeg } from "./small-jpeg.ts";
@@ -75,6 +75,20 @@ export async function decodeSquare(path: string, side: number, reading: Reading 
     (image) => image.resize(side, side, { fit: "cover", kernel: "linear" }),
     reading,
   );
+}
+
+/**
+ * An image for detection: all of it, scaled down (never up) so that the longer side is at most `side` pixels, and padded to a
+ * square. Otherwise like `decodeSource`.
+ */
+export async function decodePadded(path: string, side: number, reading: Reading = {}): Promise<Source> {
+  const source = await pixelsOf(
+    path,
+    (width, height) => Math.max(width, height) <= side,
+    (image) => image.resize(side, side, { fit: "inside", withoutEnlargement: true, kernel: "linear" }),
+    reading,
+  );
+  return padded(source);
 }
 
 /**

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { messageOf } from "../errors.ts";
 import { decodeAudio } from "./audio.ts";
 import type { Source } from "./canvas.ts";
-import { decodeSource, decodeSquare } from "./decode.ts";
+import { decodePadded, decodeSource, decodeSquare } from "./decode.ts";
 import { decodeFrames } from "./frames.ts";
 import type { Box } from "./items.ts";
 import type { Sources } from "./sources.ts";
@@ -18,7 +18,7 @@ export interface DecoderOptions {
 
 /** Of one of the folder's files; undefined, after a warning, if it cannot be decoded. */
 export interface Decoder {
-  /** The whole image or what a box shows of it, see `decodeSource`. */
+  /** The whole image or what a box shows of it, see `decodeSource`; of sources with objects see `decodePadded`. */
   source(file: string, shorterSide: number, box?: Box): Promise<Source | undefined>;
   /** See `decodeFrames`. */
   frames(
@@ -34,7 +34,7 @@ export interface Decoder {
 }
 
 export function openDecoder(
-  { root, notes, range }: Sources,
+  { root, notes, range, objects }: Sources,
   { warn, instead = "it is left out" }: DecoderOptions,
 ): Decoder {
   for (const note of notes) warn(note);
@@ -51,7 +51,13 @@ export function openDecoder(
     return undefined;
   };
   return {
-    source: (file, shorterSide, box) => decodeSource(join(root, file), shorterSide, reading, box).catch(tell),
+    source: (file, shorterSide, box) => {
+      const path = join(root, file);
+      const source = objects
+        ? decodePadded(path, shorterSide, reading)
+        : decodeSource(path, shorterSide, reading, box);
+      return source.catch(tell);
+    },
     frames: (file, times, from, shorterSide) =>
       decodeFrames(join(root, file), times, from, shorterSide).catch(tell),
     square: (file, side) => decodeSquare(join(root, file), side, reading).catch(tell),

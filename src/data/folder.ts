@@ -105,7 +105,18 @@ export const imagesAndVideosIn = (root: string): Promise<Found> => filesIn(root,
 /** The same of videos. @throws UserError as `imagesIn` */
 export const videosIn = (root: string): Promise<Found> => filesIn(root, VIDEOS);
 
-async function filesIn(
+/** The same of files with any of these extensions; there may be none. @throws UserError if it is no folder that can be read */
+export const anyIn = (root: string, what: string, extensions: readonly string[]): Promise<Found> =>
+  search(root, { what, extensions, others: [], advice: "" });
+
+async function filesIn(root: string, wanted: Wanted, list?: List): Promise<Found> {
+  const found = await search(root, wanted, list);
+  if (found.files.length > 0) return found;
+  const named = `${wanted.what} (${wanted.extensions.join(", ")})`;
+  throw expected(root, named, "none in it or in its folders", found.notes.join("; ") || undefined);
+}
+
+async function search(
   root: string,
   wanted: Wanted,
   list: List = (path) => readdir(path, { withFileTypes: true }),
@@ -150,10 +161,6 @@ async function filesIn(
     }
   }
   const notes = [...shortened(root, faults), ...leftOut(root, others, wanted)];
-  if (files.length === 0) {
-    const named = `${what} (${extensions.join(", ")})`;
-    throw expected(root, named, "none in it or in its folders", notes.join("; ") || undefined);
-  }
   return { root, files: files.sort(), notes };
 }
 

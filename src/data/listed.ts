@@ -1,14 +1,22 @@
 /** Images that a file names: those of the folder that it speaks of. */
 import { dirname, isAbsolute, relative, sep } from "node:path";
-import { expected, type UserError } from "../errors.ts";
+import { expected } from "../errors.ts";
 import { IMAGE_EXTENSIONS } from "./folder.ts";
 import type { Row } from "./table.ts";
 
 /** Names that are shown where many are missing. */
 const SHOWN = 3;
 
-/** Finds images by the names that a file has for them: relative to the folder, or whole paths. */
-export function openListing(root: string, files: readonly string[], list: string) {
+/**
+ * Finds images by the names that a file has for them: relative to the folder, or whole paths.
+ * @param advice where some are missing
+ */
+export function openListing(
+  root: string,
+  files: readonly string[],
+  list: string,
+  advice = "name them relative to that folder",
+) {
   const places = new Map(files.map((file, i) => [file.normalize("NFC"), i]));
   const missing = new Set<string>();
   return {
@@ -27,16 +35,15 @@ export function openListing(root: string, files: readonly string[], list: string
     },
     /** @throws UserError if an image was missing. */
     check(): void {
-      if (missing.size > 0) throw missingFrom(root, [...missing], list);
+      if (missing.size > 0) throw expected(list, `images of ${root}`, noneOf([...missing]), advice);
     },
   };
 }
 
-function missingFrom(root: string, missing: readonly string[], list: string): UserError {
+/** What is found where names are of nothing. */
+export function noneOf(missing: readonly string[]): string {
   const names = missing.slice(0, SHOWN).map((name) => JSON.stringify(name.slice(0, 200)));
-  const more = missing.length > SHOWN ? ` and ${missing.length - SHOWN} more` : "";
-  const found = `no ${names.join(", ")}${more}`;
-  return expected(list, `images of ${root}`, found, "name them relative to that folder");
+  return `no ${names.join(", ")}${missing.length > SHOWN ? ` and ${missing.length - SHOWN} more` : ""}`;
 }
 
 /** A first line that names no image is one of names of columns. */

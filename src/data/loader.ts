@@ -16,6 +16,8 @@ export interface Batch extends Canvas {
   readonly indices: readonly number[];
   /** Of items: where on the canvas the images of each lie. */
   readonly places?: readonly (readonly Box[])[];
+  /** Where sources have objects, and are padded: what each image takes of its square, pixels. */
+  readonly contents?: readonly NonNullable<Source["content"]>[];
   readonly epoch: number;
   readonly step: number;
 }
@@ -24,7 +26,7 @@ export interface LoaderOptions {
   /** Images in a batch. */
   readonly batch: number;
   readonly seed: number;
-  /** Images are scaled down to this, see `decodeSource`; pixels. */
+  /** Images are scaled down to this, see `Decoder.source`; pixels. */
   readonly shorterSide: number;
   /** Height and width that a batch's canvas has at least, pixels; twice as high for items. @default as its images need */
   readonly canvas?: number | undefined;
@@ -138,6 +140,7 @@ export function openLoader(sources: Sources, options: LoaderOptions): Loader {
         items ? 2 : 1,
       ),
       ...(items && { places: taken.map(({ places }) => places!) }),
+      ...(sources.objects && { contents: taken.map(({ source }) => source.content!) }),
       ...(audioRate !== undefined && { audio: taken.map(({ source }) => source.audio!) }),
       indices,
       epoch,

@@ -7,10 +7,11 @@ import type { Sources } from "./sources.ts";
 /** Images that are asked: the same ones for the same folder. */
 const ASKED = 101;
 
-/** The median of the shorter sides of some images, pixels; undefined if none can be read. */
+/** The median of the shorter sides of some images, or with objects of the longer, pixels; undefined if none can be read. */
 export async function typicalSide(sources: Sources): Promise<number | undefined> {
   if (sources.items?.side !== undefined) return sources.items.side;
-  const sides = (await someSizes(sources)).map((size) => Math.min(...size)).sort((a, b) => a - b);
+  const side = sources.objects ? Math.max : Math.min; // as `Decoder.source` scales them
+  const sides = (await someSizes(sources)).map((size) => side(...size)).sort((a, b) => a - b);
   return sides[Math.floor(sides.length / 2)];
 }
 
@@ -22,7 +23,8 @@ export async function canvasFor(sources: Sources, shorterSide: number): Promise<
   if (sources.items) return 2 * shorterSide; // whose pictures come once or twice
   const sizes = await someSizes(sources);
   if (new Set(sizes.map((size) => size.join())).size <= 1) return undefined;
-  return Math.min(2 * shorterSide, Math.max(...sizes.flat())); // see `decodeSource`
+  const longest = sources.objects ? shorterSide : 2 * shorterSide; // see `Decoder.source`
+  return Math.min(longest, Math.max(...sizes.flat()));
 }
 
 /** Width and height of some images as they are shown, without those that cannot be read. */

@@ -7,6 +7,7 @@ import type { Modality } from "../spec.ts";
 import { audioIn, imagesIn } from "./folder.ts";
 import { type Items, openItems } from "./items.ts";
 import type { LabelSets } from "./label-sets.ts";
+import type { Objects } from "./objects/objects.ts";
 import type { ValueRange } from "./values.ts";
 
 export interface Sources {
@@ -16,7 +17,7 @@ export interface Sources {
   readonly files: readonly string[];
   /** What is heard with each of them, in the same order and form; where that was searched for. */
   readonly audio?: readonly string[] | undefined;
-  /** Sorted names of the top-level folders that hold images, in Unicode's form NFC; empty if not labelled. */
+  /** Sorted names of the top-level folders that hold images, in Unicode's form NFC, or of objects; empty if not labelled. */
   readonly classes: readonly string[];
   /** Index into `classes` for each file; empty if not labelled. */
   readonly labels: Int32Array;
@@ -28,6 +29,8 @@ export interface Sources {
   readonly range?: ValueRange | undefined;
   /** What views come from, where that is not each file by itself. */
   readonly items?: Items | undefined;
+  /** Those in each file, of `classes`; where that was searched for. */
+  readonly objects?: readonly Objects[] | undefined;
 }
 
 /** How many images or items a run goes through in an epoch. */
@@ -93,6 +96,7 @@ export const takeFiles = (sources: Sources, rows: readonly number[]): Sources =>
   ...sources,
   files: rows.map((row) => sources.files[row]!),
   ...(sources.audio && { audio: rows.map((row) => sources.audio![row]!) }),
+  ...(sources.objects && { objects: rows.map((row) => sources.objects![row]!) }),
   labels: Int32Array.from(sources.labels.length ? rows : [], (row) => sources.labels[row]!),
   ...(sources.labelSets && { labelSets: rows.map((row) => sources.labelSets![row]!) }),
 });
@@ -124,7 +128,7 @@ export function classesOf(
 }
 
 /** Folders of these names alone hold the classes of a data set, and are none themselves. */
-const SETS = new Set(["train", "training", "val", "valid", "validation", "dev", "test", "testing"]);
+export const SETS = new Set(["train", "training", "val", "valid", "validation", "dev", "test", "testing"]);
 
 export function rangeOf({ range }: SourceOptions): Pick<Sources, "range"> {
   if (!range) return {};
@@ -134,20 +138,25 @@ export function rangeOf({ range }: SourceOptions): Pick<Sources, "range"> {
 }
 
 /**
- * SHA-256 of the files' names in their order, of the items, and of labels that are not in the names, in hexadecimal: the same
- * images at the same places give the same.
+ * SHA-256 of the files' names in their order, of the items or objects, and of labels that are not in the names, in hexadecimal:
+ * the same images at the same places give the same.
  */
 export function fingerprint({
   files,
   audio = [],
   items,
+  objects,
   classes = [],
   labelSets = [],
-}: Pick<Sources, "files" | "audio" | "items" | "labelSets"> & Partial<Pick<Sources, "classes">>): string {
+}: Pick<Sources, "files" | "audio" | "items" | "objects" | "labelSets"> &
+  Partial<Pick<Sources, "classes">>): string {
   const hash = createHash("sha256");
   for (const file of [...files, ...audio]) hash.update(`${file}\0`);
   for (const set of labelSets) hash.update(`${set.map((place) => classes[place]).join("\0")}\n`);
   if (items) hash.update(items.fingerprint);
+  if (objects) hash.update(JSON.stringify(classes));
+  for (const { boxes, classes: own, ignored } of objects ?? [])
+    hash.update(`${own.length}\0`).update(boxes).update(own).update(ignored);
   return hash.digest("hex");
 }
 

@@ -2,6 +2,7 @@
 import { basename, dirname } from "node:path";
 import { expected, messageOf } from "../errors.ts";
 import type { Box, Group, Picture } from "./items.ts";
+import { leavingOut } from "./left-out.ts";
 import { inFolders, openListing } from "./listed.ts";
 import { rowsOf } from "./table.ts";
 
@@ -173,19 +174,14 @@ export function groupsOfTracks(
   sizes: ReadonlyMap<number, readonly [width: number, height: number]>,
   path: string,
 ): Tracks {
-  const left = new Map<string, string[]>();
-  const leave = (why: string, where: string) => {
-    const places = left.get(why);
-    if (places) places.push(where);
-    else left.set(why, [where]);
-  };
+  const left = leavingOut();
   const tracks = new Map<string, { picture: Picture; at: number; where: string }[]>();
   for (const { file, track, at, where, ...box } of tracked) {
     const size = sizes.get(file);
     const region = size && regionOf(box, margin, size);
-    if (!size) leave("boxes of images that cannot be read", where);
-    else if (!(box.width > 0 && box.height > 0)) leave("boxes without a size", where);
-    else if (!region) leave("boxes outside of their images", where);
+    if (!size) left.add("boxes of images that cannot be read", where);
+    else if (!(box.width > 0 && box.height > 0)) left.add("boxes without a size", where);
+    else if (!region) left.add("boxes outside of their images", where);
     else {
       const own = tracks.get(track) ?? [];
       tracks.set(track, own);
@@ -199,15 +195,13 @@ export function groupsOfTracks(
     const twice = own.find(({ at }, i) => i > 0 && at === own[i - 1]!.at);
     if (twice) throw expected(twice.where, "one box of a track in an image", "a second");
     if (own.length < 2) {
-      leave("tracks of one frame", own[0]!.where);
+      left.add("tracks of one frame", own[0]!.where);
       continue;
     }
     sides.push(...own.map(({ picture: { box } }) => Math.min(box!.width, box!.height)));
     groups.push({ pictures: own.map(({ picture }) => picture), at: own.map(({ at }) => at), shots: [0] });
   }
-  const notes = [...left].map(
-    ([why, places]) => `left out ${why}: ${places.length}, the first at ${places[0]}`,
-  );
+  const { notes } = left;
   if (groups.length === 0)
     throw expected(path, "a track with boxes in two images", "none", notes.join("; ") || undefined);
   sides.sort((a, b) => a - b);

@@ -13,7 +13,7 @@ export interface EncoderParts {
   readonly staged?: Uint8Array | undefined;
   readonly state: ReadonlyMap<string, TensorData>;
   readonly metadata: EncoderMetadata | AudioMetadata;
-  /** Outputs that are compared besides the features and an embedding. @default none */
+  /** Outputs that are compared besides the features and an embedding, see `VerifyOptions`. @default none */
   readonly more?: readonly string[] | undefined;
   /** See `VerifyOptions`. */
   readonly shortest?: Readonly<Record<string, number>> | undefined;

@@ -45,11 +45,13 @@ export interface EncoderMetadata extends Common {
   readonly stages?: readonly StageEntry[] | undefined;
 }
 
-const PREFIX = "ort-pretrain.";
+export const PREFIX = "ort-pretrain.";
 const FORMAT = "1";
 /** Under this key an encoder of audio says so. */
 const MODALITY = `${PREFIX}modality`;
 const AUDIO = "audio" satisfies Modality;
+/** Under this key a model that gives something else than features says what. */
+export const TASK = `${PREFIX}task`;
 /** Bytes of an entry, key and value. */
 const MAX_ENTRY = 2 ** 17;
 /** Outermost fields of a model; ours have a few dozen. */
@@ -97,7 +99,7 @@ const commonSchema = z.object({
   embedding: whole(1, 2 ** 24).optional(),
 });
 const audioSchema = commonSchema.extend({ rate: whole(1, 192_000), samples: whole(1, 2 ** 24) });
-const imageSchema = commonSchema.extend({
+export const imageSchema = commonSchema.extend({
   imageSize: whole(1, MAX_SIZE),
   side: whole(1, MAX_SIZE),
   range: twoNumbers.optional(),
@@ -109,7 +111,7 @@ const imageSchema = commonSchema.extend({
   stages: z.string().max(65_536, "at most 65536 characters").optional(),
   classes: z.string().max(MAX_CLASSES, `at most ${MAX_CLASSES} characters`).optional(),
 });
-const classesSchema = z.array(z.string().max(1000)).min(2);
+const classesSchema = z.array(z.string().max(1000));
 const probesSchema = z.record(name, z.record(z.string(), z.unknown()));
 const size = z.int().min(1).max(MAX_STAGE);
 const stagesSchema = z
@@ -171,7 +173,7 @@ export function audioMetadataTexts(metadata: AudioMetadata): Record<string, stri
   return texts;
 }
 
-function textsOf(fields: object): Record<string, string> {
+export function textsOf(fields: object): Record<string, string> {
   const known = Object.entries(fields).filter(([, value]) => value !== undefined);
   return Object.fromEntries([
     [`${PREFIX}format`, FORMAT],
@@ -203,7 +205,7 @@ export const modalityOf = (model: Uint8Array, where: string): Modality =>
 export const isOurs = (model: Uint8Array, where: string): boolean =>
   metadataOf(model, where).has(`${PREFIX}format`);
 
-function fieldsOf<S extends z.ZodObject>(
+export function fieldsOf<S extends z.ZodObject>(
   texts: ReadonlyMap<string, string>,
   where: string,
   schema: S,
@@ -225,6 +227,8 @@ function fieldsOf<S extends z.ZodObject>(
 function parse(texts: ReadonlyMap<string, string>, where: string): EncoderMetadata {
   if (texts.get(MODALITY) === AUDIO)
     throw expected(where, "an encoder of images", "one of audio", "give the encoder.onnx of its run");
+  if (texts.has(TASK))
+    throw expected(where, "an encoder of images", shown(texts.get(TASK)), "see ort-pretrain detect");
   const { probes, stages, classes, range, embedding, independent, ...fields } = fieldsOf(
     texts,
     where,
@@ -253,17 +257,18 @@ function stagesOf(text: string, where: string): readonly StageEntry[] {
   return parsed.data;
 }
 
-function classesOf(text: string, where: string): readonly string[] {
+/** The names of `least` classes or more, as JSON. @throws UserError if they are something else; `where` names the entry. */
+export function classesOf(text: string, where: string, least = 2): readonly string[] {
   const parsed = classesSchema.safeParse(parseJson(new TextEncoder().encode(text), where));
-  if (!parsed.success) throw expected(where, "names of two classes or more", shown(text));
-  return parsed.data;
+  if (parsed.success && parsed.data.length >= least) return parsed.data;
+  throw expected(where, `names of ${least === 1 ? "a class" : "two classes"} or more`, shown(text));
 }
 
 /** Field of ModelProto. */
 const METADATA_PROPS = 14;
 
 /** The model's entries, by a walk over its outermost fields. */
-function metadataOf(model: Uint8Array, where: string): Map<string, string> {
+export function metadataOf(model: Uint8Array, where: string, what = "an encoder"): Map<string, string> {
   const entries = new Map<string, string>();
   try {
     const reader = new BinaryReader(model);
@@ -282,13 +287,13 @@ function metadataOf(model: Uint8Array, where: string): Map<string, string> {
     }
   } catch {
     // Which byte broke the format helps nobody.
-    throw notOurs(where, "something else, or a damaged one");
+    throw notOurs(where, "something else, or a damaged one", what);
   }
   return entries;
 }
 
-const notOurs = (where: string, found: string) =>
-  expected(where, "an encoder written by ort-pretrain", found);
+const notOurs = (where: string, found: string, what = "an encoder") =>
+  expected(where, `${what} written by ort-pretrain`, found);
 
-const shown = (text: string | undefined): string =>
+export const shown = (text: string | undefined): string =>
   text === undefined ? "nothing" : JSON.stringify(text.length > 80 ? `${text.slice(0, 77)}...` : text);

@@ -23,7 +23,10 @@ export interface VerifyOptions {
   readonly state: ReadonlyMap<string, TensorData>;
   readonly frozen: Uint8Array;
   readonly images: Images | Sounds;
-  /** Outputs that are compared besides the features and an embedding, float32 [n, d] each. @default none */
+  /**
+   * Outputs that are compared besides the features and an embedding: float32 [n, d], or [n, places, d] whose d columns,
+   * which may have units of their own, are compared each by itself. @default none
+   */
   readonly more?: readonly string[] | undefined;
   /** By an output's name, the length that its shorter rows are measured against. @default a thousandth of the longest row's */
   readonly shortest?: Readonly<Record<string, number>> | undefined;
@@ -53,34 +56,48 @@ export async function verifyFrozen(options: VerifyOptions): Promise<Comparison &
   const reference = await outputsOf("encode.onnx", encode, feeds, threads);
   const found = await outputsOf(where, frozen, shown, threads);
   const names = ["features", ...(reference.embedding ? ["embedding"] : []), ...more];
-  const compared = names.map((name) => {
-    const [a, b] = [rowsOf("encode.onnx", name, reference, n), rowsOf(where, name, found, n)]; // [n, d] each
-    if (b.d !== a.d) throw expected(where, `${a.d} ${name}`, `${b.d}`, NOT_WRITTEN);
-    return { ...checkFeatures(where, a.data, b.data, a.d, shortest[name]), d: a.d };
+  const compared = names.flatMap((name) => {
+    const [a, b] = [rowsOf("encode.onnx", name, reference, n), rowsOf(where, name, found, n)]; // [n, d] columns each
+    if (b.d !== a.d || b.columns.length !== a.columns.length)
+      throw expected(where, `${a.d} ${name}`, `${b.d}`, NOT_WRITTEN);
+    return a.columns.map((rows, i) => ({
+      ...checkFeatures(where, rows, b.columns[i]!, a.d, shortest[name]),
+      d: a.d,
+    }));
   });
   return { ...compared[0]!, maxRelative: Math.max(...compared.map(({ maxRelative }) => maxRelative)) };
 }
 
 type Outputs = Readonly<Record<string, ort.Tensor>>;
 
-/** An output float32 [n, d]. */
-function rowsOf(where: string, name: string, outputs: Outputs, n: number): { data: Float32Array; d: number } {
+/** An output float32 [n, d] as one column of rows, or float32 [n, d, columns] as its columns. */
+function rowsOf(
+  where: string,
+  name: string,
+  outputs: Outputs,
+  n: number,
+): { columns: readonly Float32Array[]; d: number } {
   const output = outputs[name];
-  const [rows, d] = output?.dims ?? [];
-  if (output?.type !== "float32" || output.dims.length !== 2 || rows !== n || !d) {
+  const [rows, d, count = 1] = output?.dims ?? [];
+  const rank = output?.dims.length;
+  if (output?.type !== "float32" || (rank !== 2 && rank !== 3) || rows !== n || !d || !count) {
     const type = output ? `${output.type} [${output.dims.join(", ")}]` : "none";
     throw expected(where, `${name} float32 [${n}, d]`, type, NOT_WRITTEN);
   }
-  const data = output.data as Float32Array; // [n, d]
+  const data = output.data as Float32Array; // [n, d, columns]
   const bad = data.findIndex((x) => !Number.isFinite(x));
   if (bad >= 0) {
-    throw expected(where, `finite ${name}`, `${data[bad]} for image ${Math.floor(bad / d)}`, NOT_WRITTEN);
+    const image = Math.floor(bad / (d * count));
+    throw expected(where, `finite ${name}`, `${data[bad]} for image ${image}`, NOT_WRITTEN);
   }
-  return { data, d };
+  const columns = Array.from({ length: count }, (_, c) =>
+    count === 1 ? data : Float32Array.from({ length: n * d }, (_, i) => data[i * count + c]!),
+  );
+  return { columns, d };
 }
 
-/** All outputs of a model that gets those of the feeds that it takes. */
-const outputsOf = (
+/** All outputs of a model that gets those of the feeds that it takes. @throws UserError if it does not run */
+export const outputsOf = (
   where: string,
   model: Uint8Array,
   feeds: Outputs,

@@ -1,5 +1,7 @@
-/** Operators that pick the greatest values along an axis. */
-import { axisOf, integers, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
+/** Operators that pick the greatest values along an axis, the lowest ones, or the best boxes. */
+import { axisOf, constant, input, integers, operator, ShapeError, type Tensor } from "../graph/tensor.ts";
+import { minimum } from "./elementwise.ts";
+import { sizeOf } from "./shape.ts";
 
 const topKOp = operator({
   type: "TopK",
@@ -34,3 +36,57 @@ const argMaxOp = operator({
 /** The index of the greatest value along an axis, int64, without that axis; of equal values the lower index. */
 export const argMax = (x: Tensor, axis = -1): Tensor =>
   argMaxOp([x], { axis: axisOf(axis, x.shape.length), keepdims: 0, select_last_index: 0 })[0]!;
+
+const lowestOp = operator({
+  type: "TopK",
+  name: "Lowest",
+  taken: 2,
+  infer: ([x, , count]) => [{ dtype: x!.dtype, shape: count!.shape }, count!],
+  gradient: { none: "picks detections, which trains nothing" },
+});
+
+/** The lowest values of a vector, lowest first: `most`, or all if there are fewer. `size` is the name of their number. */
+export const lowest = (x: Tensor, most: number, size: string): Tensor =>
+  lowestOp([x, minimum(sizeOf(x, 0), integers([most])), input(size, "int64", [size])], {
+    axis: 0,
+    largest: 0,
+    sorted: 1,
+  })[0]!;
+
+const suppressionOp = operator({
+  type: "NonMaxSuppression",
+  taken: 5,
+  infer: ([boxes, scores, , , , rows]) => {
+    const [n, count, sides] = boxes!.shape;
+    const [m, , scored] = scores!.shape;
+    if (boxes!.shape.length !== 3 || scores!.shape.length !== 3 || sides !== 4 || n !== m || count !== scored)
+      throw new ShapeError("expected boxes [n, count, 4] and scores [n, classes, count]");
+    return [{ dtype: "int64", shape: [rows!.shape[0]!, 3] }];
+  },
+  gradient: { none: "picks boxes: what is picked is constant almost everywhere" },
+});
+
+export interface Suppression {
+  /** A box goes where its intersection over union with a better one of its class is above this. */
+  readonly iou: number;
+  /** Boxes with this score or less go. */
+  readonly score: number;
+  /** Of an image and class. */
+  readonly most: number;
+  /** Name of the number of boxes that stay. */
+  readonly size: string;
+}
+
+/**
+ * Non-maximum suppression of boxes [n, count, 4] (two opposite corners) by their scores [n, classes, count]: which stay,
+ * int64 [size, 3] of image, class and box, best first in each class of an image.
+ */
+export const nonMaxSuppression = (
+  boxes: Tensor,
+  scores: Tensor,
+  { iou, score, most, size }: Suppression,
+): Tensor => {
+  const threshold = (value: number) => constant(Float32Array.of(value), [1]);
+  const rows = input(size, "int64", [size]);
+  return suppressionOp([boxes, scores, integers([most]), threshold(iou), threshold(score), rows])[0]!;
+};

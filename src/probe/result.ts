@@ -112,7 +112,7 @@ export function interval(values: Float64Array): [low: number, high: number] {
 }
 
 /** Of sorted values, linear between them. */
-function quantile(sorted: Float64Array, share: number): number {
+export function quantile(sorted: Float64Array, share: number): number {
   const at = share * (sorted.length - 1);
   const below = Math.floor(at);
   const above = sorted[Math.min(below + 1, sorted.length - 1)]!;

@@ -20,6 +20,8 @@ export interface StepInput {
   readonly permutations: readonly BigInt64Array[];
   /** Where the manifest has labels: int64 [n], or float32 [n, classes]. */
   readonly labels?: BigInt64Array | Float32Array;
+  /** int64 [n, places] and float32 [n, places, 4], where the manifest has detection. */
+  readonly detection?: { readonly classes: BigInt64Array; readonly distances: Float32Array };
   /** A value for each of the manifest's shares. */
   readonly shares?: Readonly<Record<string, number>>;
   /** By the name of a memory bank, further images whose rows are fed. */
@@ -115,8 +117,14 @@ export function trainerOf(
         feeds[name] = bank.take(indices);
         feeds[input] = bank.take(others[name]!);
       }
-      const { labels, shares } = supervision;
+      const { labels, detection, shares } = supervision;
       if (manifest.labels !== undefined) feeds[manifest.labels] = labelsTensor(labels!, rows);
+      if (manifest.detection) {
+        const { classes, distances } = detection!;
+        const places = classes.length / rows;
+        feeds[manifest.detection.classes] = new ort.Tensor("int64", classes, [rows, places]);
+        feeds[manifest.detection.distances] = new ort.Tensor("float32", distances, [rows, places, 4]);
+      }
       const numbers = { ...scalars, ...shares };
       for (const { name } of [...manifest.scalars, ...(manifest.shares ?? [])]) {
         feeds[name] = new ort.Tensor("float32", Float32Array.of(numbers[name]!), []);

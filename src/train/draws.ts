@@ -1,9 +1,11 @@
 /** What a step is fed besides images and state, drawn on the host: parameters of views, orders, rows of banks. */
 import { takePart } from "../data/audio-part.ts";
 import type { Batch } from "../data/loader.ts";
+import type { Objects } from "../data/objects/objects.ts";
 import { drawBeta, type Random, randomFor } from "../random.ts";
 import { type AudioEntry, type Manifest, VIEW_COLUMNS, type ViewRecipe } from "../spec.ts";
 import { type Box, sampleView } from "../views/sample.ts";
+import { drawTargets, type Targets } from "./targets.ts";
 
 export interface Draws {
   /** For each of the manifest's views, float32 [n, columns]. */
@@ -12,27 +14,44 @@ export interface Draws {
   readonly permutations: readonly BigInt64Array[];
   /** A part of what is heard with each image, float32 [n, samples], where the manifest has audio. */
   readonly audio?: Float32Array;
+  /** What is to be found in each image's view, where the manifest has detection. */
+  readonly detection?: Targets;
   /** For each of the manifest's shares, by its name. */
   readonly shares: Readonly<Record<string, number>>;
   /** By a bank's name, images whose rows are fed as its others. */
   readonly others: Readonly<Record<string, readonly number[]>>;
 }
 
-type Drawn = Pick<Batch, "indices" | "sizes" | "places" | "epoch" | "step" | "audio">;
+type Drawn = Pick<Batch, "indices" | "sizes" | "places" | "contents" | "epoch" | "step" | "audio">;
 
-/** Of one step: they depend on the seed, the step and the batch alone. */
+/**
+ * Of one step: they depend on the seed, the step and the batch alone.
+ * @param objects in each of all images, where the manifest has detection
+ */
 export function drawStep(
   manifest: Manifest,
   seed: number,
   batch: Drawn,
   images: number,
   overlap?: number,
+  objects?: readonly Objects[],
 ): Draws {
-  const { indices, step } = batch;
+  const { indices, step, contents } = batch;
+  const { detection } = manifest;
   const rows = Array.from(indices.keys());
+  const views = drawViews(manifest, seed, batch, overlap);
   return {
-    views: drawViews(manifest, seed, batch, overlap),
+    views,
     ...(manifest.audio && { audio: drawAudio(manifest.audio, seed, batch) }),
+    ...(detection && {
+      detection: drawTargets(
+        detection,
+        manifest.views[detection.view]!.recipe.size,
+        views[detection.view]!,
+        contents!,
+        indices.map((index) => objects![index]!),
+      ),
+    }),
     permutations: manifest.permutations.map((name) =>
       BigInt64Array.from(randomFor(seed, "permutation", name, step).shuffled(rows), BigInt),
     ),

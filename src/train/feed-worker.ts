@@ -49,8 +49,9 @@ try {
 }
 
 /** They change hands rather than be copied: nothing else lies in them. */
-function buffersOf({ images, views, permutations, audio }: Fed): ArrayBuffer[] {
-  return [images, ...views, ...permutations, ...(audio ? [audio] : [])].map(
+function buffersOf({ images, views, permutations, audio, detection }: Fed): ArrayBuffer[] {
+  const targets = detection ? [detection.classes, detection.distances] : [];
+  return [images, ...views, ...permutations, ...(audio ? [audio] : []), ...targets].map(
     ({ buffer }) => buffer as ArrayBuffer,
   );
 }

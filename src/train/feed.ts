@@ -5,7 +5,7 @@ import type { Manifest } from "../spec.ts";
 import { type Draws, drawStep } from "./draws.ts";
 
 /** A batch of images and what is drawn for it. */
-export type Fed = Omit<Batch, "sizes" | "places" | "audio"> & Draws & Labelled;
+export type Fed = Omit<Batch, "sizes" | "places" | "contents" | "audio"> & Draws & Labelled;
 
 interface Labelled {
   /** Where the manifest has labels: the place of each image's class, int64 [n], or `multiHot` float32 [n, classes]. */
@@ -33,25 +33,29 @@ export const openFeed = (sources: Sources, { manifest, overlap, ...options }: Fe
     manifest,
     options.seed,
     countOf(sources),
-    { overlap, labels: sources.labels, labelSets: sources.labelSets },
+    { overlap, labels: sources.labels, labelSets: sources.labelSets, objects: sources.objects },
   );
 
-/** A loader's batches, each with what is drawn for it out of so many images, and with its labels out of all of them. */
+/** A loader's batches, each with what is drawn for it out of so many images, and out of the labels or objects of them all. */
 export const withDraws = (
   { stepsPerEpoch, next, close }: Pick<Loader, "stepsPerEpoch" | "next" | "close">,
   manifest: Manifest,
   seed: number,
   images: number,
-  { overlap, ...labelled }: { readonly overlap?: number | undefined } & Partial<LabelsOf> = {},
+  {
+    overlap,
+    objects,
+    ...labelled
+  }: { overlap?: number | undefined } & Partial<LabelsOf & Pick<Sources, "objects">> = {},
 ): Feed => ({
   stepsPerEpoch,
   async next() {
     const batch = await next();
-    const { sizes, places, audio, ...fed } = batch;
+    const { sizes, places, contents, audio, ...fed } = batch;
     const own = manifest.labels !== undefined && {
       labels: labelsOf(batch.indices, labelled as LabelsOf, manifest.multiHot),
     };
-    return { ...fed, ...drawStep(manifest, seed, batch, images, overlap), ...own };
+    return { ...fed, ...drawStep(manifest, seed, batch, images, overlap, objects), ...own };
   },
   close,
 });

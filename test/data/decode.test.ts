@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import sharp, { type Sharp } from "sharp";
 import type { Source } from "../../src/data/canvas.ts";
-import { decodeSource, decodeSquare } from "../../src/data/decode.ts";
+import { decodePadded, decodeSource, decodeSquare } from "../../src/data/decode.ts";
 import { UserError } from "../../src/errors.ts";
 import { failure, noise, plain, temporaryFolder } from "./folder.ts";
 
@@ -30,6 +30,35 @@ describe("data/decode", () => {
       expectPixel(source, [15, 10], orangeBytes, 6);
     });
   }
+
+  describe("padded to a square", () => {
+    const behind = [124, 116, 104];
+
+    it("has the whole image in its top left corner, and the color behind images elsewhere", async () => {
+      const wide = await decodePadded(await save("wide.png", plain(30, 20, orange).png()), 64);
+      expect(sizeOf(wide)).to.deep.equal([30, 30]);
+      expect(wide.content).to.deep.equal({ width: 30, height: 20 });
+      expectPixel(wide, [29, 19], orangeBytes, 0);
+      expectPixel(wide, [0, 20], behind, 0);
+      expectPixel(wide, [29, 29], behind, 0);
+      const tall = await decodePadded(await save("tall.jpg", plain(20, 30, orange).jpeg()), 64);
+      expect(tall.content).to.deep.equal({ width: 20, height: 30 });
+      expectPixel(tall, [19, 29], orangeBytes);
+      expectPixel(tall, [20, 0], behind, 0);
+      const square = await decodePadded(await save("square.png", plain(9, 9, orange).png()), 64);
+      expect([sizeOf(square), square.content]).to.deep.equal([[9, 9], { width: 9, height: 9 }]);
+    });
+
+    it("is scaled by its longer side, never up, as it is shown", async () => {
+      const turned = plain(60, 40, orange).withMetadata({ orientation: 6 }).jpeg();
+      const found = await decodePadded(await save("turned-wide.jpg", turned), 30);
+      expect([sizeOf(found), found.content]).to.deep.equal([[30, 30], { width: 20, height: 30 }]);
+      expectPixel(found, [19, 29], orangeBytes);
+      expectPixel(found, [20, 29], behind, 0);
+      const thin = await decodePadded(await save("thin.png", plain(300, 1, orange).png()), 30);
+      expect(thin.content).to.deep.equal({ width: 30, height: 1 });
+    });
+  });
 
   describe("to sRGB", () => {
     it("gray", async () => {

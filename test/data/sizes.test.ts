@@ -20,5 +20,10 @@ describe("data/sizes", () => {
     const turned = await findImages(`${folder.path}/same`);
     expect(await canvasFor(turned, 64)).to.equal(40);
     expect(await canvasFor(turned, 16)).to.equal(32);
+
+    const squares = { ...turned, objects: [] };
+    expect(await canvasFor(squares, 64)).to.equal(40);
+    expect(await canvasFor(squares, 16)).to.equal(16);
+    expect(await typicalSide(squares)).to.equal(40);
   });
 });

@@ -1,14 +1,18 @@
 import { rmSync } from "node:fs";
+import { join } from "node:path";
 import type { Worker } from "node:worker_threads";
 import { expect } from "chai";
 import { compile } from "../../src/artifact/compile.ts";
 import { findAudioPairs } from "../../src/data/audio-pairs.ts";
+import { findObjects } from "../../src/data/objects/objects.ts";
 import { findImages, type Sources } from "../../src/data/sources.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Manifest } from "../../src/spec.ts";
 import { type Fed, type Feed, type FeedOptions, openFeed } from "../../src/train/feed.ts";
 import { openFeedBeside } from "../../src/train/feed-beside.ts";
+import { drawTargets } from "../../src/train/targets.ts";
 import { failure, plain, temporaryFolder } from "../data/folder.ts";
+import { shapes } from "../support/shapes.ts";
 import { toneWav } from "../support/wav.ts";
 
 const { manifest } = compile({ method: "moco", encoder: "resnet20", imageSize: 16 });
@@ -105,6 +109,38 @@ describe("train/feed", () => {
     }
     expect(here[2]!.audio, "another epoch").not.to.deep.equal(here[0]!.audio);
     expect(await take(await openFeedBeside(pairs, whole), 4)).to.deep.equal(here);
+    expect(warnings).to.deep.equal([]);
+  });
+
+  it("gives what is to be found in views of objects, the same beside this thread", async () => {
+    const { data } = await shapes(join(heard.path, "shapes"), { form: "yolo", images: 6 });
+    const objects = await findObjects(data);
+    const detection = {
+      ...{ classes: "classes", distances: "distances", view: 0, radius: 1.5 },
+      levels: [
+        { side: 8, stride: 2, from: 0, to: 8 },
+        { side: 4, stride: 4, from: 8, to: null },
+      ],
+    };
+    const found = { ...(manifest as Manifest), detection };
+    const whole = { ...options, manifest: found, batch: 3, steps: 4 };
+    const here = await take(openFeed(objects, whole), 4);
+    for (const { images, height, width, detection, ...fed } of here) {
+      expect(fed).not.to.have.any.keys("contents", "sizes");
+      expect([height, width, images.length / 9]).to.deep.equal([height, height, height ** 2]);
+      expect(detection!.classes).to.have.length(3 * 80);
+      expect(detection!.distances).to.have.length(3 * 80 * 4);
+      expect(detection!.classes.some((own) => own >= 0n)).to.equal(true);
+    }
+    const contents = here[0]!.indices.map((index) => {
+      const { width, height } = objects.objects![index]!;
+      const scale = Math.min(1, options.shorterSide / Math.max(width, height));
+      return { width: Math.round(width * scale), height: Math.round(height * scale) };
+    });
+    const own = here[0]!.indices.map((index) => objects.objects![index]!);
+    const wanted = drawTargets(detection, 16, here[0]!.views[0]!, contents, own);
+    expect(here[0]!.detection).to.deep.equal(wanted);
+    expect(await take(await openFeedBeside(objects, whole), 4)).to.deep.equal(here);
     expect(warnings).to.deep.equal([]);
   });
 
