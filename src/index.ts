@@ -24,12 +24,9 @@ export {
   writeEmbedding,
 } from "./api/encoder.ts";
 export { type ExportOptions, type ExportResult, exportEncoder } from "./api/export.ts";
-export {
-  type FinetuneOptions,
-  type FinetuneResult,
-  finetune,
-} from "./api/finetune.ts";
+export { type FinetuneResult, finetune } from "./api/finetune.ts";
 export { compareFinetuned, type FinetuneComparison } from "./api/finetune-compare.ts";
+export type { FinetuneOptions } from "./api/finetune-start.ts";
 export type { ForeignMetadata, ForeignOptions } from "./api/foreign.ts";
 export { type Gate, hold, type Limits, type MeasureOptions, measure, refuseFailed } from "./api/gate.ts";
 export { gateJunit, gateLines, gateMarkdown } from "./api/gate-report.ts";

@@ -198,7 +198,7 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
   const { manifest, graphs } = await provide();
   if (asked) checkMethod(manifest, asked.kind);
   refuseUnfit(options, { manifest, graphs });
-  if (manifest.labels !== undefined && !supervision)
+  if ((manifest.labels !== undefined || manifest.detection) && !supervision)
     throw expected("train", "a method that learns without labels", manifest.method.name, "see finetune");
   const sources = await withAudio(data, pictures, manifest, { limit, seed, range, list: told.audio });
   const count = countOf(sources);
@@ -224,7 +224,8 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
     ...(options.headLr !== undefined && { headLr: options.headLr }),
     weightDecay: options.weightDecay ?? null,
     warmupEpochs: options.warmupEpochs ?? null,
-    shorterSide: shorterSideFor(imageSize),
+    // Of crops of large objects in photographs, too, views are not scaled up.
+    shorterSide: manifest.detection ? 2 * imageSize : shorterSideFor(imageSize),
     checkpointEvery: options.checkpointEvery ?? Math.max(1, stepsPerEpoch),
     cacheMb: options.cacheMb ?? Math.min(2048, Math.floor(memoryBytes() / 2 ** 22)),
     provider,

@@ -47,7 +47,7 @@ export async function evaluateDetector(
   const detector = await openDetector(path, options, { output });
   const progress = openProgress(output);
   const decoder = openDecoder(
-    { ...sources, range: sources.range ?? detector.metadata.range },
+    { ...sources, objects: undefined, range: sources.range ?? detector.metadata.range }, // not padded: the detector does that
     { warn: (line) => progress.note(`warning: ${line}`) },
   );
   let done = 0;
@@ -95,7 +95,11 @@ export function detectionScores(images: readonly Judged[], classes: readonly str
 }
 
 /** Where each class of the objects lies among the detector's. @throws UserError if one is not among them */
-function placesOf({ root, classes }: Sources, known: readonly string[], path: string): readonly number[] {
+export function placesOf(
+  { root, classes }: Sources,
+  known: readonly string[],
+  path: string,
+): readonly number[] {
   const missing = classes.filter((name) => !known.includes(name));
   if (missing.length > 0)
     throw expected(root, `classes that ${path} knows (${shown(known)})`, shown(missing));

@@ -7,9 +7,10 @@ import { isForeign, readArtifact } from "../artifact/files.ts";
 import { openDecoder } from "../data/decoder.ts";
 import type { SourceOptions } from "../data/sources.ts";
 import { expected, messageOf } from "../errors.ts";
+import { writeDetector } from "../export/detector.ts";
 import { drawnImages, drawnSounds } from "../export/drawn.ts";
 import { type EncoderParts, frozenEncoder, writeEncoder } from "../export/encoder.ts";
-import { audioMetadata, encoderMetadata } from "../export/metadata.ts";
+import { audioMetadata, type EncoderMetadata, encoderMetadata } from "../export/metadata.ts";
 import type { Images } from "../export/verify.ts";
 import { checkWritable, makeFolder } from "../files/atomic.ts";
 import type { Manifest } from "../spec.ts";
@@ -79,8 +80,9 @@ const writeAudioEncoder = async (path: string, parts: EncoderParts) => ({
  */
 export async function exportClassifier(run: string, threads?: number): Promise<{ classifier: string }> {
   const config = await readConfig(run);
-  const classes = config.supervision?.classes;
-  if (!classes) throw expected(run, "a run that learnt classes", "another", "train one with finetune");
+  const { task, classes } = config.supervision ?? {};
+  if (!classes || task)
+    throw expected(run, "a run that learnt classes", "another", "train one with finetune");
   const { classifier } = runFiles(run);
   const { parts, manifest } = await partsOf(run, config, { threads });
   const independent = manifest.multiHot !== undefined;
@@ -93,18 +95,38 @@ export async function exportClassifier(run: string, threads?: number): Promise<{
   return { classifier: resolve(classifier) };
 }
 
+/**
+ * The encoder, the detection head and what makes detections of it, of a run that learnt to find objects, as detector.onnx in
+ * its folder.
+ *
+ * @throws UserError like `exportEncoder`, or if the run learnt no objects
+ */
+export async function exportDetector(run: string, threads?: number): Promise<{ detector: string }> {
+  const config = await readConfig(run);
+  const { detector } = runFiles(run);
+  const { parts, manifest } = await partsOf(run, config, { threads });
+  if (!manifest.detection)
+    throw expected(run, "a run that learnt to find objects", "another", "see finetune --task detection");
+  const { staged, ...whole } = parts; // `encode` has the head
+  await writeDetector(detector, whole, config.supervision!.classes);
+  return { detector: resolve(detector) };
+}
+
 /** The bytes of the encoder of the run's latest checkpoint, with its stages; nothing is written. */
 export async function stagedEncoder(run: string, threads?: number): Promise<Uint8Array> {
   const { parts } = await partsOf(run, await readConfig(run), { threads, stages: true });
   return (await frozenEncoder(run, parts)).frozen;
 }
 
+/** Of an encoder of images. */
+type ImageParts = EncoderParts & { readonly metadata: EncoderMetadata; readonly images: Images };
+
 async function partsOf(
   run: string,
   config: RunConfig,
   { data, threads, stages }: ExportOptions,
 ): Promise<
-  { parts: EncoderParts; audio?: EncoderParts; manifest: Manifest } & Pick<ExportResult, "compared" | "drawn">
+  { parts: ImageParts; audio?: EncoderParts; manifest: Manifest } & Pick<ExportResult, "compared" | "drawn">
 > {
   const artifact = await readArtifact(run);
   const { manifest } = artifact;
@@ -121,7 +143,7 @@ async function partsOf(
   const headless = manifest.labels === undefined && manifest.detection === undefined;
   const alone = headless ? undefined : encodeGraph(spec, manifest.name, { head: false });
   const { images, ...compared } = await comparisonImages(config, data, encoder.side);
-  const parts: EncoderParts = {
+  const parts: ImageParts = {
     encode: await artifact.graph("encode"),
     staged: staged?.graph ?? alone,
     state: state(),

@@ -1,7 +1,9 @@
 /** Fine-tuning from several starts beside each other: over shares of the labels and seeds. */
 import { expected } from "../errors.ts";
 import { spreadOf } from "../probe/result.ts";
-import { type FinetuneOptions, finetune, folderOf, type Start } from "./finetune.ts";
+import { finetune, folderOf } from "./finetune.ts";
+import type { FinetuneOptions, Start } from "./finetune-start.ts";
+import { figureOf, MEASURES, type Measure } from "./finetune-task.ts";
 import type { Surroundings } from "./surroundings.ts";
 
 export interface FinetuneComparison {
@@ -14,10 +16,9 @@ export interface ComparedRow {
   readonly labels: number;
   /** That were trained on. */
   readonly images: number;
-  /** Percent of the test images that were right, of each seed in turn; where each is of one class. */
-  readonly top1?: readonly number[];
-  /** In its place, where they may be of several: the mean average precision, percent. */
-  readonly averagePrecision?: readonly number[];
+  readonly measure: Measure;
+  /** That of the test images, percent, of each seed in turn. */
+  readonly values: readonly number[];
   readonly mean: number;
   /** Standard deviation (n - 1); null of one seed. */
   readonly std: number | null;
@@ -50,18 +51,16 @@ export async function compareFinetuned(
       for (let own = seed; own < seed + seeds; own++) {
         const out = folderOf(options.out, from, labels, own);
         const result = await finetune({ ...options, out, from, labels, seed: own }, surroundings);
-        const { test, averagePrecision: precision, measure, images: trained } = result;
-        const scores = test ?? precision;
-        if (!scores) return { rows }; // interrupted
-        const figure = test?.top1 ?? precision!.mean;
-        results.push({ measure, trained, figure, low: scores.low, high: scores.high });
+        const found = figureOf(result);
+        if (!found) return { rows }; // interrupted
+        results.push({ ...found, trained: result.images, measure: result.measure });
       }
       const [first] = results;
       const { values, mean, std } = spreadOf(results.map(({ figure }) => figure));
       const off = seeds > 1 ? studentT(seeds - 1) * (std / Math.sqrt(seeds)) : 0;
       const [low, high] = seeds > 1 ? [mean - off, mean + off] : [first!.low, first!.high];
-      const spread = { [first!.measure]: values, mean, std: seeds > 1 ? std : null, low, high };
-      rows.push({ from, labels, images: first!.trained, ...spread });
+      const spread = { values, mean, std: seeds > 1 ? std : null, low, high };
+      rows.push({ from, labels, images: first!.trained, measure: first!.measure, ...spread });
     }
   return { rows };
 }
@@ -72,16 +71,16 @@ const studentT = (freedom: number): number => T[Math.min(freedom, T.length) - 1]
 
 /** The rows as a table for a terminal. */
 export function comparisonLines({ rows }: FinetuneComparison): string[] {
-  const cells = rows.map(({ from, labels, images, top1, averagePrecision, mean, std, low, high }) => [
+  const cells = rows.map(({ from, labels, images, values, mean, std, low, high }) => [
     `${+(100 * labels).toFixed(4)} %`,
     from,
     `${images}`,
-    `${(top1 ?? averagePrecision)!.length}`,
+    `${values.length}`,
     mean.toFixed(2),
     std === null ? "-" : std.toFixed(2),
     `${low.toFixed(2)} to ${high.toFixed(2)}`,
   ]);
-  const measure = rows.some(({ averagePrecision }) => averagePrecision) ? "mAP" : "top-1";
+  const measure = MEASURES[rows[0]?.measure ?? "top1"];
   const table = [["labels", "from", "images", "seeds", measure, "std", "95 % interval"], ...cells];
   const widths = table[0]!.map((_, i) => Math.max(...table.map((row) => row[i]!.length)));
   return table.map((row) =>

@@ -1,8 +1,9 @@
 /** Training from classes: which labelled images it takes, which are held out, and what these say after an epoch. */
 import { openDecoder } from "../data/decoder.ts";
 import { openImages } from "../data/images.ts";
-import { rowsHeldOutOfSets, rowsOfShareCovering } from "../data/label-sets.ts";
+import { type LabelSets, rowsHeldOutOfSets, rowsOfShareCovering } from "../data/label-sets.ts";
 import { findLabelTable, isLabelTable } from "../data/label-table.ts";
+import { findObjects } from "../data/objects/objects.ts";
 import {
   findImages,
   findLabelledImages,
@@ -30,10 +31,11 @@ export interface Training {
 
 /**
  * The images that a run trains on: all, or with `supervision` those of a subset of the labels, drawn by the seed, but for the
- * ones that are held out. The subset is balanced where each image is of one class; of a table (`isLabelTable`) it is drawn by
- * image, see `drawCovering`.
+ * ones that are held out. The subset is balanced where each image is of one class; of a table (`isLabelTable`) and of objects it
+ * is drawn by image, see `drawCovering`.
  *
- * @throws UserError like `findImages`, `findLabelledImages` and `findLabelTable`, or if no image held out has a label
+ * @throws UserError like `findImages`, `findLabelledImages`, `findLabelTable` and `findObjects`, or if no image held out has a
+ *   label
  */
 export async function findTraining(
   data: string,
@@ -41,18 +43,17 @@ export async function findTraining(
   supervision: Omit<Supervision, "classes"> | undefined,
 ): Promise<Training> {
   if (!supervision) return { sources: await findImages(data, options), heldOut: undefined };
-  const { labels, heldOut: share, images } = supervision;
+  const { labels, heldOut: share } = supervision;
   const { seed = 0 } = options;
-  const all = isLabelTable(data)
-    ? await findLabelTable(data, { ...options, images })
-    : await findLabelledImages(data, options);
+  const all = await findSupervised(data, options, supervision);
+  const sets = setsOf(all);
   const used = takeFiles(
     all,
-    all.labelSets ? rowsOfShareCovering(all.labelSets, labels, seed) : rowsOfShare(all, labels, seed),
+    sets ? rowsOfShareCovering(sets, labels, seed) : rowsOfShare(all, labels, seed),
   );
-  const { labelSets } = used;
-  const out = new Set(labelSets ? rowsHeldOutOfSets(labelSets, share, seed) : rowsHeldOut(used, share, seed));
-  if (out.size > 0 && labelSets && ![...out].some((row) => labelSets[row]!.length > 0))
+  const own = setsOf(used);
+  const out = new Set(own ? rowsHeldOutOfSets(own, share, seed) : rowsHeldOut(used, share, seed));
+  if (out.size > 0 && own && ![...out].some((row) => own[row]!.length > 0))
     throw expected("--held-out", "an image with a label or more", "none", "hold out more, or 0");
   const rows = Array.from(used.files.keys());
   return {
@@ -64,14 +65,30 @@ export async function findTraining(
   };
 }
 
-/** All images of a run's data, without labels. @throws UserError like `findImages` and `findLabelTable` */
+/** The images of a run's data, with what it learns of them. */
+function findSupervised(
+  data: string,
+  options: SourceOptions,
+  { task, images }: Pick<Supervision, "task" | "images">,
+): Promise<Sources> {
+  if (task) return findObjects(data, { ...options, images });
+  return isLabelTable(data)
+    ? findLabelTable(data, { ...options, images })
+    : findLabelledImages(data, options);
+}
+
+/** The classes of each image, where it may be of several. */
+const setsOf = ({ labelSets, objects }: Sources): LabelSets | undefined =>
+  labelSets ?? objects?.map(({ classes }) => [...new Set(classes)].sort((a, b) => a - b));
+
+/** All images of a run's data, without labels. @throws UserError like `findImages`, `findLabelTable` and `findObjects` */
 export async function findUnlabelled(
   { data, supervision }: Pick<RunConfig, "data" | "supervision">,
   options: SourceOptions,
 ): Promise<Sources> {
-  if (!isLabelTable(data)) return findImages(data, options);
-  const { images } = supervision ?? {};
-  return { ...(await findLabelTable(data, { ...options, images })), classes: [], labelSets: undefined };
+  if (!supervision?.task && !isLabelTable(data)) return findImages(data, options);
+  const found = await findSupervised(data, options, supervision ?? {});
+  return { ...found, classes: [], labelSets: undefined, objects: undefined };
 }
 
 /** That share of each class, drawn by the seed, ascending; one image of each class at least is left. */

@@ -25,6 +25,7 @@ import {
 } from "../train/run-folder.ts";
 import { runSchedules } from "../train/schedules.ts";
 import { create, type TrainOptions } from "./create.ts";
+import { openDetectionValidation } from "./detection-validation.ts";
 import { earlyStop, keepingBest } from "./early-stop.ts";
 import { type EpochEvaluation, LEAST_RANK_IMAGES, openEvaluation, sampleForRank } from "./evaluation.ts";
 import { type ExportResult, exportEncoder } from "./export.ts";
@@ -137,7 +138,10 @@ async function trainAlone(
       const looking = { cacheBytes: evaluationCache, warn, progress, signal };
       const batch = config.microBatch ?? config.batch;
       evaluation = heldOut
-        ? openValidation(heldOut, manifest, trainer, looking)
+        ? await (manifest.detection ? openDetectionValidation : openValidation)(heldOut, manifest, trainer, {
+            ...looking,
+            batch,
+          })
         : openEvaluation(evaluated, manifest, trainer, { ...looking, rank, batch, threads: session.threads });
     }
     // Only now: what cannot start leaves no run behind.

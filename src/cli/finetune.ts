@@ -1,13 +1,8 @@
 import { Command } from "commander";
-import {
-  type FinetuneOptions,
-  type FinetuneResult,
-  finetune,
-  finetuneSummary,
-  STARTS,
-  type Start,
-} from "../api/finetune.ts";
+import { type FinetuneResult, finetune, finetuneSummary } from "../api/finetune.ts";
 import { compareFinetuned, comparisonLines } from "../api/finetune-compare.ts";
+import { type FinetuneOptions, STARTS, type Start } from "../api/finetune-start.ts";
+import { MEASURES, TASKS } from "../api/finetune-task.ts";
 import { expected, unknownName } from "../errors.ts";
 import { duration } from "../train/duration.ts";
 import {
@@ -24,13 +19,15 @@ import {
   QUIET,
   RANGE,
   report,
+  setting,
   share,
   threadCount,
   valueRange,
 } from "./options.ts";
 import { INTERRUPTED, listenToSignals } from "./signals.ts";
 
-interface Flags extends Omit<FinetuneOptions, "labels" | "architecture"> {
+interface Flags extends Omit<FinetuneOptions, "labels" | "architecture" | "config"> {
+  readonly set?: FinetuneOptions["config"];
   readonly encoder?: string;
   readonly labels?: readonly number[];
   readonly seeds?: number;
@@ -39,35 +36,52 @@ interface Flags extends Omit<FinetuneOptions, "labels" | "architecture"> {
   readonly quiet?: boolean;
 }
 
-const start = (text: string): Start => {
-  const known = STARTS.find((name) => name === text);
-  if (!known) throw unknownName("start", text, STARTS);
-  return known;
-};
+/** One of some names. */
+const oneOf =
+  <T extends string>(kind: string, names: readonly T[]) =>
+  (text: string): T => {
+    const known = names.find((name) => name === text);
+    if (!known) throw unknownName(kind, text, names);
+    return known;
+  };
 
 export const finetuneCommand = () =>
   new Command("finetune")
-    .description("Train a whole encoder further, for the classes of labelled images")
+    .description("Train a whole encoder further, for the classes of labelled images or to find objects")
     .argument("[encoder]", "a run's folder, an encoder.onnx or a .safetensors file (needed unless --resume)")
+    .option("--task <name>", `${TASKS.join(" or ")} (default: classes)`, oneOf("task", TASKS))
     .option(
       "--data <path>",
-      "folder with one folder per class, or a .csv of images and labels (needed unless --resume)",
+      "folder with one folder per class, or a .csv of images and labels; for detection annotations of COCO, Pascal VOC or " +
+        "YOLO (needed unless --resume)",
     )
-    .option("--images <dir>", "folder that the paths of a .csv are relative to (default: its own)")
+    .option(
+      "--images <dir>",
+      "folder that paths in a .csv or COCO's .json are relative to (default: its own)",
+    )
     .requiredOption("--out <dir>", "the run's folder")
-    .option("--test <path>", "the same to test the exported classifier on")
+    .option("--test <path>", "the same to test the exported model on")
     .option("--limit <n>", "take fixed, balanced samples of this many images", positiveInteger)
     .option("--labels <percent>", "share of the labels, such as 10% (default: 100%)", listOf(percentage))
-    .option("--from <start>", `${STARTS.join(", ")} (default: pretrained)`, start)
+    .option("--from <start>", `${STARTS.join(", ")} (default: pretrained)`, oneOf("start", STARTS))
     .option("--encoder <name>", "what a .safetensors file holds")
     .option("--image-size <px>", "height and width of the views (default: the encoder's)", positiveInteger)
     .option("--lr <f>", "peak learning rate of the encoder", positive)
-    .option("--head-lr <f>", "that of the classifier (default: 10 times --lr, or 1 from scratch)", positive)
+    .option(
+      "--head-lr <f>",
+      "that of the head (default: 10 times --lr; from scratch, and for detection, --lr)",
+      positive,
+    )
     .option("--epochs <n>", "(default: 30)", positive)
-    .option("--batch <n>", "images a step (default: 64, or all if there are fewer)", positiveInteger)
+    .option(
+      "--batch <n>",
+      "images a step (default: 64, for detection 16; all if there are fewer)",
+      positiveInteger,
+    )
     .option("--optimizer <name>", "sgd, lars or adamw (default: the encoder's, else sgd)")
     .option("--weight-decay <f>", "(default: the optimizer's)", nonNegative)
     .option("--warmup-epochs <n>", "(default: the optimizer's)", nonNegative)
+    .option("--set <key=value>", "a setting of the method, such as channels=64; may be repeated", setting)
     .option("--freeze-until <stage>", "this stage and those before it stay as they are")
     .option("--layer-decay <f>", "learning rate of a stage over that of the next (default: 1)", share)
     .option("--label-smoothing <f>", "(default: 0.1, or 0 of a .csv)", share)
@@ -94,8 +108,8 @@ export const finetuneCommand = () =>
     .addOption(QUIET)
     .option("--json", "end with one JSON object on standard output")
     .action(async (encoder: string | undefined, flags: Flags) => {
-      const { encoder: architecture, labels, seeds, compare, json, quiet, from, ...rest } = flags;
-      const options = { ...rest, encoder, architecture };
+      const { encoder: architecture, labels, seeds, compare, json, quiet, from, set, ...rest } = flags;
+      const options = { ...rest, encoder, architecture, ...(set && { config: set }) };
       const surroundings = { output: outputOf(quiet), ...listenToSignals() };
       if (compare || seeds !== undefined || (labels && labels.length > 1)) {
         if (rest.resume) throw expected("finetune --resume", "one run", "several");
@@ -112,17 +126,22 @@ export const finetuneCommand = () =>
       report(json, finetuneSummary(result), [
         ...trainedLines(result),
         ...testLines(result),
-        result.classifier === null
-          ? `interrupted: go on with  ort-pretrain finetune --resume --out ${flags.out}`
-          : `classifier: ${result.classifier}`,
+        ...modelLines(result),
         `run:     ${result.run}`,
       ]);
       if (result.interrupted) process.exitCode = INTERRUPTED;
     });
 
+function modelLines({ classifier, detector, run }: FinetuneResult): readonly string[] {
+  const all = Object.entries({ classifier, detector }).filter(([, path]) => path !== null);
+  return all.length > 0
+    ? all.map(([name, path]) => `${name}: ${path}`)
+    : [`interrupted: go on with  ort-pretrain finetune --resume --out ${run}`];
+}
+
 function trainedLines(result: FinetuneResult): readonly string[] {
   const { steps, epochs, seconds, images, heldOut, validation, measure, bestEpoch, interrupted } = result;
-  const what = measure === "top1" ? "" : "mAP ";
+  const what = measure === "top1" ? "" : `${MEASURES[measure]} `;
   const held = validation === null ? "" : `, ${what}${validation.toFixed(2)} % of ${heldOut} held out`;
   const best = `the weights of epoch ${bestEpoch}, the best of those held out, are exported`;
   return [
@@ -132,14 +151,24 @@ function trainedLines(result: FinetuneResult): readonly string[] {
 }
 
 /** What the test images say, and those of each class. */
-function testLines({ test, averagePrecision }: FinetuneResult): readonly string[] {
-  const within = ({ low, high }: { readonly low: number; readonly high: number }) =>
-    `(95 % interval ${low.toFixed(2)} to ${high.toFixed(2)})`;
+function testLines({ test, averagePrecision, detection }: FinetuneResult): readonly string[] {
+  const percent = (value: number | null) => (value === null ? "-" : value.toFixed(2));
+  const within = ({ low, high }: { readonly low: number | null; readonly high: number | null }) =>
+    `(95 % interval ${percent(low)} to ${percent(high)})`;
   if (test)
     return [
       `top-1 ${test.top1.toFixed(2)} % ${within(test)}, ` +
         `top-5 ${test.top5.toFixed(2)} %, of ${test.images.length} test images`,
       ...test.classes.map((own) => `  ${own.class}: ${own.top1.toFixed(2)} % of ${own.images}`),
+    ];
+  if (detection)
+    return [
+      `AP50 ${percent(detection.ap50)} % ${within(detection)}, AP ${percent(detection.ap)} %, ` +
+        `AP75 ${percent(detection.ap75)} %, of ${detection.objects} objects in ${detection.images} test images`,
+      ...detection.classes.map(
+        (own) =>
+          `  ${own.class}: AP50 ${percent(own.ap50)} %, AP ${percent(own.ap)} %, of ${own.objects} objects`,
+      ),
     ];
   if (!averagePrecision) return [];
   const { mean, images, classes } = averagePrecision;

@@ -20,6 +20,7 @@ export const runFiles = (run: string) => ({
   best: join(run, "best"),
   encoder: join(run, "encoder.onnx"),
   classifier: join(run, "classifier.onnx"),
+  detector: join(run, "detector.onnx"),
   /** Of a method that takes audio. */
   audioEncoder: join(run, "audio-encoder.onnx"),
   probes: join(run, "probes.json"),
@@ -31,8 +32,10 @@ const count = z.number().int().positive();
 const extent = z.string().regex(/^[\d.]+s?$/);
 
 const supervisionSchema = z.strictObject({
+  /** Of objects, rather than of images. */
+  task: z.literal("detection").optional(),
   /** The artifact's labels are places in these. */
-  classes: z.array(z.string().max(1000)).min(2),
+  classes: z.array(z.string().max(1000)).min(1),
   /** Share of the images' labels that is used. */
   labels: z.number().positive().max(1),
   /** Share of these that is held out, and looked at after each epoch. */

@@ -3,8 +3,9 @@ import { join } from "node:path";
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { isStale } from "../../src/api/early-stop.ts";
-import { type FinetuneOptions, finetune, finetuneSummary } from "../../src/api/finetune.ts";
+import { finetune, finetuneSummary } from "../../src/api/finetune.ts";
 import { compareFinetuned, comparisonLines } from "../../src/api/finetune-compare.ts";
+import type { FinetuneOptions } from "../../src/api/finetune-start.ts";
 import { findTraining } from "../../src/api/supervised.ts";
 import { train } from "../../src/api/train.ts";
 import { compile } from "../../src/artifact/compile.ts";
@@ -152,8 +153,8 @@ describe("api/finetune", () => {
     const options = { ...told, epochs: 1, starts, shares: [0.5], seeds: 2, heldOut: 0, out: at("compared") };
     const compared = await compareFinetuned(options);
     expect(compared.rows.map(({ from }) => from)).to.deep.equal(starts);
-    for (const { top1, mean, std, low, high, images } of compared.rows) {
-      const [a, b] = top1 as [number, number];
+    for (const { values, mean, std, low, high, images } of compared.rows) {
+      const [a, b] = values as [number, number];
       expect(images).to.equal(15);
       expect(mean).to.be.closeTo((a + b) / 2, 1e-9);
       expect(std).to.be.closeTo(Math.abs(a - b) / Math.SQRT2, 1e-9);
