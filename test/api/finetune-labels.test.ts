@@ -3,8 +3,9 @@ import { join } from "node:path";
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { exportEncoder } from "../../src/api/export.ts";
-import { type FinetuneOptions, finetune } from "../../src/api/finetune.ts";
+import { finetune } from "../../src/api/finetune.ts";
 import { compareFinetuned, comparisonLines } from "../../src/api/finetune-compare.ts";
+import type { FinetuneOptions } from "../../src/api/finetune-start.ts";
 import { probe } from "../../src/api/probe.ts";
 import { imagesShown } from "../../src/api/report-embedding.ts";
 import { findTraining } from "../../src/api/supervised.ts";
@@ -119,9 +120,9 @@ describe("api/finetune: images of several classes, and the best epoch", () => {
     const options = { ...told, epochs: 1, starts, shares: [0.5], seeds: 2, heldOut: 0, out: at("compared") };
     const compared = await compareFinetuned(options);
     const [row] = compared.rows;
-    const [a, b] = row!.averagePrecision as [number, number];
+    const [a, b] = row!.values as [number, number];
     expect(row!.mean).to.be.closeTo((a + b) / 2, 1e-9);
-    expect(row).not.to.have.property("top1");
+    expect(row!.measure).to.equal("averagePrecision");
     expect(comparisonLines(compared)[0]).to.match(/seeds +mAP +std/);
   });
 
