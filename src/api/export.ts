@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { encodeGraph, encodeWithStages } from "../artifact/encode.ts";
+import { encodeGraph, encodeWithStages, type StagesAsked } from "../artifact/encode.ts";
 import { isForeign, readArtifact } from "../artifact/files.ts";
 import { openDecoder } from "../data/decoder.ts";
 import { findImages, type SourceOptions } from "../data/sources.ts";
@@ -86,9 +86,13 @@ export async function exportClassifier(run: string, threads?: number): Promise<{
   return { classifier: resolve(classifier) };
 }
 
-/** The bytes of the encoder of the run's latest checkpoint, with its stages; nothing is written. */
-export async function stagedEncoder(run: string, threads?: number): Promise<Uint8Array> {
-  const { parts } = await partsOf(run, await readConfig(run), { threads, stages: true });
+/** The bytes of the encoder of the run's latest checkpoint, with stages; nothing is written. */
+export async function stagedEncoder(
+  run: string,
+  threads?: number,
+  asked: StagesAsked = {},
+): Promise<Uint8Array> {
+  const { parts } = await partsOf(run, await readConfig(run), { threads, stages: true }, asked);
   return (await frozenEncoder(run, parts)).frozen;
 }
 
@@ -96,6 +100,7 @@ async function partsOf(
   run: string,
   config: RunConfig,
   { data, threads, stages }: ExportOptions,
+  asked: StagesAsked = {},
 ): Promise<{ parts: EncoderParts; audio?: EncoderParts } & Pick<ExportResult, "compared" | "drawn">> {
   const artifact = await readArtifact(run);
   const { manifest } = artifact;
@@ -107,7 +112,7 @@ async function partsOf(
     imageSize: encoder.imageSize,
     config: method.config,
   };
-  const staged = stages ? encodeWithStages(spec) : undefined;
+  const staged = stages ? encodeWithStages(spec, asked) : undefined;
   // An encoder ends with its features, whatever its run made of them.
   const alone = manifest.labels === undefined ? undefined : encodeGraph(spec, manifest.name, { head: false });
   const { images, ...compared } = await comparisonImages(config, data, encoder.side);
