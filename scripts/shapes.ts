@@ -59,14 +59,14 @@ export async function writeMask(
     .toFile(path);
 }
 
-/** Two shapes; where they meet the ground a pixel or two count for nothing. */
+/** Three shapes; where they meet the ground a pixel or two count for nothing. */
 function drawn(random: Random, width: number, height: number): { pixels: Uint8Array; mask: Uint8Array } {
   const pixels = new Uint8Array(width * height * 3);
   const mask = new Uint8Array(width * height);
   const short = Math.min(width, height);
-  const layers = [0, 1, 2].map((layer) => {
+  const layers = [0, 1, 2, 3].map((layer) => {
     const kind = layer === 0 ? 0 : 1 + random.integer(3);
-    const radius = random.uniform(0.16, 0.26) * short;
+    const radius = random.uniform(0.18, 0.34) * short;
     const [x, y] = [random.uniform(0.2, 0.8) * width, random.uniform(0.2, 0.8) * height];
     const turn = random.uniform(-Math.PI, Math.PI);
     const [light, dark] = [200, 100].map((most) => [0, 1, 2].map(() => random.integer(most)));

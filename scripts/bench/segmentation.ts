@@ -24,6 +24,7 @@ const { values } = parseArgs({
     test: { type: "string", default: "200" },
     epochs: { type: "string", default: "30" },
     batch: { type: "string", default: "64" },
+    lr: { type: "string" },
     seeds: { type: "string", default: "3" },
     stage: { type: "string", multiple: true },
     threads: { type: "string" },
@@ -33,6 +34,7 @@ const { out, method, encoder } = values;
 const [size, images] = [Number(values.size), Number(values.images)];
 const [labelled, tested] = [Number(values.labelled), Number(values.test)];
 const [epochs, batch, seeds] = [Number(values.epochs), Number(values.batch), Number(values.seeds)];
+const lr = values.lr === undefined ? undefined : Number(values.lr);
 const threads = values.threads === undefined ? undefined : Number(values.threads);
 const surroundings = { output: { stream: process.stderr, quiet: false } };
 
@@ -64,7 +66,7 @@ async function scoreOf(
   const kept = `${run}-${stage ?? "last"}.json`;
   if (!existsSync(kept)) {
     const resumed = existsSync(join(run, "config.json"));
-    const settings = { method, encoder, imageSize: size, batch, seed, threads, out: run, ...steps };
+    const settings = { method, encoder, imageSize: size, batch, lr, seed, threads, out: run, ...steps };
     if (!resumed) await train({ ...settings, data: join(data, "images") }, surroundings);
     else await train({ out: run, resume: true, threads }, surroundings);
     const asked = { encoder: run, data, test, limit: labelled, stage, threads };
