@@ -53,6 +53,12 @@ export { type Recipe, recipes } from "./api/recipes.ts";
 export type { Repeats } from "./api/repeat.ts";
 export { type ReportOptions, type ReportResult, report } from "./api/report.ts";
 export { type RetrievalOptions, type RetrievalResult, retrieval } from "./api/retrieval.ts";
+export {
+  type PixelClass,
+  type SegmentationOptions,
+  type SegmentationResult,
+  segmentation,
+} from "./api/segmentation.ts";
 export { type Serving, serve } from "./api/serve.ts";
 export type { Surroundings } from "./api/surroundings.ts";
 export { type TrainResult, train } from "./api/train.ts";

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { encodeGraph, encodeWithStages } from "../artifact/encode.ts";
+import { encodeGraph, encodeWithStages, type StagesAsked } from "../artifact/encode.ts";
 import { isForeign, readArtifact } from "../artifact/files.ts";
 import { openDecoder } from "../data/decoder.ts";
 import type { SourceOptions } from "../data/sources.ts";
@@ -112,9 +112,13 @@ export async function exportDetector(run: string, threads?: number): Promise<{ d
   return { detector: resolve(detector) };
 }
 
-/** The bytes of the encoder of the run's latest checkpoint, with its stages; nothing is written. */
-export async function stagedEncoder(run: string, threads?: number): Promise<Uint8Array> {
-  const { parts } = await partsOf(run, await readConfig(run), { threads, stages: true });
+/** The bytes of the encoder of the run's latest checkpoint, with stages; nothing is written. */
+export async function stagedEncoder(
+  run: string,
+  threads?: number,
+  asked: StagesAsked = {},
+): Promise<Uint8Array> {
+  const { parts } = await partsOf(run, await readConfig(run), { threads, stages: true }, asked);
   return (await frozenEncoder(run, parts)).frozen;
 }
 
@@ -125,6 +129,7 @@ async function partsOf(
   run: string,
   config: RunConfig,
   { data, threads, stages }: ExportOptions,
+  asked: StagesAsked = {},
 ): Promise<
   { parts: ImageParts; audio?: EncoderParts; manifest: Manifest } & Pick<ExportResult, "compared" | "drawn">
 > {
@@ -138,7 +143,7 @@ async function partsOf(
     imageSize: encoder.imageSize,
     config: method.config,
   };
-  const staged = stages ? encodeWithStages(spec) : undefined;
+  const staged = stages ? encodeWithStages(spec, asked) : undefined;
   // An encoder ends with its features, whatever its run made of them.
   const headless = manifest.labels === undefined && manifest.detection === undefined;
   const alone = headless ? undefined : encodeGraph(spec, manifest.name, { head: false });

@@ -1,6 +1,6 @@
 /** A third-party model, opened: the features that it gives of images. */
 import * as ort from "onnxruntime-node";
-import { poolGraph } from "../artifact/pooled.ts";
+import { poolGraph, type StageForm } from "../artifact/pooled.ts";
 import { expected, type UserError } from "../errors.ts";
 import { type ForeignForm, type ForeignOptions, NORMALISATIONS } from "../export/foreign.ts";
 import { poolInto, poolingOf } from "../export/pooling.ts";
@@ -9,6 +9,7 @@ import { type StageEntry, VIEW_COLUMNS, type ViewRecipe } from "../spec.ts";
 import { joined } from "./features.ts";
 import { type ForeignModel, type Front, openModel } from "./foreign-model.ts";
 
+export type { StageForm } from "../artifact/pooled.ts";
 export type { ForeignOptions } from "../export/foreign.ts";
 export { POOLS } from "../export/pooling.ts";
 
@@ -31,7 +32,7 @@ export interface Foreign {
   readonly metadata: ForeignMetadata;
   /** How it was taken, for people. */
   readonly shown: string;
-  /** What feature vectors begin with, pooled as the stages of our own encoders. */
+  /** What feature vectors begin with, in the form of stages of our own encoders. */
   readonly stages: readonly StageEntry[];
   /** Feature vectors float32 [n, d] of uint8 images [n, height, width, 3]. */
   readonly encode: Encode;
@@ -49,22 +50,26 @@ type Encode<More extends readonly Float32Array[] = []> = (
 /** Pixels that a model with a free batch is given at a time: 16 images of 224 px. Attention takes memory for each. */
 const PIXELS_AT_ONCE = 16 * 224 ** 2;
 
-/**
- * @param named values that are its stages
- * @throws UserError if it cannot be taken (see `readForeign`), does not run, or gives something else than features.
- */
+/** Values of a model that are its stages. */
+export interface StagesNamed {
+  readonly named?: readonly string[];
+  /** Of maps without a name it is the output, if that has places. @default "pooled" */
+  readonly form?: StageForm;
+}
+
+/** @throws UserError if it cannot be taken (see `readForeign`), does not run, or gives something else than features. */
 export async function openForeign(
   bytes: Uint8Array,
   file: string,
   options: SessionOptions,
   asked: ForeignOptions = {},
-  named: readonly string[] = [],
+  { named = [], form: as = "pooled" }: StagesNamed = {},
 ): Promise<Foreign> {
   const model = await openModel(bytes, file, options, asked, named);
   const { form } = model;
   try {
     const refuse = (wanted: string, found: string) => expected(file, wanted, found, form.shown);
-    const { stages, rowsOf, pooled, closePools } = await openPooling(model, options, asked, refuse);
+    const { stages, rowsOf, pooled, closePools } = await openPooling(model, options, asked, as, refuse);
     const d = stages.reduce((sum, { channels, places }) => sum + channels * places, pooled.d);
     const atOnce = form.batch ?? Math.max(1, Math.floor(PIXELS_AT_ONCE / form.imageSize ** 2));
     const encodeBy =
@@ -104,9 +109,10 @@ export async function openForeign(
 
 /** How what the model gives becomes feature vectors. */
 async function openPooling(
-  { form: { output }, stages: names, tried }: ForeignModel,
+  { form: { output }, stages: given, tried }: ForeignModel,
   options: SessionOptions,
   { pool }: ForeignOptions,
+  as: StageForm,
   refuse: (wanted: string, found: string) => UserError,
 ) {
   /** Sizes of a value, the first of them that of the batch. */
@@ -121,9 +127,14 @@ async function openPooling(
   const dims = sizesOf(output);
   const pooled = poolingOf(dims, pool, refuse);
   const size = dims.slice(1).reduce((product, x) => product * x, 1); // values of an image
+  const names = as === "map" && given.length === 0 && dims.length > 2 ? [output] : given;
   const values = names.map((name) => ({ name, dims: sizesOf(name) }));
-  for (const { dims } of values) poolingOf(dims, undefined, refuse); // which refuses other sizes
-  const { graph, stages } = poolGraph(values);
+  for (const { name, dims } of values) {
+    poolingOf(dims, undefined, refuse); // which refuses other sizes
+    if (as === "map" && dims.length === 2)
+      throw refuse(`tokens [n, t, d] or a map [n, c, h, w] as --stage ${name}`, `[${dims.join(", ")}]`);
+  }
+  const { graph, stages } = poolGraph(values, as);
   const pools =
     names.length > 0 ? await openSession(graph, "stages", { threads: options.threads }) : undefined;
   return {

@@ -19,7 +19,7 @@ import {
   readModelFile,
 } from "./encoder.ts";
 import { stagedEncoder } from "./export.ts";
-import { openForeign } from "./foreign.ts";
+import { type Foreign, openForeign, type StageForm } from "./foreign.ts";
 import { stagesToName } from "./foreign-model.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
@@ -41,32 +41,62 @@ export interface LayeredOptions extends EncoderOptions {
   readonly stages?: readonly string[] | undefined;
 }
 
+export interface MapOptions extends EncoderOptions {
+  /** A stage's name; of a third-party model, a value's. @default the last before the features; such a model's output */
+  readonly stage?: string | undefined;
+}
+
 /**
  * Opens an encoder with its stages: that of a run's latest checkpoint, a file that `export --stages` wrote, or a third-party
  * model whose stages are named.
  * @throws UserError if it is another file, or `model` and `stages` do not go with it
  */
-export async function openLayers(
+export const openLayers = (
   path: string,
-  { model, stages: named, ...given }: LayeredOptions = {},
-  { output = QUIET }: Pick<Surroundings, "output"> = {},
+  { stages, ...given }: LayeredOptions = {},
+  surroundings: Pick<Surroundings, "output"> = {},
+): Promise<LayeredEncoder> => openStaged(path, given, surroundings, "pooled", stages);
+
+/**
+ * Opens an encoder with the map of one stage, its first layer: that of a run's latest checkpoint, or a third-party model.
+ * @throws UserError if it is another file, if there is no such stage, or one without places
+ */
+export const openMap = (
+  path: string,
+  { stage, ...given }: MapOptions = {},
+  surroundings: Pick<Surroundings, "output"> = {},
+): Promise<LayeredEncoder> =>
+  openStaged(path, given, surroundings, "map", stage === undefined ? undefined : [stage]);
+
+async function openStaged(
+  path: string,
+  { model, ...given }: EncoderOptions,
+  { output = QUIET }: Pick<Surroundings, "output">,
+  form: StageForm,
+  named: readonly string[] | undefined,
 ): Promise<LayeredEncoder> {
   const isRun = existsSync(runFiles(path).config);
-  if (isRun) checkOurs(path, { ...model, stages: named });
+  const said = { ...model, ...(form === "pooled" && { stages: named }) }; // a run has names of maps, too
+  if (isRun) checkOurs(path, said);
+  const asked = form === "map" ? { form, only: named?.[0] ?? "last" } : {};
   const { file, bytes } = isRun
-    ? { file: path, bytes: await stagedEncoder(path, given.threads) }
+    ? { file: path, bytes: await stagedEncoder(path, given.threads, asked) }
     : await readModelFile(path);
   const { provider, chosen } = await providerFor(given);
   for (const line of chosen) openProgress(output).end(line);
   const options: SessionOptions = { ...given, provider };
   if (!isOurs(bytes, file)) {
-    const foreign = await foreignLayers(bytes, file, options, model, named);
+    const foreign = await foreignLayers(bytes, file, options, model, named, form);
     return {
       ...openedForeign(file, foreign, output),
       layers: layersOf(foreign.stages, foreign.metadata.features),
     };
   }
-  checkOurs(file, { ...model, stages: named });
+  if (form === "map" && !isRun) {
+    const found = "an encoder.onnx, which holds no map of a stage";
+    throw expected(file, "the folder of a run, or a third-party model", found, "give the run's folder");
+  }
+  checkOurs(file, said);
   const { stages } = readEncoderMetadata(bytes, file);
   if (!stages) {
     const advice = "export it with --stages, or give the run's folder";
@@ -82,10 +112,19 @@ async function foreignLayers(
   options: SessionOptions,
   model: ForeignOptions | undefined,
   named: readonly string[] = [],
-) {
-  if (named.length > 0) return openForeign(bytes, file, options, model, named);
+  form: StageForm,
+): Promise<Foreign> {
+  if (form === "map" || named.length > 0) {
+    const foreign = await openForeign(bytes, file, options, model, { named, form });
+    if (foreign.stages.length > 0) return foreign;
+    await foreign.close();
+  }
   const some = await stagesToName(bytes, file, options, model);
-  const advice = some === "" ? undefined : `name some of ${some}`;
+  const advice = some === "" ? undefined : `name ${form === "map" ? "one" : "some"} of ${some}`;
+  if (form === "map") {
+    const wanted = "--stage NAME, tokens [n, t, d] or a map [n, c, h, w] of it";
+    throw expected(file, wanted, "none, and its output has no places", advice);
+  }
   throw expected(file, "--stages NAME,NAME,..., its values that a classifier is to see", "none", advice);
 }
 

@@ -5,13 +5,22 @@ import { messageOf } from "../errors.ts";
 import { writeFileAtomic } from "../files/atomic.ts";
 import { lockFolder } from "../files/lock.ts";
 import type { TestImage } from "../probe/result.ts";
-import { type Accuracy, askedBy, MOST, PROBES_FORMAT, type Probe, readProbes } from "../report/probes.ts";
+import {
+  type Accuracy,
+  askedBy,
+  type Confusion,
+  MOST,
+  PROBES_FORMAT,
+  type Probe,
+  readProbes,
+} from "../report/probes.ts";
 import { latestStep } from "../train/checkpoint.ts";
 import { openProgress } from "../train/progress.ts";
 import { runFiles } from "../train/run-folder.ts";
 import { readEncoder } from "./encoder.ts";
 import type { ProbeResult, ProbesOptions } from "./probe.ts";
 import type { RankOptions, RankResult } from "./rank.ts";
+import type { SegmentationResult } from "./segmentation.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 
 /** Milliseconds to wait for others, who hold the file for some of them. */
@@ -21,12 +30,14 @@ const WAIT = 10_000;
 type Asked = Pick<ProbesOptions, "encoder" | "train" | "test" | "limit" | "seed" | "range"> &
   Pick<RankOptions, "data">;
 
+type Result = ProbeResult | RankResult | SegmentationResult;
+
 /**
  * Adds results to probes.json of a run, in place of earlier ones that were asked for alike; of an encoder that is no run's
  * folder nothing is written. Where it cannot be written, a warning says so: it never costs the probe.
  */
 export async function recordProbes(
-  results: readonly (ProbeResult | RankResult)[],
+  results: readonly Result[],
   asked: Asked,
   { output = QUIET }: Pick<Surroundings, "output"> = {},
 ): Promise<void> {
@@ -49,20 +60,34 @@ export async function recordProbes(
   }
 }
 
-/** Steps that the encoder was trained for: probes of layers see the latest checkpoint, others encoder.onnx. */
+/** Steps that the encoder was trained for: probes of its stages see the latest checkpoint, others encoder.onnx. */
 async function stepProbed(run: string, results: readonly { readonly kind: string }[]): Promise<number> {
-  if (results.some(({ kind }) => kind === "layers"))
+  if (results.some(({ kind }) => kind === "layers" || kind === "segmentation"))
     return (await latestStep(runFiles(run).checkpoints)) ?? 0;
   return (await readEncoder(run)).metadata.steps;
 }
 
-function recordOf(result: ProbeResult | RankResult, asked: Asked, step: number): Probe {
+function recordOf(result: Result, asked: Asked, step: number): Probe {
   const { limit, seed = 0, range } = asked;
   const about = {
     ...{ step, time: new Date().toISOString(), seed, limit },
     ...(range && { range: [range[0], range[1]] as [number, number] }),
   };
   if (result.kind === "rank") return { ...result, ...about, data: { images: resolve(asked.data!) } };
+  if (result.kind === "segmentation") {
+    const { confusion, classes, pictures, ...scores } = result;
+    const { sprite, files, classes: seen } = pictures;
+    const pairs = confusion.counts.flatMap((row, own) =>
+      row.flatMap((n, taken): [number, number, number][] => (n > 0 ? [[own, taken, n]] : [])),
+    );
+    const [train, test] = [resolve(asked.data!), asked.test];
+    return {
+      ...{ ...scores, ...about, classes: [...classes] },
+      data: test === undefined ? { images: train } : { train, test: resolve(test) },
+      confusion: { names: [...confusion.names], pairs: mostOf(pairs) },
+      pictures: { sprite, files: [...files], classes: [...seen] },
+    };
+  }
   const { images, classes, layers, seeds, ...scores } = result;
   return {
     ...scores,
@@ -87,11 +112,14 @@ function byClass(
     counts.set(pair, (counts.get(pair) ?? 0) + 1);
   }
   const pairs = [...counts]
-    .sort(([a, most], [b, more]) => more - most || a - b)
-    .slice(0, MOST.pairs)
+    .sort(([a], [b]) => a - b)
     .map(([pair, n]): [number, number, number] => [Math.floor(pair / names.length), pair % names.length, n]);
-  return { classes: [...classes], confusion: { names, pairs } };
+  return { classes: [...classes], confusion: { names, pairs: mostOf(pairs) } };
 }
+
+/** The largest counts, of equal ones the first. */
+const mostOf = (pairs: Confusion["pairs"]): Confusion["pairs"] =>
+  pairs.sort(([, , most], [, , more]) => more - most).slice(0, MOST.pairs);
 
 /** As many as a file may hold, the newest first. */
 function textOf(probes: readonly Probe[]): string {

@@ -2,7 +2,8 @@
 import { audioEncoderNamed, encoderNamed, type Stage } from "../encoders/index.ts";
 import { logMel } from "../encoders/log-mel.ts";
 import { mapsOf } from "../encoders/maps.ts";
-import { pooledStage } from "../encoders/pooled.ts";
+import { STAGE_FORMS, type StageForm } from "../encoders/pooled.ts";
+import { named } from "../errors.ts";
 import { buildModel } from "../graph/model.ts";
 import { encodeModel } from "../graph/protos.ts";
 import { input, inScope, scalar, type Tensor } from "../graph/tensor.ts";
@@ -105,11 +106,20 @@ export interface StagedGraph {
   readonly stages: readonly StageEntry[];
 }
 
-/** The same with each stage as a further output, pooled as `pooledStage` does it. */
-export function encodeWithStages(spec: Spec): StagedGraph {
+export interface StagesAsked {
+  /** Pooled as `pooledStage` does it, or whole maps as `mapStage` gives them. @default "pooled" */
+  readonly form?: StageForm;
+  /** One alone: its name, or "last", the one before the features. @default all */
+  readonly only?: string | undefined;
+}
+
+/** The same with stages as further outputs. @throws UserError if there is no stage of that name */
+export function encodeWithStages(spec: Spec, { form = "pooled", only }: StagesAsked = {}): StagedGraph {
   const images = imagesInput("n");
   const made = evaluated(spec, images);
-  const before = made.slice(0, -1).map(({ name, x }) => [name, pooledStage(x)] as const);
+  const all = made.slice(0, -1);
+  const one = only === "last" ? all.slice(-1) : only !== undefined && [named("stage", only, all)];
+  const before = (one || all).map(({ name, x }) => [name, STAGE_FORMS[form](x)] as const);
   const outputs = { features: made.at(-1)!.x, ...Object.fromEntries(before) };
   const stages = before.map(([name, { shape }]) => {
     const [, channels, places] = shape as [Dim, number, number];

@@ -47,63 +47,71 @@ import {
 } from "./options.ts";
 import { runRank } from "./rank.ts";
 import { type RetrievalFlags, runRetrieval } from "./retrieval.ts";
+import { runSegmentation, type SegmentationFlags } from "./segmentation.ts";
 import { INTERRUPTED, listenToSignals } from "./signals.ts";
 
-interface Flags extends RetrievalFlags, GateFlags {
+interface Flags extends RetrievalFlags, SegmentationFlags, GateFlags {
   readonly kind: readonly Kind[];
   readonly train?: string;
-  readonly test?: string;
   readonly k?: readonly number[];
   readonly temperature?: readonly number[];
   readonly labels?: number;
   readonly seeds?: number;
-  readonly epochs?: number;
   readonly augment?: boolean;
   readonly stages?: readonly string[];
-  readonly resamples?: number;
   readonly repeat?: number;
-  readonly confusion?: string;
 }
 
-/** What is told without labels, each by itself. */
-const ALONE = ["rank", "retrieval"] as const;
+/** What is told without labels of images, each by itself. */
+const ALONE = ["rank", "retrieval", "segmentation"] as const;
 /** Those that tell accuracy, and these. */
 const KINDS = [...PROBE_KINDS, ...ALONE] as const;
 type Kind = (typeof KINDS)[number];
 const isAlone = (kind: Kind): kind is (typeof ALONE)[number] => ALONE.some((alone) => alone === kind);
 
+/** Those that are trained on some images and asked about others. */
+const TESTED = [...PROBE_KINDS, "segmentation"] as const;
+
+/** Those that are held to a baseline, and asked about features. */
+const GATED = [...PROBE_KINDS, "rank"] as const;
+
 /** The kinds that an option is for, where it is not for all. */
 const OWNERS: Readonly<Partial<Record<keyof Flags, readonly Kind[]>>> = {
-  ...{ train: PROBE_KINDS, test: PROBE_KINDS, labels: PROBE_KINDS, resamples: PROBE_KINDS },
-  ...{ confusion: PROBE_KINDS, repeat: PROBE_KINDS },
+  ...{ train: PROBE_KINDS, labels: PROBE_KINDS, repeat: PROBE_KINDS },
+  ...{ test: TESTED, resamples: TESTED, confusion: TESTED },
   ...{
     k: ["knn"],
     temperature: ["knn"],
     seeds: ["linear"],
-    epochs: ["linear"],
+    epochs: ["linear", "segmentation"],
     augment: ["linear"],
     stages: ["layers"],
-    data: ["rank", "retrieval"],
+    stage: ["segmentation"],
+    data: ALONE,
     audio: ["retrieval"],
     views: ["rank"],
     leastOverlap: ["rank"],
   },
+  ...{ features: GATED, baseline: GATED, writeBaseline: GATED, gate: GATED, junit: GATED, summary: GATED },
 };
 
 export const probeCommand = () =>
   withForeignOptions(new Command("probe"))
     .description(
-      "Say how good an encoder is: kNN and linear classifiers on its frozen features, linear ones on each layer, what features tell without labels, or retrieval between pictures and audio",
+      "Say how good an encoder is: kNN and linear classifiers on its frozen features, linear ones on each layer, what features tell without labels, retrieval between pictures and audio, or linear segmentation",
     )
     .argument("[encoder]", "encoder.onnx, a run's folder, or a third-party model")
     .requiredOption(
       "--kind <kinds>",
-      "knn, linear, layers or several: knn,linear; or rank or retrieval, which need no labels",
+      "knn, linear, layers or several: knn,linear; or rank or retrieval, which need no labels; or segmentation",
       listOf(kindNamed),
     )
     .option("--train <dir>", "labelled folder: one folder for each class")
-    .option("--test <dir>", "labelled folder with the same classes")
-    .option("--data <dir>", "of rank: folder of images, searched recursively; of retrieval: with audio files")
+    .option("--test <dir>", "labelled folder with the same classes; of segmentation: as --data")
+    .option(
+      "--data <dir>",
+      "of rank: folder of images, searched recursively; of retrieval: with audio files; of segmentation: with images/ and masks/",
+    )
     .option("--audio <csv>", "of retrieval: a list picture,sound (default: audio files beside the pictures)")
     .option(
       "--features <train.npy,test.npy>",
@@ -120,12 +128,13 @@ export const probeCommand = () =>
       "trains a linear classifier so often, and gives the spread (default: 1)",
       positiveInteger,
     )
-    .option("--epochs <n>", "of a linear classifier (default: 100)", positiveInteger)
+    .option("--epochs <n>", "of a linear classifier, of pixels too (default: 100)", positiveInteger)
     .option(
       "--augment",
       "trains a linear classifier on random resized crops and flips, encoded in each epoch",
     )
     .option("--stages <names>", "layers of a third-party model: values of it, NAME,NAME,...", listOf(String))
+    .option("--stage <name>", "of segmentation: whose map is classified (default: the last)")
     .option("--views <n>", "of each image, of rank (default: 10)", positiveInteger)
     .option("--resamples <n>", "of the test images, for the interval (default: 1000)", positiveInteger)
     .option(
@@ -162,6 +171,7 @@ export const probeCommand = () =>
       if (alone && kinds.length > 1) throw expected("--kind", `${alone} by itself`, kinds.join(","));
       if (alone === "rank") await runRank(encoder, flags);
       else if (alone === "retrieval") await runRetrieval(encoder, flags);
+      else if (alone === "segmentation") await runSegmentation(encoder, flags);
       else await runProbes(encoder, kinds as readonly ProbeKind[], flags);
     });
 

@@ -77,6 +77,16 @@ export async function decodeSquare(path: string, side: number, reading: Reading 
   );
 }
 
+/** What a square box shows of an image, scaled (up too) to [side, side, 3]. Otherwise like `decodeSource`. */
+export async function decodeBox(path: string, side: number, reading: Reading, box: Box): Promise<Source> {
+  return pixelsOf(
+    path,
+    (width, height) => width === side && height === side && box.width === side,
+    (image) => image.extract({ ...box }).resize(side, side, { fit: "fill", kernel: "linear" }),
+    reading,
+  );
+}
+
 /**
  * An image for detection: all of it, scaled down (never up) so that the longer side is at most `side` pixels, and padded to a
  * square. Otherwise like `decodeSource`.

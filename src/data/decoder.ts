@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { messageOf } from "../errors.ts";
 import { decodeAudio } from "./audio.ts";
 import type { Source } from "./canvas.ts";
-import { decodePadded, decodeSource, decodeSquare } from "./decode.ts";
+import { decodeBox, decodePadded, decodeSource, decodeSquare } from "./decode.ts";
 import { decodeFrames } from "./frames.ts";
 import type { Box } from "./items.ts";
 import type { Sources } from "./sources.ts";
@@ -29,6 +29,8 @@ export interface Decoder {
   ): Promise<readonly Source[] | undefined>;
   /** See `decodeSquare`. */
   square(file: string, side: number): Promise<Source | undefined>;
+  /** See `decodeBox`. */
+  box(file: string, side: number, box: Box): Promise<Source | undefined>;
   /** See `decodeAudio`. */
   audio(file: string, rate: number): Promise<Float32Array | undefined>;
 }
@@ -61,6 +63,7 @@ export function openDecoder(
     frames: (file, times, from, shorterSide) =>
       decodeFrames(join(root, file), times, from, shorterSide).catch(tell),
     square: (file, side) => decodeSquare(join(root, file), side, reading).catch(tell),
+    box: (file, side, box) => decodeBox(join(root, file), side, reading, box).catch(tell),
     audio: (file, rate) => decodeAudio(join(root, file), rate).catch(tell),
   };
 }

@@ -1,7 +1,7 @@
 /** Stages of an encoder as feature maps, for what predicts something at each place. */
-import { fixed, type Tensor } from "../graph/tensor.ts";
-import { reshape, slice, transpose } from "../ops/movement.ts";
+import type { Tensor } from "../graph/tensor.ts";
 import type { Stage } from "./encoder.ts";
+import { mapOf } from "./pooled.ts";
 
 /** Maps that are taken of a residual network: those of strides 8, 16 and 32 where it has the stem for large images. */
 const LAST = 3;
@@ -13,9 +13,5 @@ const LAST = 3;
 export function mapsOf(stages: readonly Stage[]): readonly Tensor[] {
   const maps = stages.map(({ x }) => x).filter(({ shape }) => shape.length === 4);
   if (maps.length > 0) return maps.slice(-LAST);
-  const tokens = stages.map(({ x }) => x).findLast(({ shape }) => shape.length === 3)!; // [n, 1 + g^2, width]
-  const [n, count, width] = tokens.shape as [Tensor["shape"][0], number, number];
-  const side = fixed(Math.sqrt(count - 1), "grid");
-  const patches = slice(tokens, { 1: [1, count] }); // [n, g^2, width]
-  return [reshape(transpose(patches, [0, 2, 1]), [n!, width, side, side])]; // [n, width, g, g]
+  return [mapOf(stages.map(({ x }) => x).findLast(({ shape }) => shape.length === 3)!)]; // [n, width, g, g]
 }

@@ -1,10 +1,12 @@
 /**
- * Stages of an encoder in the form that a classifier is trained on: average-pooled to about 9,000 values, so that layers of
- * many places and of many channels compare (Goyal et al. 2019, arXiv 1905.01235, section 4, from Zhang et al. 2017).
+ * Stages of an encoder in the form that a classifier is trained on. Of images: average-pooled to about 9,000 values, so that
+ * layers of many places and of many channels compare (Goyal et al. 2019, arXiv 1905.01235, section 4, from Zhang et al.
+ * 2017). Of pixels: the whole map.
  */
 import { fixed, type Tensor } from "../graph/tensor.ts";
 import { matmul } from "../ops/matmul.ts";
 import { concat, reshape, slice, table, transpose } from "../ops/movement.ts";
+import type { Dim } from "../spec.ts";
 
 /** Values of a stage, about. */
 const VALUES = 9000;
@@ -24,14 +26,37 @@ export function gridFor(channels: number, size: number): number {
 export function pooledStage(x: Tensor): Tensor {
   const n = x.shape[0]!;
   if (x.shape.length === 2) return reshape(x, [n, x.shape[1]!, 1]);
-  if (x.shape.length === 4) return overGrid(x);
-  const [, tokens, width] = x.shape as [never, number, number];
-  const side = Math.floor(Math.sqrt(tokens));
-  const first = tokens - side ** 2; // behind the class token and registers
-  const across = (from: number, to: number) => transpose(slice(x, { 1: [from, to] }), [0, 2, 1]); // [n, width, to - from]
-  const token = first > 0 ? [across(0, 1)] : [];
-  const grid = overGrid(reshape(across(first, tokens), [n, width, side, side])); // [n, width, grid^2]
-  return concat([...token, grid], 2); // [n, width, 1 + grid^2]
+  const grid = overGrid(mapOf(x)); // [n, c, grid^2]
+  if (x.shape.length === 4 || firstPatch(x) === 0) return grid;
+  const token = transpose(slice(x, { 1: [0, 1] }), [0, 2, 1]); // [n, width, 1]
+  return concat([token, grid], 2); // [n, width, 1 + grid^2]
+}
+
+/** A stage that has places, as [n, channels, s^2]: its feature map, or the grid of its patches. */
+export function mapStage(x: Tensor): Tensor {
+  const map = mapOf(x);
+  const [n, c, size] = [map.shape[0]!, fixed(map.shape[1], "channels"), fixed(map.shape[2], "height")];
+  return reshape(map, [n, c, size ** 2]);
+}
+
+/** What a stage is given as, by name. */
+export const STAGE_FORMS = { pooled: pooledStage, map: mapStage } as const;
+export type StageForm = keyof typeof STAGE_FORMS;
+
+/** Feature maps as they are; of tokens [n, t, width] those of patches, [n, width, g, g]. */
+export function mapOf(x: Tensor): Tensor {
+  if (x.shape.length === 4) return x;
+  const [n, tokens, width] = x.shape as [Dim, number, number];
+  const first = firstPatch(x);
+  const side = Math.sqrt(tokens - first);
+  const patches = transpose(slice(x, { 1: [first, tokens] }), [0, 2, 1]); // [n, width, g^2]
+  return reshape(patches, [n, width, side, side]);
+}
+
+/** Tokens before the patches: the class token and registers. */
+function firstPatch(x: Tensor): number {
+  const tokens = fixed(x.shape[1], "number of tokens");
+  return tokens - Math.floor(Math.sqrt(tokens)) ** 2;
 }
 
 /** Adaptive average pooling of [n, c, s, s], as PyTorch defines it: [n, c, grid^2]. */

@@ -60,8 +60,8 @@ const MAX_SIZE = 8192;
 const MAX_STAGES = 200;
 /** Characters of the names of all classes. */
 export const MAX_CLASSES = 120_000;
-/** Values of a stage; ours have some 9,000. */
-const MAX_STAGE = 2 ** 20;
+/** Values of a stage; ours have some 9,000, whole maps some millions. */
+const MAX_STAGE = 2 ** 24;
 
 const name = z
   .string("a name")

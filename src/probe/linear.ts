@@ -12,6 +12,7 @@ import { expected, type UserError } from "../errors.ts";
 import { randomFor } from "../random.ts";
 import { accuracy, blocks, checkProbe, type Features, openGraph, rowsTensor, takeRows } from "./features.ts";
 import { type LinearSizes, linearPredict, linearState, linearStep } from "./linear-step.ts";
+import { channelMoments } from "./moments.ts";
 import type { Ranking } from "./result.ts";
 
 export interface LinearOptions {
@@ -256,31 +257,14 @@ const diverged = (lrs: readonly number[]): UserError =>
     "give lower ones",
   );
 
-/** A standard deviation below this share of the largest value is what rounding to float32 leaves of a constant. */
-const ROUNDING = 1e-6;
-
-/**
- * Mean and 1 / standard deviation of each dimension, [d], or of each `places` of them together; a constant dimension gets
- * scale 0, which leaves it out.
- */
-function moments({ data, n, d }: Features, places: number): { mean: ort.Tensor; scale: ort.Tensor } {
-  const channels = Math.ceil(d / places);
-  const channelOf = Int32Array.from({ length: d }, (_, j) => Math.floor(j / places));
-  const count = n * places;
-  const mean = new Float64Array(channels);
-  const variance = new Float64Array(channels);
-  const largest = new Float64Array(channels);
-  for (let i = 0; i < n * d; i++) mean[channelOf[i % d]!]! += data[i]! / count;
-  for (let i = 0; i < n * d; i++) {
-    const c = channelOf[i % d]!;
-    variance[c]! += (data[i]! - mean[c]!) ** 2 / count;
-    largest[c] = Math.max(largest[c]!, Math.abs(data[i]!));
-  }
-  const scale = variance.map((v, c) => (Math.sqrt(v) > ROUNDING * largest[c]! ? 1 / Math.sqrt(v) : 0));
+/** The statistics of each value's channel as inputs of the graphs, [d] each. */
+function moments(train: Features, places: number): { mean: ort.Tensor; scale: ort.Tensor } {
+  const { d } = train;
+  const { mean, scale } = channelMoments(train, places);
   const vector = (values: Float64Array) =>
     new ort.Tensor(
       "float32",
-      Float32Array.from(channelOf, (c) => values[c]!),
+      Float32Array.from({ length: d }, (_, j) => values[Math.floor(j / places)]!),
       [d],
     );
   return { mean: vector(mean), scale: vector(scale) };

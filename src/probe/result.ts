@@ -88,21 +88,36 @@ export function scoresOf(
 const percent = (right: readonly boolean[]): number => (100 * right.filter(Boolean).length) / right.length;
 
 /** The 2.5th and the 97.5th percentile of the percent that is right, over resamples of the images. */
-export function bootstrapInterval(
+export const bootstrapInterval = (
   right: readonly boolean[],
+  options: BootstrapOptions = {},
+): [low: number, high: number] =>
+  bootstrapOf(
+    right.length,
+    (drawn) => {
+      let hits = 0;
+      for (const image of drawn) if (right[image]) hits++;
+      return (100 * hits) / right.length;
+    },
+    options,
+  );
+
+/** The same of any figure of n images, by the places that are drawn of them, as many, some twice. */
+export function bootstrapOf(
+  n: number,
+  figure: (drawn: Uint32Array) => number,
   { resamples = 1000, seed = 0 }: BootstrapOptions = {},
 ): [low: number, high: number] {
   if (!Number.isInteger(resamples) || resamples < 1)
     throw expected("resamples", "a whole number of 1 or more", `${resamples}`);
-  const n = right.length;
   const random = randomFor(seed, "bootstrap");
-  const percents = new Float64Array(resamples);
+  const figures = new Float64Array(resamples);
+  const drawn = new Uint32Array(n);
   for (let r = 0; r < resamples; r++) {
-    let hits = 0;
-    for (let i = 0; i < n; i++) if (right[random.integer(n)]) hits++;
-    percents[r] = (100 * hits) / n;
+    for (let i = 0; i < n; i++) drawn[i] = random.integer(n);
+    figures[r] = figure(drawn);
   }
-  return interval(percents);
+  return interval(figures);
 }
 
 /** The 2.5th and the 97.5th percentile of values, which are sorted in place. */
@@ -143,7 +158,12 @@ export function confusionCsv(images: readonly TestImage[]): string {
   const column = new Map(names.map((name, place) => [name, place]));
   const counts = names.map(() => new Int32Array(names.length));
   for (const image of images) counts[column.get(image.class)!]![column.get(image.predicted)!]!++;
-  const rows = names.map((name, i) => [cell(name), ...counts[i]!].join(","));
+  return countsCsv(names, counts);
+}
+
+/** A table of counts, [names, names], as CSV. */
+export function countsCsv(names: readonly string[], counts: readonly ArrayLike<number>[]): string {
+  const rows = names.map((name, i) => [cell(name), ...Array.from(counts[i]!)].join(","));
   return `${[["class", ...names.map(cell)].join(","), ...rows].join("\n")}\n`;
 }
 

@@ -1,9 +1,17 @@
 /** Sections of a report that show what probes found. */
 import type { Chart } from "./curves.ts";
 import { type Html, html, type Piece } from "./html.ts";
-import { type Accuracy, askedBy, type Probe, type Spread } from "./probes.ts";
+import {
+  type Accuracy,
+  askedBy,
+  type Confusion,
+  type Probe,
+  type Segmentation,
+  type Spread,
+} from "./probes.ts";
 import type { Run } from "./run.ts";
 import { figureOf } from "./sections.ts";
+import { segmentationPictures } from "./segmentation.ts";
 
 /** Classes whose confusion is readable as a table. */
 const MOST_CLASSES = 30;
@@ -11,6 +19,9 @@ const MOST_CLASSES = 30;
 const MOST_PAIRS = 20;
 /** Probes whose confusion is shown, the newest. */
 const MOST_CONFUSIONS = 6;
+
+/** Probes whose pictures are shown, the newest. */
+const MOST_PICTURES = 3;
 
 /** A line of a table: one measure of a probe. */
 interface Line {
@@ -31,6 +42,16 @@ function linesOf(probe: Probe): readonly Line[] {
       value == null ? [] : [{ name, value: `${Number(value.toPrecision(4))}` }],
     );
   }
+  if (probe.kind === "segmentation") {
+    const { meanIoU, pixelAccuracy, stage, low, high, classes } = probe;
+    return [
+      { name: `mean IoU, linear on ${stage}`, ...percents(meanIoU, low, high) },
+      { name: "pixel accuracy", value: `${pixelAccuracy.toFixed(2)} %` },
+      ...classes.slice(0, MOST_CLASSES).map((one) => ({
+        ...{ name: `IoU of ${one.class}`, value: `${one.iou.toFixed(2)} %` },
+      })),
+    ];
+  }
   const { kind, layers, k = FIVE } = probe;
   if (layers)
     return layers.map((layer) => ({
@@ -44,31 +65,35 @@ function linesOf(probe: Probe): readonly Line[] {
 /** Fewer neighbours name no five classes. */
 const FIVE = 5;
 
-const scoresOf = ({ top1, low, high }: Pick<Accuracy, "top1" | "low" | "high">) => ({
-  value: `${top1.toFixed(2)} %`,
+const percents = (value: number, low: number, high: number) => ({
+  value: `${value.toFixed(2)} %`,
   interval: `${low.toFixed(2)} to ${high.toFixed(2)}`,
 });
+
+const scoresOf = ({ top1, low, high }: Pick<Accuracy, "top1" | "low" | "high">) => percents(top1, low, high);
 
 /** What a probe was asked for, in words. */
 function settingsOf(probe: Probe): string {
   const { limit, seed } = probe;
   const sample = [limit !== undefined && `--limit ${limit}`, seed !== 0 && `seed ${seed}`];
-  const own =
-    probe.kind === "rank"
-      ? [probe.views !== undefined && `${probe.views} views`]
-      : [
-          probe.k !== undefined && `k = ${probe.k}`,
-          probe.temperature !== undefined && `T = ${probe.temperature}`,
-          probe.epochs !== undefined && `${probe.epochs} epochs`,
-          probe.augment && "crops and flips",
-          probe.labels !== undefined && `${Number((100 * probe.labels).toPrecision(4))} % of the labels`,
-        ];
-  return [...own, ...sample].filter(Boolean).join(", ");
+  return [...ownSettings(probe), ...sample].filter(Boolean).join(", ");
+}
+
+function ownSettings(probe: Probe): readonly (string | false | undefined)[] {
+  if (probe.kind === "rank") return [probe.views !== undefined && `${probe.views} views`];
+  if (probe.kind === "segmentation") return [`${probe.grid}x${probe.grid} map`, `${probe.epochs} epochs`];
+  return [
+    probe.k !== undefined && `k = ${probe.k}`,
+    probe.temperature !== undefined && `T = ${probe.temperature}`,
+    probe.epochs !== undefined && `${probe.epochs} epochs`,
+    probe.augment && "crops and flips",
+    probe.labels !== undefined && `${Number((100 * probe.labels).toPrecision(4))} % of the labels`,
+  ];
 }
 
 /** Of several seeds: their mean and standard deviation. */
 const spreadOf = (probe: Probe): string | undefined =>
-  probe.kind === "rank" || !probe.seeds
+  !("seeds" in probe) || !probe.seeds
     ? undefined
     : `; ${probe.seeds.top1.length} seeds: ${probe.seeds.mean.toFixed(2)} ± ${probe.seeds.std.toFixed(2)} %`;
 
@@ -86,7 +111,7 @@ const folderOf = ({ data }: Probe): string => ("images" in data ? data.images : 
 /** A chart of each probe of layers, over the layers. */
 export const layerCharts = (probes: readonly Probe[]): readonly Chart[] =>
   probes.flatMap((probe) => {
-    const layers = (probe.kind !== "rank" && probe.layers) || [];
+    const layers = ("layers" in probe && probe.layers) || [];
     if (layers.length < 2) return [];
     const along = (key: "top1" | "low" | "high") => layers.map((layer) => Number(layer[key].toFixed(2)));
     const series = {
@@ -118,6 +143,9 @@ export function probesSection(
   const confusions = probes.flatMap((probe) =>
     probe.kind !== "rank" && probe.confusion ? [{ probe, confusion: probe.confusion }] : [],
   );
+  const pictures = probes.flatMap((probe) =>
+    probe.kind === "segmentation" && probe.pictures ? [{ probe, shown: probe.pictures }] : [],
+  );
   return html`<section id="probes">
 <h2>Probes</h2>
 <p>Of the frozen encoder, the newest first. An interval says how far another sample of test images would lead.</p>
@@ -132,22 +160,36 @@ export function probesSection(
   )}
 </table></div>
 ${charts.length > 0 ? html`<div class="charts">${charts.map((chart, i) => figureOf(chart, first + i))}</div>` : undefined}
+${pictures.slice(0, MOST_PICTURES).map(
+  ({ probe, shown }, i) => html`
+<details${i === 0 ? html` open` : undefined}><summary>Segmentation on ${probe.stage}, ${settingsOf(probe)}, after ${probe.step} steps</summary>
+${segmentationPictures(shown, `masks${i}`)}
+</details>`,
+)}
 ${confusions.slice(0, MOST_CONFUSIONS).map(
   ({ probe, confusion }, i) => html`
-<details${i === 0 ? html` open` : undefined}><summary>Confusion of ${linesOf(probe).at(-1)!.name}, ${settingsOf(probe)}</summary>
-${confusion.names.length <= MOST_CLASSES ? confusionTable(confusion) : confusionList(probe, confusion)}
+<details${i === 0 ? html` open` : undefined}><summary>Confusion of ${confusedBy(probe)}, ${settingsOf(probe)}</summary>
+${confusion.names.length <= MOST_CLASSES ? confusionTable(confusion, unitOf(probe)) : confusionList(probe, confusion)}
 </details>`,
 )}
 </section>`;
 }
 
-type Confusion = NonNullable<Accuracy["confusion"]>;
+type Confused = Accuracy | Segmentation;
 
-/** Rows are the classes of the images, columns those that they were taken for; colour is the share of a row. */
-function confusionTable({ names, pairs }: Confusion): Html {
+/** What was confused: the classifier of the last of several layers, for one. */
+const confusedBy = (probe: Confused): string =>
+  probe.kind === "segmentation" ? `pixels on ${probe.stage}` : linesOf(probe).at(-1)!.name;
+
+/** What is counted. */
+type Unit = "images" | "pixels";
+const unitOf = ({ kind }: Confused): Unit => (kind === "segmentation" ? "pixels" : "images");
+
+/** Rows are the classes of the images or pixels, columns those that they were taken for; colour is the share of a row. */
+function confusionTable({ names, pairs }: Confusion, unit: Unit): Html {
   const counts = names.map(() => new Map<number, number>());
   for (const [own, taken, n] of pairs) counts[own]!.set(taken, n);
-  return html`<p class="note">Row: the class of the images; column: the class that they were taken for. Of each class, last: the share that is right.</p>
+  return html`<p class="note">Row: the class of the ${unit}; column: the class that they were taken for. Of each class, last: the share that is right.</p>
 <div class="wide"><table class="confusion">
 <tr><td></td>${names.map((name) => html`<th scope="col"><span><bdi>${name}</bdi></span></th>`)}<td></td></tr>${names.map(
     (name, own) => {
@@ -166,14 +208,18 @@ function confusionTable({ names, pairs }: Confusion): Html {
 }
 
 /** The classes that are most often taken for another. */
-function confusionList({ classes = [] }: Accuracy, { names, pairs }: Confusion): Html {
-  const images = new Map(classes.map((score) => [score.class, score.images]));
+function confusionList(probe: Confused, { names, pairs }: Confusion): Html {
+  const of =
+    probe.kind === "segmentation"
+      ? probe.classes.map((score) => [score.class, score.pixels] as const)
+      : (probe.classes ?? []).map((score) => [score.class, score.images] as const);
+  const all = new Map(of);
   const worst = pairs.filter(([own, taken]) => own !== taken).slice(0, MOST_PAIRS);
   return html`<p class="note">The pairs of classes that are confused most often.</p>
 <div class="wide"><table>
-<tr><th scope="col">class</th><th scope="col">taken for</th><th scope="col">images</th></tr>${worst.map(
+<tr><th scope="col">class</th><th scope="col">taken for</th><th scope="col">${unitOf(probe)}</th></tr>${worst.map(
     ([own, taken, n]) => html`
-<tr><td><bdi>${names[own]}</bdi></td><td><bdi>${names[taken]}</bdi></td><td>${n} of ${images.get(names[own]!) ?? "?"}</td></tr>`,
+<tr><td><bdi>${names[own]}</bdi></td><td><bdi>${names[taken]}</bdi></td><td>${n} of ${all.get(names[own]!) ?? "?"}</td></tr>`,
   )}
 </table></div>`;
 }

@@ -51,6 +51,19 @@ const askedSchema = z.object({
   features: count,
 });
 
+/** Test images, or pixels of them, of a class that were taken for another, or for itself: places in `names`, the most first. */
+const confusionSchema = z
+  .object({
+    names: z.array(name).max(MOST.classes),
+    pairs: z.array(z.tuple([count, count, count.min(1)])).max(MOST.pairs),
+  })
+  .refine(
+    ({ names, pairs }) => pairs.every(([own, taken]) => own < names.length && taken < names.length),
+    "expected places in its names",
+  );
+
+export type Confusion = z.infer<typeof confusionSchema>;
+
 const accuracySchema = askedSchema.extend({
   kind: z.enum(["knn", "linear", "layers"]),
   top1: percent,
@@ -83,17 +96,7 @@ const accuracySchema = askedSchema.extend({
     .array(z.object({ class: name, images: count, top1: percent }))
     .max(MOST.classes)
     .optional(),
-  /** Test images of a class that were taken for another, or for itself: places in `names`, the most first. */
-  confusion: z
-    .object({
-      names: z.array(name).max(MOST.classes),
-      pairs: z.array(z.tuple([count, count, count.min(1)])).max(MOST.pairs),
-    })
-    .refine(
-      ({ names, pairs }) => pairs.every(([own, taken]) => own < names.length && taken < names.length),
-      "expected places in its names",
-    )
-    .optional(),
+  confusion: confusionSchema.optional(),
 });
 export type Accuracy = z.infer<typeof accuracySchema>;
 
@@ -109,7 +112,38 @@ const rankSchema = askedSchema.extend({
   images: count,
 });
 
-const probeSchema = z.discriminatedUnion("kind", [accuracySchema, rankSchema]);
+/** What a page shows as it is. */
+const spriteUrl = z
+  .string()
+  .max(400_000)
+  .regex(/^data:image\/webp;base64,[A-Za-z0-9+/]+={0,2}$/);
+const sprite = z.object({ url: spriteUrl, columns: count.min(1), rows: count, cell: count.min(1) });
+
+const segmentationSchema = askedSchema.extend({
+  kind: z.literal("segmentation"),
+  meanIoU: percent,
+  /** 95 % interval of the mean IoU. */
+  low: percent,
+  high: percent,
+  pixelAccuracy: percent,
+  train: count,
+  test: count,
+  stage: name,
+  grid: count,
+  epochs: count,
+  classes: z.array(z.object({ class: name, pixels: count, iou: percent })).max(MOST.classes),
+  confusion: confusionSchema,
+  pictures: z
+    .object({
+      sprite,
+      files: z.array(path).max(100),
+      classes: z.array(z.object({ index: count.max(255), class: name })).max(256),
+    })
+    .optional(),
+});
+export type Segmentation = z.infer<typeof segmentationSchema>;
+
+const probeSchema = z.discriminatedUnion("kind", [accuracySchema, rankSchema, segmentationSchema]);
 /** A result, what it is of, and how it was asked for. */
 export type Probe = z.infer<typeof probeSchema>;
 
@@ -142,6 +176,10 @@ export async function readProbes(run: string): Promise<readonly Probe[]> {
 export function askedBy(probe: Probe): string {
   const { kind, data, limit, seed, range } = probe;
   if (kind === "rank") return JSON.stringify({ kind, data, limit, seed, range, views: probe.views });
+  if (kind === "segmentation") {
+    const { stage, epochs } = probe;
+    return JSON.stringify({ kind, data, limit, seed, range, stage, epochs });
+  }
   const { labels, k, temperature, epochs, augment, seeds } = probe;
   const own = { labels, k, temperature, epochs, augment, seeds: seeds?.top1.length };
   return JSON.stringify({ kind, data, limit, seed, range, ...own });
