@@ -122,6 +122,7 @@ export async function openStep(
       height: side,
       width: side,
       indices,
+      ...(manifest.labels !== undefined && { labels: BigInt64Array.from(indices, (i) => BigInt(i % 2)) }),
       ...drawStep(artifact.manifest, 0, { indices, sizes, epoch: 0, step: 0 }, dataset),
       scalars: Object.fromEntries(
         manifest.scalars.map(({ name, schedule }) => [name, scheduleValue(schedule, at)]),

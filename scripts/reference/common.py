@@ -38,7 +38,7 @@ def initial(name, shape):
     value = values(name, shape)
     if len(shape) > 1:
         fan_in = math.prod(shape[1:])
-        return value * 2.0 ** round(math.log2(math.sqrt(6 / fan_in)))
+        return value * 2.0 ** math.floor(math.log2(6 / fan_in) / 2 + 0.5)  # halves up, as JavaScript rounds
     return value / 4 + (1 if last in ("weight", "running_var") else 0)
 
 

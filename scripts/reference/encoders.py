@@ -45,6 +45,21 @@ def settled(model):
     return model.eval()
 
 
+def pictures(size):
+    """Images uint8 [n, side, side, 3], and what an encoder for `size` pixels sees of them, [n, size, size, 3]."""
+    side = size if size <= 64 else round(size / 0.875)
+    images = torch.randint(0, 256, (IMAGES, side, side, 3), dtype=torch.uint8)
+    images = (images.float() * 0.3 + torch.linspace(0, 170, side).view(1, side, 1, 1)).to(torch.uint8)
+    start = (side - size) // 2
+    return images, images[:, start : start + size, start : start + size]
+
+
+def normalised(centre, mean):
+    """float32 [n, 3, size, size]."""
+    m, s = (torch.tensor(v).view(3, 1, 1) for v in MEANS[mean])
+    return (centre.permute(0, 3, 1, 2).float() / 255 - m) / s
+
+
 def features(model, x):
     return model.forward_features(x)
 
@@ -111,16 +126,8 @@ def main(folder):
         torch.manual_seed(0)
         model = settled(make())
         exported = Part(model, part).eval() if part else model
-        side = size if size <= 64 else round(size / 0.875)
-        images = torch.randint(0, 256, (IMAGES, side, side, 3), dtype=torch.uint8)
-        images = (images.float() * 0.3 + torch.linspace(0, 170, side).view(1, side, 1, 1)).to(torch.uint8)
-        start = (side - size) // 2
-        centre = images[:, start : start + size, start : start + size]
-        if mean == "bytes":
-            x = centre
-        else:
-            m, s = (torch.tensor(v).view(3, 1, 1) for v in MEANS[mean])
-            x = (centre.permute(0, 3, 1, 2).float() / 255 - m) / s
+        images, centre = pictures(size)
+        x = centre if mean == "bytes" else normalised(centre, mean)
         with torch.no_grad():
             output = exported(x)
             if name == "resnet18-classifier":

@@ -12,7 +12,8 @@ import { drawnImages, drawnSounds } from "../export/drawn.ts";
 import { type EncoderParts, frozenEncoder, writeEncoder } from "../export/encoder.ts";
 import { audioMetadata, type EncoderMetadata, encoderMetadata } from "../export/metadata.ts";
 import type { Images } from "../export/verify.ts";
-import { checkWritable, makeFolder } from "../files/atomic.ts";
+import { timmWeights } from "../export/weights.ts";
+import { checkWritable, makeFolder, writeFileAtomic } from "../files/atomic.ts";
 import type { Manifest } from "../spec.ts";
 import { type RunConfig, readConfig, runFiles } from "../train/run-folder.ts";
 import { exported } from "./early-stop.ts";
@@ -30,6 +31,8 @@ export interface ExportResult {
   readonly compared: string;
   /** Whether those images were drawn, for none of the run's could be read. */
   readonly drawn: boolean;
+  /** Path of encoder.safetensors, if it was asked for. */
+  readonly safetensors?: string;
   /** Where the method takes audio: path of audio-encoder.onnx, and the rest of it. */
   readonly audio?: Pick<ExportResult, "encoder" | "bytes" | "maxRelative">;
 }
@@ -43,6 +46,8 @@ export interface ExportOptions {
   readonly threads?: number | undefined;
   /** Whether it gives what comes before the features as further outputs, see `encodeWithStages`. @default false */
   readonly stages?: boolean | undefined;
+  /** Whether its weights are written as well, as encoder.safetensors with timm's names. @default false */
+  readonly safetensors?: boolean | undefined;
 }
 
 /** Images that the frozen encoder is compared on before it is kept. */
@@ -59,12 +64,20 @@ export async function exportEncoder(run: string, options: ExportOptions = {}): P
   const out = options.out ?? run;
   const path = join(out, "encoder.onnx");
   const config = await readConfig(run);
+  const weights = options.safetensors ? join(out, "encoder.safetensors") : undefined;
   if (out !== run) await checkOut(out, run);
+  if (weights !== undefined) await checkFile(weights);
   const { parts, audio, compared, drawn } = await partsOf(run, config, options);
   const written = await writeEncoder(path, parts);
+  if (weights !== undefined)
+    await writeFileAtomic(weights, timmWeights(parts.encode, parts.state, parts.metadata));
   const heard = audio && (await writeAudioEncoder(runFiles(out).audioEncoder, audio));
   const result = { encoder: resolve(path), steps: parts.metadata.steps, ...written, compared, drawn };
-  return { ...result, ...(heard && { audio: heard }) };
+  return {
+    ...result,
+    ...(weights !== undefined && { safetensors: resolve(weights) }),
+    ...(heard && { audio: heard }),
+  };
 }
 
 const writeAudioEncoder = async (path: string, parts: EncoderParts) => ({
@@ -193,11 +206,14 @@ async function checkOut(out: string, run: string): Promise<void> {
     throw expected(out, "a folder without a run", "one", "give another --out");
   }
   const { encoder, audioEncoder } = runFiles(out);
-  for (const path of [encoder, audioEncoder]) {
-    if (await isForeign(path))
-      throw expected(path, "an encoder of ours or none", "another file", "move it away");
-    await checkWritable(path);
-  }
+  for (const path of [encoder, audioEncoder]) await checkFile(path);
+}
+
+/** @throws UserError if something that is no encoder of ours would be written over, or nothing can be written there. */
+async function checkFile(path: string): Promise<void> {
+  if (await isForeign(path))
+    throw expected(path, "an encoder of ours or none", "another file", "move it away");
+  await checkWritable(path);
 }
 
 /** The first images of the data that can be decoded, uint8 [n, side, side, 3]. */

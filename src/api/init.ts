@@ -1,4 +1,4 @@
-/** First weights from elsewhere: another run's, a frozen encoder's, or those of a file of timm's. */
+/** First weights from elsewhere: another run's, a frozen encoder's, or those of a file of timm's or torchvision's. */
 import { existsSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { expected } from "../errors.ts";
@@ -7,15 +7,16 @@ import { readWhole } from "../files/atomic.ts";
 import { decodeSafetensors, type TensorData } from "../files/safetensors.ts";
 import type { StateMap } from "../runtime/state.ts";
 import type { Manifest, StateEntry } from "../spec.ts";
-import { isCheckpoint, latestCheckpoint, loadCheckpoint } from "../train/checkpoint.ts";
+import { isCheckpoint, isOfCheckpoint, latestCheckpoint, loadCheckpoint } from "../train/checkpoint.ts";
 import { type RunConfig, runFiles } from "../train/run-folder.ts";
+import { encoderTensors } from "./foreign-weights.ts";
 
 export interface FirstWeights {
   /** Tensors of the run's state by name, in place of those that would be drawn. */
   readonly given: StateMap;
   /** For config.json. */
   readonly origin: NonNullable<RunConfig["init"]>;
-  /** What starts from there and what does not, a line or two. */
+  /** What starts from there, what does not, and what of it is left out: a line to three. */
   readonly report: readonly string[];
 }
 
@@ -28,21 +29,21 @@ const ENCODER = "encoder.";
  * parameter, and the other way round.
  *
  * @param path a run's folder (its latest checkpoint), an encoder.onnx, or a .safetensors file
- * @throws UserError if there are no weights, or none that the encoder of `manifest` has.
+ * @throws UserError if there are no weights, or none that the encoder of `manifest` has; of others' files see
+ *   `encoderTensors`.
  */
 export async function firstWeights(
   path: string,
   manifest: Pick<Manifest, "state" | "encoder">,
 ): Promise<FirstWeights> {
   const file = await fileAt(path);
-  const found = await tensorsOf(file);
   const wanted = manifest.state.filter(isWeight);
   const ofEncoder = wanted.filter(({ name }) => name.startsWith(ENCODER));
+  const { tensors, left } = await tensorsOf(file, ofEncoder, manifest.encoder.name);
   if (file.endsWith(".onnx") && ofEncoder.some(isStatistic)) {
     const folded = "a frozen encoder, with BatchNorm folded into its convolutions";
     throw expected(file, "weights to train on from", folded, "give the folder of the run that wrote it");
   }
-  const tensors = underEncoder(found);
   const matches = new Map(wanted.map((entry) => [entry.name, match(entry, tensors)]));
   const given = new Map(
     [...matches].flatMap(([name, { tensor }]) => (tensor ? [[name, tensor] as const] : [])),
@@ -68,6 +69,7 @@ export async function firstWeights(
     report: [
       `starting from ${file}: ${started(own)} of ${own.length} tensors, ${started(ofEncoder)} of ${ofEncoder.length} of the encoder`,
       ...(missed.length > 0 ? [`drawn anew: ${listed(missed)}`] : []),
+      ...(left.length > 0 ? [`left out: ${listed(left)}`] : []),
     ],
   };
 }
@@ -77,7 +79,15 @@ async function fileAt(path: string): Promise<string> {
   const isFolder = existsSync(path) && statSync(path).isDirectory();
   if (!isFolder) {
     if (/\.(onnx|safetensors)$/.test(path)) return path;
-    throw expected("--init", "a run's folder, an encoder.onnx or a .safetensors file", JSON.stringify(path));
+    const advice = /\.(pth?|bin|ckpt|tar)$/.test(path)
+      ? "save its tensors with safetensors.torch.save_file"
+      : undefined;
+    throw expected(
+      "--init",
+      "a run's folder, an encoder.onnx or a .safetensors file",
+      JSON.stringify(path),
+      advice,
+    );
   }
   const { config, checkpoints, encoder } = runFiles(path);
   if (!existsSync(config) && existsSync(encoder)) return encoder; // exported by itself
@@ -86,10 +96,22 @@ async function fileAt(path: string): Promise<string> {
   return latest;
 }
 
-async function tensorsOf(file: string): Promise<StateMap> {
-  if (file.endsWith(".onnx")) return encoderWeights(await readWhole(file, MAX_WEIGHTS, "an encoder"), file);
-  if (isCheckpoint(file)) return (await loadCheckpoint(file)).tensors; // checked to the last bit
-  return decodeSafetensors(await readWhole(file, MAX_WEIGHTS, "weights"), file).tensors;
+interface Found {
+  /** By the names of a run's state. */
+  readonly tensors: StateMap;
+  /** Names of what a file of others holds besides. */
+  readonly left: readonly string[];
+}
+
+async function tensorsOf(file: string, ofEncoder: readonly StateEntry[], encoder: string): Promise<Found> {
+  if (file.endsWith(".onnx"))
+    return { tensors: encoderWeights(await readWhole(file, MAX_WEIGHTS, "an encoder"), file), left: [] };
+  if (isCheckpoint(file)) return { tensors: (await loadCheckpoint(file)).tensors, left: [] }; // checked to the last bit
+  const { tensors, metadata } = decodeSafetensors(await readWhole(file, MAX_WEIGHTS, "weights"), file);
+  if (isOfCheckpoint(metadata)) return { tensors, left: [] };
+  const timms = ofEncoder.map((entry) => ({ ...entry, name: entry.name.slice(ENCODER.length) }));
+  const { tensors: own, left } = encoderTensors(tensors, timms, { encoder, file });
+  return { tensors: new Map([...own].map(([name, tensor]) => [ENCODER + name, tensor])), left };
 }
 
 /** Whether it holds what was learnt: no queue, memory bank or optimizer's state. */
@@ -99,13 +121,6 @@ const isWeight = (entry: StateEntry): boolean =>
   (["param", "average"].includes(entry.role) || isStatistic(entry));
 
 const isStatistic = ({ name }: StateEntry): boolean => /\.running_(mean|var)$/.test(name);
-
-/** As a run's state has them: a file that holds an encoder alone, as timm's do, may leave the prefix out. */
-function underEncoder(tensors: StateMap): StateMap {
-  const names = [...tensors.keys()];
-  if (names.some((name) => name.startsWith(ENCODER) || name.startsWith(AVERAGE + ENCODER))) return tensors;
-  return new Map([...tensors].map(([name, tensor]) => [ENCODER + name, tensor]));
-}
 
 /** The tensor of that name and shape, or of its average or of what it is one of; `other` has another shape. */
 function match({ name, shape }: StateEntry, tensors: StateMap): { tensor?: TensorData; other?: TensorData } {

@@ -6,6 +6,7 @@ interface Flags {
   readonly out: string;
   readonly data?: string;
   readonly stages?: boolean;
+  readonly safetensors?: boolean;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
@@ -20,6 +21,7 @@ export const exportCommand = () =>
       "images to compare it with the trained one on (default: the run's, or drawn ones)",
     )
     .option("--stages", "with each stage, pooled, as a further output: for probe --kind layers")
+    .option("--safetensors", "its weights as well, as encoder.safetensors with timm's names")
     .addOption(QUIET)
     .option("--json", "end with one JSON object on standard output")
     .action(async (run: string, { json, quiet: _, ...options }: Flags) => {
@@ -28,6 +30,7 @@ export const exportCommand = () =>
         `${result.encoder}: ${(result.bytes / 1e6).toFixed(1)} MB, ${result.steps} steps, ` +
           `within ${result.maxRelative.toExponential(1)} of the training-time encoder, ` +
           `compared on ${result.compared}`,
+        ...(result.safetensors === undefined ? [] : [`${result.safetensors}: the weights, by timm's names`]),
         ...(result.audio
           ? [`${result.audio.encoder}: ${(result.audio.bytes / 1e6).toFixed(1)} MB, of audio`]
           : []),

@@ -133,4 +133,8 @@ function vit(name: string, width: number, heads: number, depth = 12): Encoder {
   };
 }
 
-export const vits: readonly Encoder[] = [vit("vit-tiny", 192, 3), vit("vit-small", 384, 6)];
+export const vits: readonly Encoder[] = [
+  vit("vit-tiny", 192, 3),
+  vit("vit-small", 384, 6),
+  vit("vit-base", 768, 12),
+];

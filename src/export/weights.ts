@@ -1,10 +1,10 @@
-/** What can be had back of an encoder.onnx: the tensors that were frozen into it. */
+/** An encoder's tensors by themselves: what can be had back of an encoder.onnx, and a file that timm loads. */
 
 import { expected } from "../errors.ts";
-import type { TensorData } from "../files/safetensors.ts";
+import { encodeSafetensors, type TensorData } from "../files/safetensors.ts";
 import { decodeModel } from "../graph/protos.ts";
 import { floatsOf, sizesOf } from "./constants.ts";
-import { readEncoderMetadata } from "./metadata.ts";
+import { type EncoderMetadata, metadataTexts, readEncoderMetadata } from "./metadata.ts";
 
 /**
  * Its float32 initializers by name. State tensors keep theirs; a BatchNorm that was folded is in the weights before it.
@@ -26,4 +26,27 @@ export function encoderWeights(model: Uint8Array, where: string): Map<string, Te
       return data ? [[tensor.name, { dtype: "float32", shape: sizesOf(tensor), data }] as const] : [];
     }),
   );
+}
+
+/**
+ * A .safetensors file with the tensors of the encoder that `encode` reads, averages where it reads those, by timm's names
+ * and with PyTorch's counters of batches, so that nothing is missing there.
+ *
+ * @param encode the artifact's encode.onnx
+ */
+export function timmWeights(
+  encode: Uint8Array,
+  state: ReadonlyMap<string, TensorData>,
+  metadata: EncoderMetadata,
+): Uint8Array<ArrayBuffer> {
+  const tensors = new Map<string, TensorData>();
+  const steps = { dtype: "int64", shape: [], data: BigInt64Array.of(BigInt(metadata.steps)) } as const;
+  for (const { name } of decodeModel(encode).graph?.input ?? []) {
+    const [, timms] = /^(?:average\.)?encoder\.(.+)$/.exec(name) ?? [];
+    const tensor = state.get(name);
+    if (timms === undefined || !tensor) continue;
+    tensors.set(timms, tensor);
+    if (timms.endsWith(".running_var")) tensors.set(timms.replace(/[^.]+$/, "num_batches_tracked"), steps);
+  }
+  return encodeSafetensors(tensors, { ...metadataTexts(metadata), format: "pt" });
 }

@@ -51,6 +51,10 @@ export async function saveCheckpoint(dir: string, checkpoint: Checkpoint, keep =
 /** Whether a file is named as a checkpoint is. */
 export const isCheckpoint = (path: string): boolean => stepOf(basename(path)) >= 0;
 
+/** Whether a file's metadata is that of a checkpoint, whatever the file is named. */
+export const isOfCheckpoint = ({ headerSha256 }: Readonly<Record<string, string>>): boolean =>
+  headerSha256 !== undefined;
+
 /** The path of the checkpoint of a step, be there one or not. */
 export const checkpointAt = (dir: string, step: number): string => join(dir, nameOf(step));
 

@@ -88,6 +88,22 @@ describe("api/init", () => {
     expect(await failure(exportEncoder(at("cut")))).to.match(/expected the checkpoint of step 0/);
   });
 
+  it("takes back the weights that a run is exported with, under another folder", async () => {
+    const out = at("for-timm");
+    const { safetensors } = await exportEncoder(at("run"), { out, safetensors: true });
+    expect(safetensors).to.equal(join(out, "encoder.safetensors"));
+    const manifest = compile({ ...moco, method: "simclr", config: {} }).manifest as Manifest;
+    const { given } = await firstWeights(safetensors!, manifest);
+    const state = await stateOf("run");
+    const own = manifest.state.filter(({ name }) => name.startsWith("encoder."));
+    expect(given).to.deep.equal(new Map(own.map(({ name }) => [name, state.get(name)!])));
+    await exportEncoder(at("run"), { out, safetensors: true }); // over its own
+    await writeFile(safetensors!, "another's");
+    expect(await failure(exportEncoder(at("run"), { out, safetensors: true }))).to.match(
+      /encoder\.safetensors: expected an encoder of ours or none, found another file; move it away/,
+    );
+  });
+
   describe("of a vision transformer", () => {
     const spec = { method: "simclr", encoder: "vit-tiny", imageSize: 16 };
     let manifest: Manifest;
@@ -155,14 +171,15 @@ describe("api/init", () => {
       expect(
         await failure(write("others.safetensors", [["conv1.weight", state.get("encoder.norm.weight")!]])),
       ).to.match(
-        /others\.safetensors: expected tensors of vit-tiny by their names and shapes, found none, but encoder\.conv1\.weight \[192\]/,
+        /others\.safetensors: expected tensors of vit-tiny by their names and shapes, found none, but conv1\.weight \[192\]/,
       );
       const broken = {
         dtype: "float32",
         shape: [192],
         data: new Float32Array(192).fill(Number.NaN),
       } as const;
-      expect(await failure(write("nan.safetensors", [["norm.weight", broken]]))).to.match(
+      const one = ["encoder.norm.weight", broken] as const;
+      expect(await failure(write("nan.safetensors", [...ofEncoder(), one]))).to.match(
         /nan\.safetensors: encoder\.norm\.weight: expected numbers, found NaN or Infinity/,
       );
     });

@@ -115,10 +115,11 @@ describe("encoders", () => {
     });
     it("resnet34", () => expect(shapesOf("resnet34", 224)).to.deep.equal(timmBasic([3, 4, 6, 3], 7)));
     it("resnet50", () => expect(shapesOf("resnet50", 224)).to.deep.equal(timmBottleneck([3, 4, 6, 3], 7)));
-    it("vit-tiny, vit-small", () => {
+    it("vit-tiny, vit-small, vit-base", () => {
       expect(shapesOf("vit-tiny", 224)).to.deep.equal(timmVit(192, 16, 197));
       expect(shapesOf("vit-tiny", 32)).to.deep.equal(timmVit(192, 4, 65));
       expect(shapesOf("vit-small", 224)).to.deep.equal(timmVit(384, 16, 197));
+      expect(shapesOf("vit-base", 224)).to.deep.equal(timmVit(768, 16, 197));
     });
   });
 
@@ -131,6 +132,7 @@ describe("encoders", () => {
     ["resnet20", 32, 269_072],
     ["vit-tiny", 224, 5_524_416],
     ["vit-small", 224, 21_665_664],
+    ["vit-base", 224, 85_798_656],
   ];
   for (const [name, size, wanted] of parameters) {
     it(`${name} has ${wanted.toLocaleString("en")} parameters at ${size} px`, () => {

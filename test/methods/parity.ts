@@ -85,13 +85,13 @@ export function initial(name: string, shape: readonly number[]): Float32Array {
   const flat = values(name, shape);
   if (shape.length > 1) {
     const fanIn = sizeOf(shape.slice(1));
-    return flat.map((v) => v * 2 ** Math.round(Math.log2(Math.sqrt(6 / fanIn))));
+    return flat.map((v) => v * 2 ** Math.round(Math.log2(6 / fanIn) / 2));
   }
   return flat.map((v) => v / 4 + (last === "weight" || last === "running_var" ? 1 : 0));
 }
 
 /** A view [n, 3, size, size] of images: their colour and coarse pattern, and noise of its own. */
-function view(name: string, images: readonly number[], size: number): Float32Array {
+export function view(name: string, images: readonly number[], size: number): Float32Array {
   const out = values(name, [images.length, 3, size, size]);
   let at = 0;
   for (const i of images) {

@@ -1,4 +1,4 @@
-"""SimCLR, MoCo, SwAV, BYOL and DINO as lightly's examples have them: its heads, its losses, our sizes.
+"""SimCLR, MoCo, SwAV, BYOL and DINO as lightly's examples have them: its heads, its losses, our sizes; and fine-tuning.
 
 Each is a module from views, a list of [n, 3, s, s], to the loss; `before_step` does what precedes a step.
 """
@@ -133,11 +133,31 @@ class DINO(nn.Module):
         return self.criterion(list(teacher.chunk(2)), list(student.chunk(2)))
 
 
-METHODS = {"simclr": SimCLR, "moco": MoCo, "swav": SwaV, "byol": BYOL, "dino": DINO}
+class Finetune(nn.Module):
+    """A linear classifier on the features, for ten classes, and all is trained."""
+
+    sizes = staticmethod(lambda size: [size])
+    nesterov = True
+
+    def __init__(self, encoder, features, size):
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(features, 10)
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
+
+    def before_step(self):
+        pass
+
+    def forward(self, views):
+        logits = self.head(self.encoder(views[0]))  # [n, 10]
+        return self.criterion(logits, torch.arange(len(logits)) % 2)
 
 
-def optimizer_of(method, parameters):
+METHODS = {"simclr": SimCLR, "moco": MoCo, "swav": SwaV, "byol": BYOL, "dino": DINO, "finetune": Finetune}
+
+
+def optimizer_of(name, parameters, nesterov=False):
     """Fused: one pass over the weights."""
-    if method == "adamw":
+    if name == "adamw":
         return torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.05, fused=True)
-    return torch.optim.SGD(parameters, lr=0.03, momentum=0.9, weight_decay=5e-4, fused=True)
+    return torch.optim.SGD(parameters, lr=0.03, momentum=0.9, weight_decay=5e-4, nesterov=nesterov, fused=True)

@@ -26,7 +26,8 @@ def main():
     model = method(encoder, features, args.size)
     layout = torch.channels_last if convolutions else torch.contiguous_format
     model = model.to(memory_format=layout).train()
-    optimizer = optimizer_of(args.optimizer, [p for p in model.parameters() if p.requires_grad])
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = optimizer_of(args.optimizer, trained, nesterov=getattr(method, "nesterov", False))
     loss_of = torch.compile(model) if args.variant == "compiled" else model
     views = [
         torch.randn(args.batch, 3, side, side).to(memory_format=layout) for side in method.sizes(args.size)

@@ -25,6 +25,8 @@ export const STEPS: readonly Step[] = [
   // Two large crops and four small ones.
   { method: "swav", encoder: "resnet18", size: 32, batch: 64, optimizer: "adamw", config: { smallCrops: 4 } },
   { method: "byol", encoder: "resnet18", size: 32, batch: 64 },
+  // One view of each image; SGD with Nesterov's momentum.
+  { method: "finetune", encoder: "resnet18", size: 224, batch: 64, config: { classes: 10 } },
 ];
 
 const nameOf = ({ method, encoder, size, batch }: Step) =>
