@@ -47,7 +47,7 @@ export async function evaluateDetector(
   const detector = await openDetector(path, options, { output });
   const progress = openProgress(output);
   const decoder = openDecoder(
-    { ...sources, objects: undefined, range: sources.range ?? detector.metadata.range }, // not padded: the detector does that
+    { ...sources, range: sources.range ?? detector.metadata.range },
     { warn: (line) => progress.note(`warning: ${line}`) },
   );
   let done = 0;
