@@ -47,16 +47,11 @@ export const conv = (
     return out >= 4 * perGroup * groups * stride ** 2 ? transient(build) : build();
   });
 
-/** The same with a bias for each channel, which starts at `bias`. Not in pieces. */
-export function biasedConv(
-  s: Scope,
-  name: string,
-  x: Tensor,
-  { bias = 0, ...options }: ConvOptions & { readonly bias?: number },
-): Tensor {
+/** The same with a bias for each channel. Not in pieces. */
+export function biasedConv(s: Scope, name: string, x: Tensor, options: ConvOptions): Tensor {
   const y = conv(s, name, x, options); // [n, out, h', w']
-  const b = s.in(name, () => s.param("bias", [options.out], { kind: "constant", value: bias })); // [out]
-  return add(y, norm.perChannel(b, y));
+  const bias = s.in(name, () => s.param("bias", [options.out], ZEROS)); // [out]
+  return add(y, norm.perChannel(bias, y));
 }
 
 /** Share of the old value that running statistics keep (PyTorch's momentum of 0.1 counts the other share). */
