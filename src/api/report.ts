@@ -5,6 +5,7 @@ import { readArtifact } from "../artifact/files.ts";
 import { expected, messageOf, UserError } from "../errors.ts";
 import { checkWritable, writeFileAtomic } from "../files/atomic.ts";
 import { chartsOf } from "../report/curves.ts";
+import { detectionsSection } from "../report/detections.ts";
 import { GENERATOR, pageOf } from "../report/page.ts";
 import { mapSection, neighboursSection, viewsSection } from "../report/pictures.ts";
 import { layerCharts, probesComparison, probesSection } from "../report/probe-sections.ts";
@@ -22,6 +23,7 @@ import { differences } from "../report/settings.ts";
 import { openProgress } from "../train/progress.ts";
 import { readConfig } from "../train/run-folder.ts";
 import type { EncoderOptions } from "./encoder.ts";
+import { detectionsShown } from "./report-detections.ts";
 import { embeddingShown } from "./report-embedding.ts";
 import { viewsShown } from "./report-views.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
@@ -41,7 +43,7 @@ export interface ReportResult {
 }
 
 /**
- * Of one run: its settings, curves, what probes found, views, the nearest neighbours of images before training and now,
+ * Of one run: its settings, curves, what probes found, what its detector finds, views, the nearest neighbours of images before training and now,
  * and a map of their embeddings; each where its data is there. Of several runs: their curves over each other, what differs,
  * and their probes.
  *
@@ -129,6 +131,7 @@ async function single(folder: string, run: Run, where: EncoderOptions, surroundi
   const probes = (await attempt("probes", () => readProbes(folder))) ?? [];
   const layers = layerCharts(probes);
   const views = await attempt("views", () => viewsShown(run, where));
+  const detections = await attempt("detections", () => detectionsShown(folder, run, where));
   const embedding = await attempt("neighbours and map", () =>
     embeddingShown(folder, run, where, surroundings),
   );
@@ -138,6 +141,7 @@ async function single(folder: string, run: Run, where: EncoderOptions, surroundi
     figuresSection(run),
     curvesSection(curves),
     probesSection(probes, layers, curves.length),
+    detections && detectionsSection(detections),
     views && viewsSection(views),
     embedding && neighboursSection(embedding.neighbours),
     embedding?.map && mapSection(embedding.map),

@@ -37,6 +37,11 @@ interface Look {
 /** Of what all runs log; a method's own metrics go by their names. */
 const LOOKS: Readonly<Record<string, Look>> = {
   loss: { title: "Loss" },
+  validation: {
+    title: "Images held out",
+    unit: "%",
+    note: "top-1, mean average precision or AP50, by the task",
+  },
   knn: { title: "kNN top-1", unit: "%", note: "of every fifth labelled image among the others" },
   rankme: { title: "RankMe", note: "dimensions in use, of the features" },
   alpha: { title: "α of the spectrum", note: "of the features' covariance; near 1 is good" },

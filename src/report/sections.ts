@@ -12,7 +12,11 @@ export function figuresSection(run: Run): Html {
   const last = records.at(-1);
   const chance = records[0]?.chance;
   const spent = spentBy(run);
-  const knn = records.flatMap((record) => (record.knn === undefined ? [] : [record.knn]));
+  const logged = (name: "knn" | "validation") => records.flatMap(({ [name]: value }) => value ?? []);
+  const best = (title: string, values: readonly number[]) =>
+    values.length === 0
+      ? []
+      : [[title, `${values.at(-1)!.toFixed(2)} %`, `best ${Math.max(...values).toFixed(2)} %`] as const];
   const ranked = records.findLast(({ rankme }) => rankme !== undefined);
   const figures: readonly (readonly [name: string, value: string, beside?: string | undefined])[] = [
     [
@@ -29,9 +33,8 @@ export function figuresSection(run: Run): Html {
             chance === undefined ? undefined : `chance ${chance.toFixed(4)}`,
           ] as const,
         ]),
-    ...(knn.length === 0
-      ? []
-      : [["kNN top-1", `${knn.at(-1)!.toFixed(2)} %`, `best ${Math.max(...knn).toFixed(2)} %`] as const]),
+    ...best("images held out", logged("validation")),
+    ...best("kNN top-1", logged("knn")),
     ...(ranked
       ? [
           [
