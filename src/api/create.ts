@@ -23,7 +23,7 @@ import { withAudio } from "./run-sources.ts";
 import { openSeen } from "./seen.ts";
 import { findTraining, type Training } from "./supervised.ts";
 import { versions } from "./versions.ts";
-import { shorterSideFor } from "./views.ts";
+import { longerSideFor, shorterSideFor } from "./views.ts";
 
 export interface TrainOptions extends PositivesOptions {
   /** Folder of images, searched recursively, or a list of them (.txt); labels, if any, are ignored. Needed unless `resume`. */
@@ -224,8 +224,7 @@ export async function create(given: TrainOptions, show?: (line: string) => void)
     ...(options.headLr !== undefined && { headLr: options.headLr }),
     weightDecay: options.weightDecay ?? null,
     warmupEpochs: options.warmupEpochs ?? null,
-    // Of crops of large objects in photographs, too, views are not scaled up.
-    shorterSide: manifest.detection ? 2 * imageSize : shorterSideFor(imageSize),
+    shorterSide: (manifest.detection ? longerSideFor : shorterSideFor)(imageSize),
     checkpointEvery: options.checkpointEvery ?? Math.max(1, stepsPerEpoch),
     cacheMb: options.cacheMb ?? Math.min(2048, Math.floor(memoryBytes() / 2 ** 22)),
     provider,

@@ -15,6 +15,7 @@ import type { Manifest } from "../spec.ts";
 import { placesOf } from "../train/targets.ts";
 import { truthOf } from "./detection-scores.ts";
 import type { EpochEvaluation, EvaluationOptions } from "./evaluation.ts";
+import { longerSideFor } from "./views.ts";
 
 type Looking = Pick<EvaluationOptions, "batch" | "cacheBytes" | "warn" | "progress" | "signal">;
 
@@ -32,7 +33,7 @@ export async function openDetectionValidation(
   const objects = sources.objects!;
   const decoder = openDecoder(sources, { warn });
   const images = openImages(sources, {
-    decode: (file) => decoder.source(file, imageSize),
+    decode: (file) => decoder.source(file, longerSideFor(imageSize)),
     cacheBytes,
     concurrency: 2 * cores(),
   });
@@ -75,7 +76,7 @@ export async function openDetectionValidation(
         signal?.throwIfAborted();
         const rows = Array.from(files.keys()).slice(from, from + batch);
         const squares = await decoded(rows);
-        // Smaller images are not scaled up here, but in the graph.
+        // The graph scales images down and up: batches are of one size.
         for (const side of new Set(squares.map(({ image }) => image.width)))
           judged.push(...(await lookAt(squares.filter(({ image }) => image.width === side))));
         progress.show(`validation: ${Math.min(from + batch, files.length)}/${files.length} images`);

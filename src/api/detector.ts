@@ -13,7 +13,7 @@ import { notRunnable, openSession } from "../runtime/session.ts";
 import { openProgress } from "../train/progress.ts";
 import type { EncoderOptions } from "./encoder.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
-import { shorterSideFor } from "./views.ts";
+import { longerSideFor } from "./views.ts";
 
 export type DetectorOptions = Omit<EncoderOptions, "model">;
 
@@ -80,7 +80,7 @@ export async function detectIn(
   decoder: Pick<Decoder, "source">,
   known?: readonly [width: number, height: number],
 ): Promise<DetectedFile | undefined> {
-  const square = await decoder.source(file, shorterSideFor(metadata.imageSize));
+  const square = await decoder.source(file, longerSideFor(metadata.imageSize));
   if (!square) return undefined;
   const image = unpadded(square);
   const [width, height] = known ?? (await sizeOf(join(root, file)));

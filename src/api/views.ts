@@ -63,6 +63,9 @@ export const cropsAndFlips = (size: number): ViewRecipe => ({
 export const shorterSideFor = (imageSize: number): number =>
   imageSize <= 64 ? 2 * imageSize : Math.round((imageSize * 8) / 7);
 
+/** The longer side, pixels, that images with objects are scaled down to: small objects stay sharp in crops of them. */
+export const longerSideFor = (imageSize: number): number => 2 * imageSize;
+
 /** An encoder that sees views. */
 export interface ViewEncoder {
   readonly metadata: OpenedEncoder["metadata"];
