@@ -3,7 +3,6 @@ import { writeFileAtomic } from "../files/atomic.ts";
 import { addPixels, noPixels, type PixelCounts, pixelScores } from "../probe/iou.ts";
 import { countsCsv } from "../probe/result.ts";
 import {
-  EPOCHS,
   type OpenedSegmenter,
   openSegmenter,
   type Segmenter,
@@ -33,7 +32,7 @@ export interface SegmentationOptions extends EncoderOptions {
   readonly range?: readonly [black: number, white: number] | undefined;
   /** Of the samples, of training and of the bootstrap. @default 0 */
   readonly seed?: number | undefined;
-  /** Passes over the training images. @default 100 */
+  /** Passes over the training images. @default 100, or as many as make 1,000 steps of 16 squares */
   readonly epochs?: number | undefined;
   /** Resamples of the test images that the interval is read from. @default 1000 */
   readonly resamples?: number | undefined;
@@ -74,7 +73,7 @@ export interface PixelClass {
 
 /** @throws UserError on images without masks (see `findMasked`), masks of one class, or an encoder without maps. */
 export async function segmentation(
-  { encoder: path, stage, epochs = EPOCHS, resamples, ...options }: SegmentationOptions,
+  { encoder: path, stage, epochs, resamples, ...options }: SegmentationOptions,
   surroundings: Surroundings = {},
 ): Promise<SegmentationResult> {
   const { seed = 0, threads, provider, device, cudaLibraries, model } = options;
@@ -104,7 +103,7 @@ export async function segmentation(
     return {
       ...{ kind: "segmentation", ...scores, classes: classes.map(ofClass) },
       ...{ train: images, test: counts.images.length },
-      ...{ stage: name, grid: gridOf(encoder.layers[0]!), features: channels, epochs },
+      ...{ stage: name, grid: gridOf(encoder.layers[0]!), features: channels, epochs: segmenter.epochs },
       confusion: { names: names.map((one) => one.name), counts: rows },
       pictures: await shown.pictures(),
     };
@@ -125,7 +124,7 @@ export async function writePixelConfusion(file: string, { confusion }: Segmentat
 
 interface Training {
   readonly names: readonly Named[];
-  readonly epochs: number;
+  readonly epochs: number | undefined;
   readonly seed: number;
   readonly threads: number | undefined;
 }
@@ -144,9 +143,9 @@ async function trained(
   const masks = new Uint8Array(n * size ** 2);
   for (const [row, i] of kept.entries()) masks.set(await maskOf(squares[i]!, size), row * size ** 2);
   const progress = openProgress(output);
-  const onEpoch = (epoch: number) => {
+  const onEpoch = (epoch: number, epochs: number) => {
     signal?.throwIfAborted();
-    progress.show(`training the classifier: epoch ${epoch + 1} of ${settings.epochs}`);
+    progress.show(`training the classifier: epoch ${epoch + 1} of ${epochs}`);
   };
   const maps = { data, n, channels: layer.channels, grid: gridOf(layer) };
   const how = { ...settings, classes: names.length, size, onEpoch };

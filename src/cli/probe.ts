@@ -128,7 +128,11 @@ export const probeCommand = () =>
       "trains a linear classifier so often, and gives the spread (default: 1)",
       positiveInteger,
     )
-    .option("--epochs <n>", "of a linear classifier, of pixels too (default: 100)", positiveInteger)
+    .option(
+      "--epochs <n>",
+      "of a linear classifier, of pixels too (default: 100; of pixels 1,000 steps or more)",
+      positiveInteger,
+    )
     .option(
       "--augment",
       "trains a linear classifier on random resized crops and flips, encoded in each epoch",

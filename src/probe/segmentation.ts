@@ -33,26 +33,34 @@ export interface SegmentationOptions {
   readonly classes: number;
   /** Height and width of the training masks, to which logits are upsampled for the loss. */
   readonly size: number;
-  /** Passes over the training maps. @default 100 */
+  /** Passes over the training maps. @default see `epochsFor` */
   readonly epochs?: number | undefined;
   /** Of the order of the maps. @default 0 */
   readonly seed?: number | undefined;
   /** @default one for each core */
   readonly threads?: number | undefined;
-  /** Called before each epoch, counted from 0. What it throws ends the training. */
-  readonly onEpoch?: ((epoch: number) => void) | undefined;
+  /** Called before each epoch, counted from 0, of so many. What it throws ends the training. */
+  readonly onEpoch?: ((epoch: number, epochs: number) => void) | undefined;
 }
 
 /** A trained classifier. */
 export interface Segmenter {
   readonly sizes: MapSizes;
+  /** That it was trained for. */
+  readonly epochs: number;
   readonly feeds: Readonly<Record<"mean" | "scale" | "weight" | "bias", ort.Tensor>>;
 }
 
-export const EPOCHS = 100;
+/** Passes over the training maps, and more where they would be fewer than so many steps. */
+const EPOCHS = 100;
+const LEAST_STEPS = 1000;
 const BATCH = 16;
 const LR = 1e-3;
 const WARMUP = 1500 / 40_000;
+
+/** Epochs of n maps, unless told: 100, or as many as make 1,000 steps. */
+export const epochsFor = (n: number): number =>
+  Math.max(EPOCHS, Math.ceil(LEAST_STEPS / Math.ceil(n / BATCH)));
 
 /**
  * @param masks [n, size, size]
@@ -61,7 +69,7 @@ const WARMUP = 1500 / 40_000;
 export async function trainSegmenter(
   maps: Maps,
   masks: Uint8Array,
-  { classes, size, epochs = EPOCHS, seed = 0, threads, onEpoch }: SegmentationOptions,
+  { classes, size, epochs = epochsFor(maps.n), seed = 0, threads, onEpoch }: SegmentationOptions,
 ): Promise<Segmenter> {
   const { data, n, channels, grid } = maps;
   const d = channels * grid ** 2;
@@ -80,7 +88,7 @@ export async function trainSegmenter(
   const everyRow = Array.from({ length: n }, (_, row) => row);
   try {
     for (let epoch = 0; epoch < epochs; epoch++) {
-      onEpoch?.(epoch);
+      onEpoch?.(epoch, epochs);
       const order = randomFor(seed, "segmentation probe, order", epoch).shuffled(everyRow);
       for (let i = 0; i < stepsPerEpoch; i++) {
         const rows = order.slice(i * BATCH, (i + 1) * BATCH);
@@ -102,7 +110,7 @@ export async function trainSegmenter(
   const [weight, bias] = [state.weight!, state.bias!];
   if (![weight, bias].every((tensor) => (tensor.data as Float32Array).every(Number.isFinite)))
     throw expected("segmentation probe", "training that converges", "weights that are not finite");
-  return { sizes, feeds: { mean: fixed.mean, scale: fixed.scale, weight, bias } };
+  return { sizes, epochs, feeds: { mean: fixed.mean, scale: fixed.scale, weight, bias } };
 }
 
 /** The learning rate of step t, counted from 0. Exported for its test. */

@@ -74,13 +74,12 @@ describe("api/segmentation", () => {
     expect(other.classes.reduce((sum, { pixels }) => sum + pixels, 0)).to.equal(labelled);
   });
 
-  it("learns what colours tell, from images whose squares overlap", async () => {
-    // Left of a line one hue, right of it another: a linear classifier of any stage tells them apart.
-    for (const set of ["hues", "hues-test"]) {
+  it("learns what colours tell, from images whose squares overlap, small ones and such as lie in a margin", async () => {
+    // Two hues, on either side of a slanting line: a linear classifier of any stage tells them apart.
+    for (const [set, seed] of [["hues", 0] as const, ["hues-test", 1] as const]) {
       await shapes(at(set), 6, { width: 36, height: 24 });
       for (let i = 0; i < 6; i++) {
-        const edge = 9 + 3 * i;
-        const isLeft = (j: number) => j % 36 < edge;
+        const isLeft = (j: number) => (j % 36) + Math.floor(j / 36) / 2 < 12 + 3 * i + seed;
         const mask = Uint8Array.from({ length: 36 * 24 }, (_, j) => (isLeft(j) ? 0 : 3));
         const pixels = Uint8Array.from({ length: 3 * 36 * 24 }, (_, j) =>
           j % 3 === (isLeft(Math.floor(j / 3)) ? 0 : 2) ? 220 : 20,
@@ -90,10 +89,16 @@ describe("api/segmentation", () => {
         await writeMask(at(`${set}/masks/00${i}.png`), mask, 36, 24);
       }
     }
-    const options = { ...asked(), data: at("hues"), test: at("hues-test"), stage: "conv1", epochs: 150 };
-    const { meanIoU, classes } = await segmentation(options);
-    expect(classes.map((one) => one.class)).to.deep.equal(["ground", "triangle"]);
-    expect(meanIoU).to.be.above(90);
+    await tinyArtifact(at("large-graph"), { method: "simclr", imageSize: 80 });
+    const run = { graph: at("large-graph"), batch: 4, steps: 0, threads: 1, rank: false, report: false };
+    await train({ ...run, data: at("data/images"), out: at("large") });
+    for (const [encoder, grid, epochs] of [["run", 16, undefined] as const, ["large", 40, 200] as const]) {
+      const options = { ...asked(), encoder: at(encoder), data: at("hues"), test: at("hues-test") };
+      const found = await segmentation({ ...options, stage: "conv1", epochs });
+      expect(found.classes.map((one) => one.class)).to.deep.equal(["ground", "triangle"]);
+      expect(found).to.deep.include({ grid, epochs: epochs ?? 1000 }); // of one step each
+      expect(found.meanIoU, encoder).to.be.above(95);
+    }
   });
 
   it("sees an image whole, as the encoder would see it alone", async () => {

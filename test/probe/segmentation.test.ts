@@ -2,7 +2,7 @@ import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { openGraph } from "../../src/probe/features.ts";
 import { addPixels, noPixels, pixelScores } from "../../src/probe/iou.ts";
-import { type Maps, openSegmenter, rateAt, trainSegmenter } from "../../src/probe/segmentation.ts";
+import { epochsFor, type Maps, openSegmenter, rateAt, trainSegmenter } from "../../src/probe/segmentation.ts";
 import {
   bilinear,
   corrections,
@@ -141,6 +141,7 @@ describe("probe/segmentation", () => {
     expect(rateAt(500, 1000)).to.be.closeTo(5e-4, 1e-12);
     expect(rateAt(999, 1000)).to.be.closeTo(1e-6, 1e-12);
     expect(rateAt(0, 1)).to.equal(1e-3);
+    expect([1, 17, 160, 5000].map(epochsFor)).to.deep.equal([1000, 500, 100, 100]);
   });
 
   /** Maps whose first channel is the class, at a scale and offset of its own, and whose second is noise. */

@@ -2,7 +2,13 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
 import { layerCharts, probesComparison, probesSection } from "../../src/report/probe-sections.ts";
-import { type Accuracy, askedBy, type Probe, readProbes } from "../../src/report/probes.ts";
+import {
+  type Accuracy,
+  askedBy,
+  type Probe,
+  readProbes,
+  type Segmentation,
+} from "../../src/report/probes.ts";
 import type { Run } from "../../src/report/run.ts";
 import { failure, temporaryFolder } from "../data/folder.ts";
 
@@ -40,6 +46,40 @@ const rank: Probe = {
   ...{ step: 40, time: "2026-01-01T00:00:00.000Z", seed: 0, features: 64, data: { images: "/photos" } },
 };
 
+const URL = `data:image/webp;base64,${Buffer.from("picture").toString("base64")}`;
+const SPRITE = { url: URL, columns: 3, rows: 1, cell: 160 };
+const segmentation = (more: Partial<Segmentation> = {}): Segmentation => ({
+  ...{ kind: "segmentation", meanIoU: 45.5, low: 40, high: 50, pixelAccuracy: 80.25, train: 8, test: 2 },
+  ...{
+    stage: HOSTILE,
+    grid: 4,
+    epochs: 100,
+    features: 64,
+    step: 40,
+    time: "2026-01-01T00:00:00.000Z",
+    seed: 0,
+  },
+  data: { images: "/masked" },
+  classes: [
+    { class: "ground", pixels: 100, iou: 91 },
+    { class: HOSTILE, pixels: 20, iou: 0 },
+  ],
+  confusion: {
+    names: ["ground", HOSTILE],
+    pairs: [
+      [0, 0, 90],
+      [1, 0, 20],
+      [0, 1, 10],
+    ],
+  },
+  pictures: {
+    sprite: SPRITE,
+    files: [HOSTILE],
+    classes: [{ index: 1, class: HOSTILE }],
+  },
+  ...more,
+});
+
 describe("probes of a run", () => {
   const folder = temporaryFolder();
   const read = async (content: unknown) => {
@@ -51,7 +91,8 @@ describe("probes of a run", () => {
 
   it("are read as they were written, none where there is no file", async () => {
     expect(await readProbes(folder.path)).to.deep.equal([]);
-    expect(await read({ format: 1, probes: [knn(), rank] })).to.deep.equal([knn(), rank]);
+    const all = [knn(), rank, segmentation()];
+    expect(await read({ format: 1, probes: all })).to.deep.equal(all);
   });
 
   it("are refused where they are something else", async () => {
@@ -70,6 +111,18 @@ describe("probes of a run", () => {
         { format: 1, probes: [knn({ confusion: { names: ["a"], pairs: Array(2001).fill([0, 0, 1]) } })] },
       ],
       [/probes: /, { format: 1, probes: Array(51).fill(knn()) }],
+      ...[`${URL}" onload="x`, "https://example.com/x.webp", "data:text/html;base64,PHg+"].map(
+        (url) =>
+          [
+            /pictures\.sprite\.url/,
+            {
+              format: 1,
+              probes: [
+                segmentation({ pictures: { ...segmentation().pictures!, sprite: { ...SPRITE, url } } }),
+              ],
+            },
+          ] as const,
+      ),
       [/of at most 17 MB/, " ".repeat(2 ** 24 + 1)],
     ];
     for (const [said, content] of refused) expect(await failure(read(content))).to.match(said);
@@ -78,6 +131,8 @@ describe("probes of a run", () => {
   it("are asked alike with the same settings on the same data, whatever came of it", () => {
     expect(askedBy(knn({ step: 80, top1: 60, time: "later" }))).to.equal(askedBy(knn()));
     const others = [knn({ k: 6 }), knn({ labels: 0.1 }), knn({ limit: 5 }), knn({ seed: 1 }), rank];
+    const masks = [segmentation(), segmentation({ stage: "layer2" }), segmentation({ epochs: 5 })];
+    expect(new Set([...masks, segmentation({ meanIoU: 1, step: 80 })].map(askedBy)).size).to.equal(3);
     const elsewhere = knn({ data: { train: "/train", test: "/other" } });
     expect(new Set([knn(), ...others, elsewhere].map(askedBy)).size).to.equal(7);
   });
@@ -100,6 +155,21 @@ describe("probes of a run", () => {
     ]);
     expect(probesSection([], [], 0)).to.equal(undefined);
     expect(probesSection([rank], [], 0)!.text).not.to.match(/<details|<figure/);
+  });
+
+  it("show of a segmentation each class, pictures in colours, and how pixels were confused", () => {
+    const { text } = probesSection([segmentation()], [], 0)!;
+    expect(text).to.match(
+      /mean IoU, linear on &lt;img[^<]*<\/bdi><\/th><td><strong>45.50 %<\/strong><\/td><td>40.00 to 50/,
+    );
+    expect(text).to.match(/pixel accuracy<\/bdi><\/th><td><strong>80.25 %/);
+    expect(text).to.match(/IoU of ground<\/bdi><\/th><td><strong>91.00 %/);
+    expect(text).to.include(URL).and.include("rgb(128 0 0)").and.include("4x4 map, 100 epochs");
+    expect(text.match(/class="cell masks0"/g)).to.have.length(3);
+    expect(text).to.match(/the class of the pixels.*>20<\/td>.*0 %/s);
+    expect(text).not.to.include("<img");
+    const shared = probesComparison([{ name: "a" } as Run], [[segmentation()]])!.text;
+    expect(shared).to.include("45.50 %").and.not.include(URL);
   });
 
   it("list the worst confusions of many classes", () => {
