@@ -1,82 +1,143 @@
 /**
- * What pretraining on images that nobody curated costs against curated ones of the same count, and what wins some of it
- * back: MoCo (and SwAV for its multi-crop) on resnet20, kNN on clean test images. `tsx scripts/bench/curation.ts --data
- * DIR`, DIR with labelled folders train/ and test/ of images of one object; prints a Markdown table. Results go to
- * results.jsonl under --out, and runs that are there are not trained again.
+ * What pretraining on images that nobody curated costs against curated ones, and what wins some of it back: MoCo (and SwAV
+ * for its multi-crop) on resnet20 at 32 px, as many images and steps in each arm, kNN on clean test images. Each arm changes
+ * one thing, each seed draws sets of its own. `tsx scripts/bench/curation.ts --data DIR`, DIR with labelled folders train/
+ * and test/ of images of one object; prints a Markdown table. Results go to results.jsonl under --out, with all settings;
+ * runs that are there are not trained again.
  */
 import { existsSync } from "node:fs";
 import { appendFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import sharp from "sharp";
-import { findLabelledImages } from "../../src/data/sources.ts";
-import { checkData, probe, train } from "../../src/index.ts";
+import { findImages, findLabelledImages } from "../../src/data/sources.ts";
+import { unknownName } from "../../src/errors.ts";
+import { checkData, type FaultName, probe, train } from "../../src/index.ts";
 import { type Random, randomFor } from "../../src/random.ts";
 
 const { values } = parseArgs({
   options: {
     data: { type: "string", default: "data" },
     out: { type: "string", default: "runs/curation" },
-    images: { type: "string", default: "5000" },
+    images: { type: "string", default: "2000" },
     steps: { type: "string", default: "200" },
+    batch: { type: "string", default: "128" },
+    /** Test images, and as many labelled ones that they are compared with. */
+    test: { type: "string", default: "2000" },
+    threads: { type: "string", default: "1" },
     seeds: { type: "string", default: "3" },
-    only: { type: "string", default: "" },
+    /** Names of arms, between commas. */
+    only: { type: "string" },
   },
 });
-const { data, out } = values;
-const [images, steps, seeds] = [Number(values.images), Number(values.steps), Number(values.seeds)];
+const { out, seeds, only, ...settings } = values;
+const [images, steps, batch] = [Number(settings.images), Number(settings.steps), Number(settings.batch)];
+const [test, threads] = [Number(settings.test), Number(settings.threads)];
 const output = { stream: process.stderr, quiet: false };
 
-/** Pixels: of an image, and of a scene of several. */
-const [SIDE, SCENE] = [32, 64];
-/** Objects of a scene, images of the frequent classes for one of the others, shares of all images. */
-const [OBJECTS, IMBALANCE, COPIES, MEMES] = [4, 10, 0.3, 0.2];
+/** Pixels: of an object, which is the whole image where there is one, and of a scene. */
+const [OBJECT, SCENE] = [32, 64];
 
 /** What is wrong with a set of images. */
 interface Wrong {
-  readonly clutter?: boolean;
-  readonly imbalance?: boolean;
-  readonly copies?: boolean;
-  readonly memes?: boolean;
+  /** In a scene. @default an image is one object */
+  readonly objects?: number;
+  /** Images of a frequent class for one of the others. @default 1 */
+  readonly imbalance?: number;
+  /** Shares of the images. @default 0 */
+  readonly copies?: number;
+  readonly memes?: number;
 }
-const ALL: Wrong = { clutter: true, imbalance: true, copies: true, memes: true };
 
-if (!existsSync(join(data, "train"))) {
-  console.error(`${data}: expected labelled folders train/ and test/; give --data DIR`);
+interface Arm {
+  readonly name: string;
+  readonly wrong?: Wrong;
+  /** Share of `images`. @default 1 */
+  readonly share?: number;
+  /** What `data check` leaves out. @default it is not asked */
+  readonly drop?: readonly FaultName[];
+  readonly method?: "moco" | "swav";
+  readonly config?: Readonly<Record<string, number | number[]>>;
+  readonly cropOverlap?: number;
+  /** The encoder as it is initialised. */
+  readonly untrained?: boolean;
+}
+
+const CLUTTER: Wrong = { objects: 4 };
+const [IMBALANCE, COPIES, MEMES] = [{ imbalance: 10 }, { copies: 0.3 }, { memes: 0.3 }];
+const ALL: Wrong = { ...CLUTTER, ...IMBALANCE, ...COPIES, ...MEMES };
+const [LARGER, OVERLAP] = [{ config: { cropScale: 0.5 } }, { cropOverlap: 0.8 }];
+const MULTI_CROP = { config: { smallCrops: 4, smallSize: 16, smallCropScale: [0.05, 0.2] } };
+
+const arms: readonly Arm[] = [
+  { name: "untrained", untrained: true },
+  { name: "curated" },
+  { name: "clutter", wrong: CLUTTER },
+  { name: "clutter + least crop 0.5", wrong: CLUTTER, ...LARGER },
+  { name: "clutter + overlap 0.8", wrong: CLUTTER, ...OVERLAP },
+  { name: "copies", wrong: COPIES },
+  { name: "copies dropped", wrong: COPIES, drop: ["duplicates", "near"] },
+  { name: "memes", wrong: MEMES },
+  { name: "memes dropped", wrong: MEMES, drop: ["flat"] },
+  { name: "fewer curated", share: 0.7 }, // as many as are left where copies or memes are dropped
+  { name: "imbalance", wrong: IMBALANCE },
+  { name: "all", wrong: ALL },
+  { name: "all helped", wrong: ALL, drop: ["duplicates", "near", "flat"], ...OVERLAP },
+  { name: "scenes of one object", wrong: { objects: 1 } },
+  { name: "swav curated", method: "swav" },
+  { name: "swav clutter", method: "swav", wrong: CLUTTER },
+  { name: "swav clutter + multi-crop", method: "swav", wrong: CLUTTER, ...MULTI_CROP },
+];
+/** MoCo's queue is shorter than an epoch of any arm, lest an image's own earlier keys be negatives. */
+const CONFIG = {
+  moco: { queue: 512 },
+  swav: { prototypes: 128, queue: 1024, queueStart: 2 },
+} as const;
+const configOf = ({ method = "moco", config }: Arm) => ({ ...CONFIG[method], ...config });
+const referenceOf = ({ method }: Arm) => (method === "swav" ? "swav curated" : "curated");
+
+function end(message: string): never {
+  console.error(message);
   process.exit(2);
 }
-const sources = await findLabelledImages(join(data, "train"));
+if (!existsSync(join(settings.data, "train")))
+  end(`${settings.data}: expected labelled folders train/ and test/; give --data DIR`);
+const names = arms.map(({ name }) => name);
+const chosen = only === undefined ? names : only.split(",");
+for (const name of chosen) if (!names.includes(name)) end(unknownName("arm", name, names).message);
+
+const sources = await findLabelledImages(join(settings.data, "train"));
 const byClass = sources.classes.map((_, label) =>
-  sources.files.filter((_, i) => sources.labels[i] === label),
+  sources.files.filter((_, i) => sources.labels[i] === label).map((file) => join(sources.root, file)),
 );
 
-/** Classes of an image, every second one frequent where they are not in balance. */
-function drawFile(random: Random, { imbalance }: Wrong): string {
-  const weights = byClass.map((_, label) => (imbalance && label % 2 === 0 ? IMBALANCE : 1));
-  let left = random.uniform(
-    0,
-    weights.reduce((a, b) => a + b),
-  );
-  const label = weights.findIndex((weight) => {
-    left -= weight;
-    return left < 0;
+/** Files of `count` objects, each once, in random order; every second class is frequent where they are not in balance. */
+function objectsOf(count: number, seed: number, { imbalance = 1 }: Wrong): string[] {
+  const weights = byClass.map((_, label) => (label % 2 === 0 ? imbalance : 1));
+  const total = weights.reduce((a, b) => a + b);
+  let before = 0;
+  const files = byClass.flatMap((all, label) => {
+    const from = Math.round((count * before) / total);
+    before += weights[label]!;
+    const wanted = Math.round((count * before) / total) - from;
+    if (wanted > all.length)
+      end(`${sources.classes[label]}: expected ${wanted} images, found ${all.length}; give fewer --images`);
+    return randomFor("objects", seed, label).shuffled(all).slice(0, wanted);
   });
-  const files = byClass[Math.max(0, label)]!;
-  return join(sources.root, files[random.integer(files.length)]!);
+  return randomFor("order", seed).shuffled(files);
 }
 
-const object = (path: string) => sharp(path).resize(SIDE, SIDE, { fit: "cover" }).png().toBuffer();
-
-async function pictureOf(random: Random, wrong: Wrong): Promise<Buffer> {
-  if (!wrong.clutter) return object(drawFile(random, wrong));
-  const tiles = [];
-  for (let i = 0; i < OBJECTS; i++) {
-    const [left, top] = [random.integer(SCENE - SIDE + 1), random.integer(SCENE - SIDE + 1)];
-    tiles.push({ input: await object(drawFile(random, wrong)), left, top });
-  }
+/** An image of the objects: a scene, or the only one by itself. */
+async function pictureOf(files: readonly string[], random: Random, { objects }: Wrong): Promise<Buffer> {
+  const tiles = await Promise.all(
+    files.map((file) => sharp(file).resize(OBJECT, OBJECT, { fit: "cover" }).png().toBuffer()),
+  );
+  if (objects === undefined) return tiles[0]!;
+  const place = () => random.integer(SCENE - OBJECT + 1);
+  const placed = tiles.map((input) => ({ input, left: place(), top: place() }));
   const background = { r: random.integer(256), g: random.integer(256), b: random.integer(256) };
   return sharp({ create: { width: SCENE, height: SCENE, channels: 3, background } })
-    .composite(tiles)
+    .composite(placed)
     .png()
     .toBuffer();
 }
@@ -110,107 +171,108 @@ function copyOf(picture: Buffer, random: Random, side: number): Promise<Buffer> 
     .toBuffer();
 }
 
-/** Makes a set, unless it is there; its folder. */
-async function setOf(name: string, wrong: Wrong): Promise<string> {
-  const dir = join(out, "sets", name);
-  if (existsSync(join(dir, "done"))) return dir;
+/** A folder with a set, made anew. */
+async function makeSet(seed: number, { wrong = {}, share = 1 }: Arm): Promise<string> {
+  const dir = join(out, "set");
   await rm(dir, { recursive: true, force: true });
   await mkdir(dir, { recursive: true });
-  const memes = wrong.memes ? Math.round(MEMES * images) : 0;
-  const copies = wrong.copies ? Math.round(COPIES * images) : 0;
-  const distinct = images - memes - copies;
-  for (let i = 0; i < images; i++) {
-    const random = randomFor("curation", i);
-    const original = i < distinct + memes ? undefined : random.integer(distinct);
-    if (original !== undefined) {
-      const picture = await pictureOf(randomFor("curation", original), wrong);
-      await writeFile(join(dir, `${i}.jpg`), await copyOf(picture, random, wrong.clutter ? SCENE : SIDE));
-    } else {
-      const side = wrong.clutter ? SCENE : SIDE;
-      const picture = i < distinct ? await pictureOf(random, wrong) : await memeOf(random, side);
-      await writeFile(join(dir, `${i}.png`), picture);
-    }
+  const count = Math.round(share * images);
+  const [copies, memes] = [Math.round((wrong.copies ?? 0) * count), Math.round((wrong.memes ?? 0) * count)];
+  const { objects = 1 } = wrong;
+  const side = wrong.objects === undefined ? OBJECT : SCENE;
+  const distinct = count - copies - memes;
+  const files = objectsOf(distinct * objects, seed, wrong);
+  const pictures: Buffer[] = [];
+  for (let i = 0; i < distinct; i++) {
+    const own = files.slice(i * objects, (i + 1) * objects);
+    pictures.push(await pictureOf(own, randomFor("picture", seed, i), wrong));
+    await writeFile(join(dir, `picture-${i}.png`), pictures[i]!);
   }
-  await writeFile(join(dir, "done"), "");
+  for (let i = 0; i < memes; i++)
+    await writeFile(join(dir, `meme-${i}.png`), await memeOf(randomFor("meme", seed, i), side));
+  for (let i = 0; i < copies; i++) {
+    const random = randomFor("copy", seed, i);
+    const copy = await copyOf(pictures[random.integer(distinct)]!, random, side);
+    await writeFile(join(dir, `copy-${i}.jpg`), copy);
+  }
   return dir;
 }
 
-/** The images of a set that `data check` keeps. */
-async function checked(dir: string): Promise<string> {
-  const writeList = join(out, "sets", "kept.txt");
-  const drop = ["broken", "duplicates", "near", "flat"] as const;
-  const { kept, duplicates, near, flat } = await checkData(dir, { writeList, drop }, { output });
-  const copies = [...duplicates, ...near].reduce((sum, { files }) => sum + files.length - 1, 0);
-  console.error(`data check: ${copies} copies and ${flat.length} flat images found, ${kept} kept`);
+/** The list of a set's images that `data check` keeps. */
+async function checked(set: string, drop: readonly FaultName[]): Promise<string> {
+  const writeList = join(out, "kept.txt");
+  await checkData(set, { drop, writeList }, { output });
   return writeList;
 }
 
-interface Arm {
-  readonly name: string;
-  readonly data: () => Promise<string>;
-  readonly method?: "moco" | "swav";
-  readonly config?: Readonly<Record<string, number | number[]>>;
+async function measure(arm: Arm, seed: number): Promise<Result> {
+  const { drop, method = "moco", cropOverlap, untrained } = arm;
+  const set = await makeSet(seed, arm);
+  const data = drop ? await checked(set, drop) : set;
+  const run = join(out, "run");
+  await rm(run, { recursive: true, force: true });
+  const trained = {
+    ...{ method, encoder: "resnet20", imageSize: 32, config: configOf(arm), cropOverlap },
+    ...{ data, out: run, steps: untrained ? 0 : steps, batch, seed, threads, guard: false, rank: false },
+  };
+  await train(trained, { output });
+  const folders = { train: join(settings.data, "train"), test: join(settings.data, "test"), limit: test };
+  const { top1 } = await probe({ encoder: run, kind: "knn", k: 20, threads, ...folders });
+  return { of: keyOf(arm, seed), images: (await findImages(data)).files.length, knn: top1 };
 }
 
-const wrong = () => setOf("all", ALL);
-const SWAV = { prototypes: 128, queue: 1024, queueStart: 2 };
-const arms: readonly Arm[] = [
-  { name: "curated", data: () => setOf("curated", {}) },
-  { name: "all of these", data: wrong },
-  { name: "all, duplicates and flat images dropped", data: async () => checked(await wrong()) },
-  { name: "all, least crop 0.5", data: wrong, config: { cropScale: 0.5 } },
-  { name: "all, both", data: async () => checked(await wrong()), config: { cropScale: 0.5 } },
-  { name: "several objects an image", data: () => setOf("clutter", { clutter: true }) },
-  { name: "classes 10 : 1", data: () => setOf("imbalance", { imbalance: true }) },
-  { name: "30 % copies", data: () => setOf("copies", { copies: true }) },
-  { name: "20 % memes", data: () => setOf("memes", { memes: true }) },
-  { name: "SwAV, curated", data: () => setOf("curated", {}), method: "swav", config: SWAV },
-  { name: "SwAV, all of these", data: wrong, method: "swav", config: SWAV },
-  {
-    name: "SwAV, all, four small crops",
-    data: wrong,
-    method: "swav",
-    config: { ...SWAV, smallCrops: 4, smallSize: 16, smallCropScale: [0.05, 0.2] },
-  },
-];
+const keyOf = (arm: Arm, seed: number) => ({ ...settings, ...arm, config: configOf(arm), seed });
 
 interface Result {
-  readonly name: string;
-  readonly seed: number;
+  /** All that it depends on. */
+  readonly of: ReturnType<typeof keyOf>;
+  /** That were trained on. */
+  readonly images: number;
+  /** Top-1, %. */
   readonly knn: number;
 }
+
 const record = join(out, "results.jsonl");
 await mkdir(out, { recursive: true });
-const lines = existsSync(record) ? (await readFile(record, "utf8")).trim().split("\n") : [];
-const results: Result[] = lines.filter((line) => line !== "").map((line) => JSON.parse(line));
+const lines = existsSync(record) ? (await readFile(record, "utf8")).split("\n") : [];
+const results = lines.filter((line) => line !== "").map((line) => JSON.parse(line) as Result);
+const resultOf = (arm: Arm, seed: number) => {
+  const of = JSON.stringify(keyOf(arm, seed));
+  return results.find((result) => JSON.stringify(result.of) === of);
+};
 
-async function knnOf(run: string): Promise<number> {
-  const folders = { train: join(data, "train"), test: join(data, "test"), limit: 5000 };
-  return (await probe({ encoder: run, kind: "knn", k: 20, ...folders })).top1;
-}
-
-for (let seed = 0; seed < seeds; seed++) {
-  for (const { name, data: set, method = "moco", config = {} } of arms) {
-    if (!name.includes(values.only) || results.some((one) => one.name === name && one.seed === seed))
-      continue;
-    const run = join(out, "run");
-    const settings = { method, encoder: "resnet20", imageSize: 32, batch: 128, seed } as const;
-    await rm(run, { recursive: true, force: true });
-    const options = { ...settings, config, data: await set(), out: run, steps, guard: false, rank: false };
-    await train(options, { output });
-    const result = { name, seed, knn: await knnOf(run) };
+for (let seed = 0; seed < Number(seeds); seed++)
+  for (const arm of arms) {
+    if (!chosen.includes(arm.name) || resultOf(arm, seed)) continue;
+    const result = await measure(arm, seed);
     results.push(result);
     await appendFile(record, `${JSON.stringify(result)}\n`);
-    console.error(JSON.stringify(result));
+    console.error(`${arm.name}: seed ${seed}, ${result.images} images, kNN ${result.knn.toFixed(1)}`);
   }
+
+const meanOf = (all: readonly number[]) => all.reduce((a, b) => a + b, 0) / all.length;
+/** Mean and standard deviation. */
+function spread(all: readonly number[], signed = ""): string {
+  if (all.length === 0) return "";
+  const mean = meanOf(all);
+  const deviation = Math.sqrt(all.reduce((sum, x) => sum + (x - mean) ** 2, 0) / (all.length - 1));
+  return `${mean > 0 ? signed : ""}${mean.toFixed(1)}${all.length > 1 ? ` (${deviation.toFixed(1)})` : ""}`;
 }
 
-const rows = arms.flatMap(({ name }) => {
-  const own = results.filter((one) => one.name === name).map(({ knn }) => knn);
-  if (own.length === 0) return [];
-  const mean = own.reduce((a, b) => a + b) / own.length;
-  return [`| ${name} | ${mean.toFixed(1)} | ${own.map((knn) => knn.toFixed(1)).join(", ")} |`];
+const rows = arms.flatMap((arm) => {
+  const own = Array.from({ length: Number(seeds) }, (_, seed) => resultOf(arm, seed));
+  const there = own.filter((result) => result !== undefined);
+  if (there.length === 0) return [];
+  const reference = arms.find(({ name }) => name === referenceOf(arm))!;
+  const gains = own.flatMap((result, seed) => {
+    const curated = resultOf(reference, seed);
+    return result && curated && arm !== reference ? [result.knn - curated.knn] : [];
+  });
+  const knn = there.map((result) => result.knn);
+  const each = knn.map((value) => value.toFixed(1)).join(", ");
+  const count = meanOf(there.map((result) => result.images)).toFixed(0);
+  return [`| ${arm.name} | ${count} | ${spread(knn)} | ${spread(gains, "+")} | ${each} |`];
 });
-console.log(`| images | kNN | seeds |
-|---|---|---|
+console.log(`| images | count | kNN | against curated | seeds |
+|---|---|---|---|---|
 ${rows.join("\n")}`);
