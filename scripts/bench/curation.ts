@@ -82,7 +82,7 @@ const arms: readonly Arm[] = [
   { name: "fewer curated", share: 0.7 }, // as many as are left where copies or memes are dropped
   { name: "imbalance", wrong: IMBALANCE },
   { name: "all", wrong: ALL },
-  { name: "all helped", wrong: ALL, drop: ["duplicates", "near", "flat"], ...OVERLAP },
+  { name: "all + memes dropped + least crop 0.5", wrong: ALL, drop: ["flat"], ...LARGER },
   { name: "scenes of one object", wrong: { objects: 1 } },
   { name: "swav curated", method: "swav" },
   { name: "swav clutter", method: "swav", wrong: CLUTTER },
