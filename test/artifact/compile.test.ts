@@ -6,13 +6,12 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
+import { type ArtifactSpec, resolveSpec } from "../../src/artifact/artifact-spec.ts";
 import {
-  type ArtifactSpec,
   buildStep,
   type CompiledArtifact,
   compile,
   piecesFor,
-  resolveSpec,
   targetNamed,
 } from "../../src/artifact/compile.ts";
 import { readArtifact, writeArtifact } from "../../src/artifact/files.ts";
