@@ -167,7 +167,7 @@ describe("compile", () => {
       { method: "swav", encoder: "resnet18", imageSize: 16, config: { smallCrops: 2, prototypes: 16 } },
       { method: "jigsaw", encoder: "resnet20", imageSize: 32, config: { permutations: 4 } },
       { method: "swav", encoder: "vit-tiny", imageSize: 16, config: { smallCrops: 2, smallSize: 8 } },
-      { method: "fcos", encoder: "resnet18", imageSize: 32, config: { classes: 3, channels: 16, convs: 1 } },
+      { method: "fcos", encoder: "resnet20", imageSize: 16, config: { classes: 3, channels: 16, convs: 1 } },
       // Large enough for views in pieces, with blur.
       { method: "simclr", encoder: "resnet20", imageSize: 96 },
     ];
