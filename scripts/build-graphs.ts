@@ -1,7 +1,8 @@
 /** Rebuilds the prebuilt artifacts in graphs/, byte for byte. */
 import { join } from "node:path";
 import { GRAPHS } from "../src/api/artifacts.ts";
-import { type ArtifactSpec, compile } from "../src/artifact/compile.ts";
+import type { ArtifactSpec } from "../src/artifact/artifact-spec.ts";
+import { compile } from "../src/artifact/compile.ts";
 import { writeArtifact } from "../src/artifact/files.ts";
 import { methods } from "../src/methods/index.ts";
 

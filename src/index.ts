@@ -11,7 +11,6 @@ export {
 export type { CopyGroup } from "./api/check-copies.ts";
 export { type ClipsOptions, type ClipsResult, clips } from "./api/clips.ts";
 export type { CostName } from "./api/cost.ts";
-export type { TrainOptions } from "./api/create.ts";
 export { type DetectedImage, type DetectOptions, type DetectResult, detect } from "./api/detect.ts";
 export { type DetectionScores, evaluateDetector } from "./api/detection-scores.ts";
 export { type DetectorOptions, type OpenedDetector, openDetector } from "./api/detector.ts";
@@ -62,8 +61,10 @@ export {
 export { type Serving, serve } from "./api/serve.ts";
 export type { Surroundings } from "./api/surroundings.ts";
 export { type TrainResult, train } from "./api/train.ts";
+export type { TrainOptions } from "./api/train-options.ts";
 export { type WebOptions, type WebResult, web } from "./api/web.ts";
-export { type ArtifactSpec, type CompiledArtifact, compile } from "./artifact/compile.ts";
+export type { ArtifactSpec } from "./artifact/artifact-spec.ts";
+export { type CompiledArtifact, compile } from "./artifact/compile.ts";
 export { type Artifact, readArtifact, writeArtifact } from "./artifact/files.ts";
 export { findAudioPairs } from "./data/audio-pairs.ts";
 export { findImages, findLabelledImages, type Sources } from "./data/sources.ts";

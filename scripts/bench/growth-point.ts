@@ -1,5 +1,5 @@
 /** One point of a table of growth, as a program: a StepPoint in JSON as its argument, one JSON object out. */
-import type { ArtifactSpec } from "../../src/artifact/compile.ts";
+import type { ArtifactSpec } from "../../src/artifact/artifact-spec.ts";
 import { median, openStep, secondsOf } from "./measure.ts";
 
 export interface StepPoint {

@@ -1,12 +1,7 @@
 /** What the benches share: clocks, medians, a bare matrix product and a step to run. */
 import * as ort from "onnxruntime-node";
-import {
-  type ArtifactSpec,
-  compile,
-  compileInParts,
-  piecesFor,
-  targetNamed,
-} from "../../src/artifact/compile.ts";
+import type { ArtifactSpec } from "../../src/artifact/artifact-spec.ts";
+import { compile, compileInParts, piecesFor, targetNamed } from "../../src/artifact/compile.ts";
 import { inMemory } from "../../src/artifact/files.ts";
 import { buildModel } from "../../src/graph/model.ts";
 import { encodeModel } from "../../src/graph/protos.ts";

@@ -3,14 +3,12 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
+import { type ArtifactSpec, resolveSpec, specOf } from "../artifact/artifact-spec.ts";
 import {
-  type ArtifactSpec,
   type CompiledArtifact,
   compile,
   compileInParts,
   piecesFor,
-  resolveSpec,
-  specOf,
   targetNamed,
 } from "../artifact/compile.ts";
 import { type Artifact, type GraphName, type Graphs, inMemory, readArtifact } from "../artifact/files.ts";

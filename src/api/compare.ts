@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { expected } from "../errors.ts";
 import type { Manifest } from "../spec.ts";
-import type { TrainOptions } from "./create.ts";
+import type { TrainOptions } from "./train-options.ts";
 
 export interface Comparison {
   readonly flag: string;

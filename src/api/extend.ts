@@ -4,7 +4,7 @@ import type { Manifest } from "../spec.ts";
 import { plannedSteps, type RunConfig } from "../train/run-folder.ts";
 import { runSchedules, scheduleValue } from "../train/schedules.ts";
 import { flagOf } from "./compare.ts";
-import type { TrainOptions } from "./create.ts";
+import type { TrainOptions } from "./train-options.ts";
 
 export interface Extended {
   readonly config: RunConfig;

@@ -1,6 +1,6 @@
 /** What a run of finetune is told: what it starts from, its data and its settings. */
 import { existsSync, statSync } from "node:fs";
-import { optimizerOf } from "../artifact/compile.ts";
+import { optimizerOf } from "../artifact/artifact-spec.ts";
 import { readArtifact } from "../artifact/files.ts";
 import { isLabelTable } from "../data/label-table.ts";
 import { expected } from "../errors.ts";
@@ -8,10 +8,10 @@ import { MAX_CLASSES, readEncoderMetadata } from "../export/metadata.ts";
 import { readWhole } from "../files/atomic.ts";
 import type { JsonObject } from "../spec.ts";
 import { readConfig, runFiles } from "../train/run-folder.ts";
-import type { TrainOptions } from "./create.ts";
 import { type Settings, type TaskName, taskNamed, taskOf } from "./finetune-task.ts";
 import { MAX_MODEL } from "./finetune-test.ts";
 import { findTraining } from "./supervised.ts";
+import type { TrainOptions } from "./train-options.ts";
 
 export const STARTS = ["scratch", "pretrained", "frozen"] as const;
 /** Weights drawn anew, those of `encoder`, or those of `encoder` as they are, below a head that is trained. */

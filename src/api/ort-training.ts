@@ -1,7 +1,8 @@
 /** Writes what ONNX Runtime's training API opens: on phones, in pages, in other languages. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type ArtifactSpec, compile, targetNamed } from "../artifact/compile.ts";
+import type { ArtifactSpec } from "../artifact/artifact-spec.ts";
+import { compile, targetNamed } from "../artifact/compile.ts";
 import { ownFolder, writeArtifact } from "../artifact/files.ts";
 import { ortTraining, type UpdateBy } from "../artifact/ort-training.ts";
 import { expected } from "../errors.ts";

@@ -1,8 +1,10 @@
-/** What a precision asks of a run's step. */
-import type { ArtifactSpec, CompiledArtifact } from "../artifact/compile.ts";
+/** How exact a run's arithmetic is, and what that asks of its step. */
+import type { ArtifactSpec } from "../artifact/artifact-spec.ts";
+import type { CompiledArtifact } from "../artifact/compile.ts";
 import type { Graphs } from "../artifact/files.ts";
 import { expected } from "../errors.ts";
-import type { TrainOptions } from "./create.ts";
+import type { Provider } from "../runtime/session.ts";
+import type { TrainOptions } from "./train-options.ts";
 
 type Asked = Pick<TrainOptions, "precision">;
 
@@ -24,4 +26,37 @@ export function refuseUnfit({ precision }: Asked, { manifest, graphs }: Compiled
       `${manifest.name} of another making`,
       "leave out --graph",
     );
+}
+
+/** How exact the provider's arithmetic is to be. @throws UserError if it cannot be told so */
+export function exactness({
+  provider,
+  deterministic,
+  precision,
+  tf32,
+}: Pick<TrainOptions, "deterministic" | "precision" | "tf32"> & {
+  readonly provider: Provider;
+}) {
+  if (deterministic && provider === "webgpu")
+    throw expected("--deterministic", "it with --provider cuda or cpu", `--provider ${provider}`);
+  if (tf32 !== undefined && provider !== "cuda")
+    throw expected("--tf32", "it with --provider cuda", `--provider ${provider}`);
+  const told = tf32 === undefined ? precision : tf32 ? "tf32" : "fp32";
+  if (precision !== undefined && precision !== told)
+    throw expected(
+      "--precision",
+      `${told}, as by --${tf32 ? "" : "no-"}tf32`,
+      precision,
+      "leave out one of the two",
+    );
+  if (told !== undefined && told !== "fp32" && provider !== "cuda")
+    throw expected(`--precision ${told}`, "it with --provider cuda", `--provider ${provider}`);
+  const always = "deterministic: runs on the CPU always are, on one machine with as many threads";
+  return {
+    config: { ...(deterministic && { deterministic }), ...(told && { precision: told }) },
+    chosen: [
+      ...(deterministic && provider === "cpu" ? [always] : []),
+      ...(told && provider === "cuda" ? [`provider cuda: precision ${told}`] : []),
+    ],
+  };
 }

@@ -2,7 +2,7 @@
  * Published settings by name, and the figure that was published with them: data for `train --recipe`. What a recipe
  * leaves out are the method's defaults, which hold the paper's settings for photos and its followers' for CIFAR.
  */
-import type { ArtifactSpec } from "../artifact/compile.ts";
+import type { ArtifactSpec } from "../artifact/artifact-spec.ts";
 import { named } from "../errors.ts";
 
 export interface Recipe extends ArtifactSpec {

@@ -9,9 +9,11 @@ import type { Manifest } from "../spec.ts";
 import { precisionOf, type RunConfig, readConfig } from "../train/run-folder.ts";
 import { lowered, targetOf } from "./artifacts.ts";
 import { ARTIFACT_RULES, type Comparison, flagOf, refuseOthers } from "./compare.ts";
-import { deviceOf, engineFor, exactness, type Opened, type TrainOptions } from "./create.ts";
+import { deviceOf, engineFor, type Opened } from "./create.ts";
 import { imagesForKnn } from "./evaluation.ts";
+import { exactness } from "./precision.ts";
 import { sourcesOfRun } from "./run-sources.ts";
+import type { TrainOptions } from "./train-options.ts";
 
 /** The run in `out`, as it was left. @throws UserError if an option would change what it computes. */
 export async function reopen(options: TrainOptions, show?: (line: string) => void): Promise<Opened> {

@@ -24,7 +24,7 @@ import {
   writeConfig,
 } from "../train/run-folder.ts";
 import { runSchedules } from "../train/schedules.ts";
-import { create, type TrainOptions } from "./create.ts";
+import { create } from "./create.ts";
 import { openDetectionValidation } from "./detection-validation.ts";
 import { earlyStop, keepingBest } from "./early-stop.ts";
 import { type EpochEvaluation, LEAST_RANK_IMAGES, openEvaluation, sampleForRank } from "./evaluation.ts";
@@ -35,6 +35,7 @@ import { afterDivergence, afterFailure, standing } from "./standing.ts";
 import { openValidation } from "./supervised.ts";
 import { QUIET, type Surroundings } from "./surroundings.ts";
 import { openTensorBoard, repeated, type TensorBoard } from "./tensorboard.ts";
+import type { TrainOptions } from "./train-options.ts";
 
 export interface TrainResult {
   readonly steps: number;

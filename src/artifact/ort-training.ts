@@ -10,7 +10,8 @@ import { builtFor, portable, target } from "../ops/target.ts";
 import { type OptimizerOperator, optimizerModel } from "../ort-training/optimizer-model.ts";
 import { evaluationModel, type Parameter, trainingModel } from "../ort-training/training-model.ts";
 import type { Schedule, StateEntry } from "../spec.ts";
-import { type ArtifactSpec, openStep, optimizerOf, resolveSpec } from "./compile.ts";
+import { type ArtifactSpec, optimizerOf, resolveSpec } from "./artifact-spec.ts";
+import { openStep } from "./compile.ts";
 import { encodeGraph } from "./encode.ts";
 import { gradientOf, gradientStep, nextOf, nexts, trainingStep, watched } from "./step.ts";
 

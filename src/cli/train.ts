@@ -1,8 +1,8 @@
 import { Command } from "commander";
-import type { TrainOptions } from "../api/create.ts";
 import { POSITIVES, positivesNamed } from "../api/positives.ts";
 import { reportAfterTraining } from "../api/report.ts";
 import { train } from "../api/train.ts";
+import type { TrainOptions } from "../api/train-options.ts";
 import { duration } from "../train/duration.ts";
 import {
   CUDA_LIBRARIES,

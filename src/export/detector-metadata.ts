@@ -13,7 +13,8 @@ import {
   textsOf,
 } from "./metadata.ts";
 
-export interface DetectorMetadata extends Omit<EncoderMetadata, "side" | "probes" | "stages" | "embedding"> {
+export interface DetectorMetadata
+  extends Omit<EncoderMetadata, "side" | "probes" | "stages" | "embedding" | "independent"> {
   /** What the numbers of its output `classes` stand for. */
   readonly classes: readonly string[];
 }
@@ -21,7 +22,7 @@ export interface DetectorMetadata extends Omit<EncoderMetadata, "side" | "probes
 const DETECTION = "detection";
 const CLASSES = `${PREFIX}classes`;
 const schema = imageSchema
-  .omit({ side: true, probes: true, stages: true, embedding: true })
+  .omit({ side: true, probes: true, stages: true, embedding: true, independent: true })
   .extend({ classes: z.string("names of classes") });
 
 /** The entries of metadata_props. @throws Error if they could not be read back. */

@@ -24,11 +24,11 @@ describe("api/finetune: detection", () => {
     const graph = await tinyArtifact(at("graph"));
     const photos = await pictures(at("photos"), 8);
     await train({ data: photos, graph, out: at("run"), batch: 4, steps: 2, lr: 0.1, threads: 1 });
-    const { data } = await shapes(at("train"), { form: "coco", images: 24, sides: [40, 60] });
-    const { data: test } = await shapes(at("test"), { form: "voc", images: 6, seed: 1, sides: [40, 60] });
+    const { data } = await shapes(at("train"), { form: "coco", images: 24, sides: [22, 32] });
+    const { data: test } = await shapes(at("test"), { form: "voc", images: 6, seed: 1, sides: [22, 32] });
     told = {
       ...{ task: "detection", encoder: at("run"), data, test, threads: 1, heldOut: 0.25 },
-      ...{ imageSize: 48, batch: 6, epochs: 12, optimizer: "adamw", lr: 0.005, warmupEpochs: 0 },
+      ...{ imageSize: 24, batch: 6, epochs: 8, optimizer: "adamw", lr: 0.005, warmupEpochs: 0 },
       config: { channels: 16, convs: 1, cropScale: 0.8 },
     };
   });
@@ -53,7 +53,7 @@ describe("api/finetune: detection", () => {
 
   it("ends with a detector, as good on images held out as the run says, and comes to the same bytes in two parts", async () => {
     const whole = await finetune({ ...told, out: at("whole") });
-    expect(whole).to.deep.include({ classifier: null, measure: "ap50", images: 18, heldOut: 6, steps: 36 });
+    expect(whole).to.deep.include({ classifier: null, measure: "ap50", images: 18, heldOut: 6, steps: 24 });
     expect(whole.detection).to.include({ images: 6 });
     expect(readDetectorMetadata(await readFile(whole.detector!), "detector")).to.deep.include({
       method: "fcos",
@@ -87,7 +87,7 @@ describe("api/finetune: detection", () => {
       /^--mixup: expected it with --task classes, found detection/,
     );
     expect(await refused({ config: { towers: 2 } })).to.match(/towers/);
-    const { data: others } = await shapes(at("other"), { form: "yolo", images: 3, sides: [40, 60] });
+    const { data: others } = await shapes(at("other"), { form: "yolo", images: 3, sides: [22, 32] });
     const names = await readFile(join(at("other"), "data.yaml"), "utf8");
     const renamed = names.replace(SHAPES[0]!, "star");
     await writeFile(join(at("other"), "data.yaml"), renamed);

@@ -127,7 +127,7 @@ describe("api/finetune: images of several classes, and the best epoch", () => {
   });
 
   it("exports the best epoch of a run that stops early, and the same bytes after a stop", async () => {
-    const early = { ...told, earlyStop: 3, epochs: 12, lr: 0.01, headLr: 0.01 };
+    const early = { ...told, earlyStop: 2, epochs: 12, lr: 0.01, headLr: 0.01 };
     const whole = await finetune({ ...early, out: at("whole") });
     const ends = (await readRecords(at("whole"))).filter(({ validation }) => validation !== undefined);
     const most = Math.max(...ends.map(({ validation }) => validation!));
@@ -174,7 +174,7 @@ describe("api/finetune: images of several classes, and the best epoch", () => {
     const again = at("whole/repeats/seed-1");
     const [first, second] = [await readConfig(at("whole")), await readConfig(again)];
     expect(second.fingerprint).not.to.equal(first.fingerprint);
-    await finetune({ ...told, earlyStop: 3, epochs: 12, lr: 0.01, headLr: 0.01, seed: 1, out: at("own") });
+    await finetune({ ...told, earlyStop: 2, epochs: 12, lr: 0.01, headLr: 0.01, seed: 1, out: at("own") });
     const [own, repeated] = [
       await readFile(at("own/encoder.onnx")),
       await readFile(join(again, "encoder.onnx")),

@@ -1,8 +1,9 @@
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
-import { create, type TrainOptions } from "../../src/api/create.ts";
+import { create } from "../../src/api/create.ts";
 import { train } from "../../src/api/train.ts";
+import type { TrainOptions } from "../../src/api/train-options.ts";
 import { compile, targetNamed } from "../../src/artifact/compile.ts";
 import { readArtifact, writeArtifact } from "../../src/artifact/files.ts";
 import { settingsOf } from "../../src/report/settings.ts";

@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { recipeNamed, recipes } from "../../src/api/recipes.ts";
-import { resolveSpec } from "../../src/artifact/compile.ts";
+import { resolveSpec } from "../../src/artifact/artifact-spec.ts";
 import { methods } from "../../src/methods/index.ts";
 
 describe("recipes", () => {

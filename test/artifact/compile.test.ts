@@ -6,13 +6,12 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
+import { type ArtifactSpec, resolveSpec } from "../../src/artifact/artifact-spec.ts";
 import {
-  type ArtifactSpec,
   buildStep,
   type CompiledArtifact,
   compile,
   piecesFor,
-  resolveSpec,
   targetNamed,
 } from "../../src/artifact/compile.ts";
 import { readArtifact, writeArtifact } from "../../src/artifact/files.ts";
@@ -168,7 +167,7 @@ describe("compile", () => {
       { method: "swav", encoder: "resnet18", imageSize: 16, config: { smallCrops: 2, prototypes: 16 } },
       { method: "jigsaw", encoder: "resnet20", imageSize: 32, config: { permutations: 4 } },
       { method: "swav", encoder: "vit-tiny", imageSize: 16, config: { smallCrops: 2, smallSize: 8 } },
-      { method: "fcos", encoder: "resnet18", imageSize: 32, config: { classes: 3, channels: 16, convs: 1 } },
+      { method: "fcos", encoder: "resnet20", imageSize: 16, config: { classes: 3, channels: 16, convs: 1 } },
       // Large enough for views in pieces, with blur.
       { method: "simclr", encoder: "resnet20", imageSize: 96 },
     ];

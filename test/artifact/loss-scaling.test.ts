@@ -1,6 +1,7 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
-import { type ArtifactSpec, compile, compileInParts, targetNamed } from "../../src/artifact/compile.ts";
+import type { ArtifactSpec } from "../../src/artifact/artifact-spec.ts";
+import { compile, compileInParts, targetNamed } from "../../src/artifact/compile.ts";
 import { inMemory } from "../../src/artifact/files.ts";
 import { UserError } from "../../src/errors.ts";
 import { initialState, type StateMap } from "../../src/runtime/state.ts";

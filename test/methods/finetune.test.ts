@@ -1,13 +1,14 @@
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
-import { compile as compileArtifact } from "../../src/artifact/compile.ts";
+import { type CompiledArtifact, compile as compileArtifact } from "../../src/artifact/compile.ts";
+import { once } from "../../src/graph/once.ts";
 import { input } from "../../src/graph/tensor.ts";
 import { sigmoidCrossEntropy, smoothedCrossEntropy } from "../../src/nn/losses.ts";
 import { gradients } from "../../src/ops/gradients.ts";
 import { drawBeta, randomFor } from "../../src/random.ts";
 import { initialState } from "../../src/runtime/state.ts";
 import { compile, floats } from "../support/run.ts";
-import { batchOf, openGraph, type StepResult, stepperOf } from "./stepping.ts";
+import { batchOf, openGraph, type Stepper, type StepResult, stepperOf } from "./stepping.ts";
 
 const [N, CLASSES] = [4, 3];
 
@@ -90,10 +91,17 @@ describe("fine-tuning: the step", () => {
     });
   const plain = artifactOf({});
 
+  /** An artifact and what runs its step, once for each configuration. */
+  const opened = new Map<string, Promise<{ artifact: CompiledArtifact; stepper: Stepper }>>();
+  const open = (config: object) =>
+    once(opened, JSON.stringify(config), async () => {
+      const artifact = artifactOf(config);
+      return { artifact, stepper: await stepperOf(artifact) };
+    });
+
   /** A first step, from the same weights and images whatever the settings. */
   async function stepOf(config: object, more: Readonly<Record<string, ort.Tensor>> = {}) {
-    const artifact = artifactOf(config);
-    const stepper = await stepperOf(artifact);
+    const { artifact, stepper } = await open(config);
     const state = stepper.state(1);
     const { images, views } = batchOf(plain, N, 16);
     const labels = new ort.Tensor("int64", BigInt64Array.of(0n, 2n, 1n, 2n), [N]);
@@ -103,7 +111,7 @@ describe("fine-tuning: the step", () => {
       const [from, to] = [state.get(name)!.data, done.next.get(name)!.data] as [Float32Array, Float32Array];
       return to.map((x, i) => x - from[i]!);
     };
-    return { artifact, state, done, change };
+    return { artifact, stepper, state, done, change };
   }
 
   it("gives a stage the rate of the next one times the decay, and the classifier its own", async () => {
@@ -145,9 +153,8 @@ describe("fine-tuning: the step", () => {
   });
 
   it("exports moving averages of weights and running statistics, warmed up", async () => {
-    const { artifact, state, done } = await stepOf({ ema: 0.99 });
+    const { artifact, stepper, state, done } = await stepOf({ ema: 0.99 });
     const names = ["encoder.layer1.0.conv1.weight", "encoder.bn1.running_mean", "head.bias"];
-    const stepper = await stepperOf(artifact);
     const { images, views } = batchOf(plain, N, 16);
     const labels = new ort.Tensor("int64", BigInt64Array.of(0n, 2n, 1n, 2n), [N]);
     const scalars = { lr: 0.1, "lr.head": 0.5, weightDecay: 0, step: 2 };

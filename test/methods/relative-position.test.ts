@@ -1,5 +1,6 @@
 import { expect } from "chai";
-import { compile, resolveSpec } from "../../src/artifact/compile.ts";
+import { resolveSpec } from "../../src/artifact/artifact-spec.ts";
+import { compile } from "../../src/artifact/compile.ts";
 import { UserError } from "../../src/errors.ts";
 import { relativePosition } from "../../src/methods/relative-position.ts";
 import { average, type Row } from "../views/support.ts";

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
-import { type ArtifactSpec, compile, targetNamed } from "../../src/artifact/compile.ts";
+import type { ArtifactSpec } from "../../src/artifact/artifact-spec.ts";
+import { compile, targetNamed } from "../../src/artifact/compile.ts";
 import { buildModel } from "../../src/graph/model.ts";
 import { encodeModel } from "../../src/graph/protos.ts";
 import { input, type Tensor } from "../../src/graph/tensor.ts";

@@ -2,7 +2,8 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import sharp from "sharp";
-import { type ArtifactSpec, compile, targetNamed } from "../../src/artifact/compile.ts";
+import type { ArtifactSpec } from "../../src/artifact/artifact-spec.ts";
+import { compile, targetNamed } from "../../src/artifact/compile.ts";
 import { writeArtifact } from "../../src/artifact/files.ts";
 import { randomFor } from "../../src/random.ts";
 

@@ -1,11 +1,6 @@
 import { expect } from "chai";
-import {
-  type ArtifactSpec,
-  compile,
-  compileInParts,
-  piecesFor,
-  targetNamed,
-} from "../../src/artifact/compile.ts";
+import type { ArtifactSpec } from "../../src/artifact/artifact-spec.ts";
+import { compile, compileInParts, piecesFor, targetNamed } from "../../src/artifact/compile.ts";
 import type { Manifest } from "../../src/spec.ts";
 import { batchOf } from "../../src/train/batch.ts";
 

@@ -5,7 +5,8 @@
 import { createRequire } from "node:module";
 import { parseArgs } from "node:util";
 import { targetOf } from "../../../src/api/artifacts.ts";
-import { type ArtifactSpec, compile, piecesFor, targetNamed } from "../../../src/artifact/compile.ts";
+import type { ArtifactSpec } from "../../../src/artifact/artifact-spec.ts";
+import { compile, piecesFor, targetNamed } from "../../../src/artifact/compile.ts";
 import { inMemory } from "../../../src/artifact/files.ts";
 import type { OptimizerChoice } from "../../../src/methods/method.ts";
 import { nativeRuntime } from "../../../src/runtime/c-api.ts";

@@ -1,7 +1,8 @@
 /** The exported encoder against the same weights in PyTorch. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { compile, resolveSpec } from "../../../src/artifact/compile.ts";
+import { resolveSpec } from "../../../src/artifact/artifact-spec.ts";
+import { compile } from "../../../src/artifact/compile.ts";
 import { writeEncoder } from "../../../src/export/encoder.ts";
 import { encodeSafetensors } from "../../../src/files/safetensors.ts";
 import { initialState } from "../../../src/runtime/state.ts";

@@ -3,12 +3,8 @@ import { dirname, join } from "node:path";
 import { expect } from "chai";
 import * as ort from "onnxruntime-node";
 import { kernelsOf, type Placement, placementOf } from "../../../scripts/bench/events.ts";
-import {
-  type ArtifactSpec,
-  type CompiledArtifact,
-  compile,
-  targetNamed,
-} from "../../../src/artifact/compile.ts";
+import type { ArtifactSpec } from "../../../src/artifact/artifact-spec.ts";
+import { type CompiledArtifact, compile, targetNamed } from "../../../src/artifact/compile.ts";
 import { signatureOf, sizesOf } from "../../../src/graph/signature.ts";
 import { methods, supervised } from "../../../src/methods/index.ts";
 import { capturing } from "../../../src/runtime/cuda/captured.ts";

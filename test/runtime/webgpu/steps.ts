@@ -1,5 +1,6 @@
 /** Steps of methods on WebGPU and on the CPU, with the same feeds: `steps COUNT METHOD...`. */
-import { type ArtifactSpec, type CompiledArtifact, compile } from "../../../src/artifact/compile.ts";
+import type { ArtifactSpec } from "../../../src/artifact/artifact-spec.ts";
+import { type CompiledArtifact, compile } from "../../../src/artifact/compile.ts";
 import type { Artifact } from "../../../src/artifact/files.ts";
 import { buildModel } from "../../../src/graph/model.ts";
 import { encodeModel } from "../../../src/graph/protos.ts";

@@ -5,6 +5,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { once } from "../../../../src/graph/once.ts";
 import type { ElementType } from "../../../../src/graph/protos.ts";
 import { operatorOf } from "../../../../src/runtime/cuda/fused/cuda-c.ts";
 import type { Launch } from "../../../../src/runtime/cuda/fused/ir.ts";
@@ -17,6 +18,7 @@ const PREFIX = `
 #include <cmath>
 #include <cstring>
 #include <utility>
+#include <setjmp.h>
 #include <ucontext.h>
 struct dim3 { unsigned x, y, z; };
 struct float4 { float x, y, z, w; };
@@ -33,11 +35,15 @@ static unsigned short to_float16(float x) { _Float16 y = x; unsigned short z; me
 #define __shared__ static
 #define __launch_bounds__(n)
 static const int THREADS = 256;
-static ucontext_t host, fibers[THREADS];
 static char stacks[THREADS][65536];
-static bool ended[THREADS];
+// Jumps between stacks: swapcontext would ask the system for the mask of signals each time.
+static jmp_buf host, fibers[THREADS];
+static bool begun[THREADS], ended[THREADS];
 static unsigned turn;
-static void __syncthreads() { swapcontext(&fibers[turn], &host); }
+static void wait() {
+  if (!_setjmp(fibers[turn])) _longjmp(host, 1);
+}
+static void __syncthreads() { wait(); }
 
 template <class... T, std::size_t... I>
 static void pass(void (*f)(T...), void **pointers, std::index_sequence<I...>) { f((T)pointers[I]...); }
@@ -47,25 +53,35 @@ static void pass(void (*f)(T...), void **pointers) { pass(f, pointers, std::inde
 static void (*entry)(void **);
 static void **passed;
 static void thread() {
-  entry(passed);
-  ended[turn] = true;
-  swapcontext(&fibers[turn], &host);
+  for (;;) {
+    entry(passed);
+    ended[turn] = true;
+    wait();
+  }
+}
+static void begin() {
+  begun[turn] = true;
+  ucontext_t context;
+  getcontext(&context);
+  context.uc_stack.ss_sp = stacks[turn];
+  context.uc_stack.ss_size = sizeof stacks[turn];
+  makecontext(&context, thread, 0);
+  setcontext(&context);
+}
+static void go() {
+  if (_setjmp(host)) return;
+  if (begun[turn]) _longjmp(fibers[turn], 1);
+  begin();
 }
 static void launch(unsigned blocks) {
   for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
-    for (unsigned t = 0; t < THREADS; t++) {
-      ended[t] = false;
-      getcontext(&fibers[t]);
-      fibers[t].uc_stack.ss_sp = stacks[t];
-      fibers[t].uc_stack.ss_size = sizeof stacks[t];
-      makecontext(&fibers[t], thread, 0);
-    }
+    memset(ended, 0, sizeof ended);
     for (bool left = true; left;) {
       left = false;
       for (turn = 0; turn < THREADS; turn++) {
         if (ended[turn]) continue;
         threadIdx.x = turn;
-        swapcontext(&host, &fibers[turn]);
+        go();
         left = left || !ended[turn];
       }
     }
@@ -88,30 +104,23 @@ export type Run = (launch: Launch, values: Values) => void;
 export function compiled({ koffi }: Compiler, folder: string, steps: readonly Lowered[]): Run {
   const numbers = new Map<Launch, { readonly number: number; readonly blocks: number }>();
   const typeOf = new Map<Launch, (name: string) => ElementType>();
-  const sources = steps.flatMap(({ launches, values }) =>
-    launches.map((launch) => {
+  /** By the kernels' own, of which many launches have the same. */
+  const sources = new Map<string, { readonly number: number; readonly text: string }>();
+  for (const { launches, values } of steps)
+    for (const launch of launches) {
       const { work } = operatorOf(launch, (name) => values.get(name)!);
       if (work.kind !== "cuda") throw new Error("expected a kernel");
-      const number = numbers.size;
+      const { number } = once(sources, work.source, () => sourceOf(work, sources.size));
       numbers.set(launch, { number, blocks: work.grid[0] });
       typeOf.set(launch, (name) => values.get(name)!.dtype);
-      return `namespace kernel${number} {
-${work.source.replace('extern "C"', "static")}
-}
-static void entry${number}(void **pointers) { pass(kernel${number}::${work.entry}, pointers); }
-extern "C" void run${number}(void **pointers, unsigned blocks) {
-  entry = entry${number};
-  passed = pointers;
-  launch(blocks);
-}`;
-    }),
-  );
+    }
   const [source, library] = [join(folder, "kernels.cpp"), join(folder, "kernels.so")];
-  writeFileSync(source, [PREFIX, ...sources].join("\n"));
+  writeFileSync(source, [PREFIX, ...[...sources.values()].map(({ text }) => text)].join("\n"));
   execFileSync("g++", [
     "-std=c++17",
     "-O1",
     "-ffp-contract=off",
+    "-U_FORTIFY_SOURCE", // which takes a jump to another stack for a fault
     "-shared",
     "-fPIC",
     "-w",
@@ -138,3 +147,19 @@ extern "C" void run${number}(void **pointers, unsigned blocks) {
     });
   };
 }
+
+const sourceOf = (
+  { source, entry }: { readonly source: string; readonly entry: string },
+  number: number,
+) => ({
+  number,
+  text: `namespace kernel${number} {
+${source.replace('extern "C"', "static")}
+}
+static void entry${number}(void **pointers) { pass(kernel${number}::${entry}, pointers); }
+extern "C" void run${number}(void **pointers, unsigned blocks) {
+  entry = entry${number};
+  passed = pointers;
+  launch(blocks);
+}`,
+});

@@ -114,7 +114,7 @@ function interpretKernel({ count, rows, steps, outputs, inputs }: Kernel, values
     );
     if (found.length === 1) data.fill(found[0] as never);
     else data.set(found as never);
-    if (isHalf(dtype)) for (const [i, x] of data.entries()) data[i] = roundedTo(dtype, Number(x));
+    if (isHalf(dtype)) for (let i = 0; i < data.length; i++) data[i] = roundedTo(dtype, Number(data[i]));
     return [name, data];
   });
 }
@@ -147,7 +147,7 @@ function apply(
   const [a, b = [0], c = [0]] = args as [Places, Places?, Places?];
   const [alpha, beta] = settings;
   const [byA, byB, byC] = [a, b, c].map(({ length }) => Number(length > 1)) as [number, number, number];
-  const found = ARRAYS[dtype as "float32"].from({ length: byA + byB + byC > 0 ? count : 1 });
+  const found = new ARRAYS[dtype as "float32"](byA + byB + byC > 0 ? count : 1);
   for (let i = 0; i < found.length; i++) found[i] = f(a[i * byA]!, b[i * byB]!, c[i * byC]!, alpha!, beta!);
   return found;
 }

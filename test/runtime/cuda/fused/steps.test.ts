@@ -1,7 +1,8 @@
 import { expect } from "chai";
 import type { NodeProto } from "onnx-buf";
 import type * as ort from "onnxruntime-node";
-import { type ArtifactSpec, compile, targetNamed } from "../../../../src/artifact/compile.ts";
+import type { ArtifactSpec } from "../../../../src/artifact/artifact-spec.ts";
+import { compile, targetNamed } from "../../../../src/artifact/compile.ts";
 import { evaluateDim } from "../../../../src/graph/dims.ts";
 import { decodeModel, encodeModel, type HalfType } from "../../../../src/graph/protos.ts";
 import { signatureOf } from "../../../../src/graph/signature.ts";
