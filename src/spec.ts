@@ -105,12 +105,23 @@ export interface ViewRecipe {
     readonly saturation: number;
     readonly hue: number;
   };
+  /**
+   * The colours of RandAugment (Cubuk et al. 2019, arXiv 1909.13719): so many times in a row brightness, contrast or saturation is
+   * changed, or nothing, each as likely, by a factor of 1 + or - 0.9 magnitude / 30.
+   */
+  readonly randAugment?: RandAugment | undefined;
   readonly grayscale: number;
   /** Standard deviation in pixels, drawn uniformly; the kernel spans a tenth of the view's height. */
   readonly blur: { readonly p: number; readonly sigma: readonly [number, number] };
   readonly solarize: number;
   /** Keeps one channel, puts faint noise in place of the other two. */
   readonly dropChannels?: number | undefined;
+}
+
+export interface RandAugment {
+  readonly operations: number;
+  /** From 0 to 30. */
+  readonly magnitude: number;
 }
 
 export interface Patch {

@@ -6,7 +6,7 @@ import { isLabelTable } from "../data/label-table.ts";
 import { expected } from "../errors.ts";
 import { MAX_CLASSES, readEncoderMetadata } from "../export/metadata.ts";
 import { readWhole } from "../files/atomic.ts";
-import type { JsonObject } from "../spec.ts";
+import type { JsonObject, RandAugment } from "../spec.ts";
 import { readConfig, runFiles } from "../train/run-folder.ts";
 import { type Settings, type TaskName, taskNamed, taskOf } from "./finetune-task.ts";
 import { MAX_MODEL } from "./finetune-test.ts";
@@ -77,6 +77,8 @@ export interface FinetuneOptions extends Shared {
   readonly ema?: number | undefined;
   /** Strength of colour jitter. @default 0, none */
   readonly jitter?: number | undefined;
+  /** The colours of RandAugment. @default none */
+  readonly randAugment?: RandAugment | undefined;
 }
 
 const EPOCHS = 30;
@@ -86,7 +88,17 @@ const HELD_OUT = 0.1;
 export async function beginning(options: FinetuneOptions): Promise<TrainOptions> {
   const { encoder: path, architecture, imageSize, data, test, images, task: name, ...rest } = options;
   const { labels = 1, heldOut = HELD_OUT, earlyStop = null, from = "pretrained", ...more } = rest;
-  const { freezeUntil, layerDecay, labelSmoothing, mixup, ema, jitter, config: set, ...shared } = more;
+  const {
+    freezeUntil,
+    layerDecay,
+    labelSmoothing,
+    mixup,
+    ema,
+    jitter,
+    randAugment,
+    config: set,
+    ...shared
+  } = more;
   const task = taskNamed(name ?? "classes");
   if (path === undefined || data === undefined)
     throw expected("finetune", "an encoder and --data", path === undefined ? "no encoder" : "no --data");
@@ -115,6 +127,7 @@ export async function beginning(options: FinetuneOptions): Promise<TrainOptions>
     ...task.settings(options, sources),
     ema,
     jitter,
+    randAugment: randAugment && { ...randAugment },
     layerDecay,
     freezeUntil: from === "frozen" ? "features" : freezeUntil,
     headRate: scratch ? 1 : undefined,

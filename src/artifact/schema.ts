@@ -80,6 +80,7 @@ const recipeSchema = z.strictObject({
     saturation: nonNegative.max(100),
     hue: nonNegative.max(0.5),
   }),
+  randAugment: z.strictObject({ operations: count.max(100), magnitude: nonNegative.max(30) }).optional(),
   grayscale: share,
   blur: z.strictObject({ p: share, sigma: range(nonNegative.max(1000)) }),
   solarize: share,

@@ -4,6 +4,7 @@ import { compareFinetuned, comparisonLines } from "../api/finetune-compare.ts";
 import { type FinetuneOptions, STARTS, type Start } from "../api/finetune-start.ts";
 import { MEASURES, TASKS } from "../api/finetune-task.ts";
 import { expected, unknownName } from "../errors.ts";
+import type { RandAugment } from "../spec.ts";
 import { duration } from "../train/duration.ts";
 import {
   CUDA_LIBRARIES,
@@ -44,6 +45,20 @@ const oneOf =
     if (!known) throw unknownName(kind, text, names);
     return known;
   };
+
+/** RandAugment's N and M. */
+function operations(text: string): RandAugment {
+  const [operations = 0, magnitude = Number.NaN, ...more] = text.split(",").map(Number);
+  if (
+    Number.isInteger(operations) &&
+    operations > 0 &&
+    magnitude >= 0 &&
+    magnitude <= 30 &&
+    more.length === 0
+  )
+    return { operations, magnitude };
+  throw expected("--rand-augment", "operations and a magnitude of 0 to 30, such as 2,9", text);
+}
 
 export const finetuneCommand = () =>
   new Command("finetune")
@@ -88,6 +103,11 @@ export const finetuneCommand = () =>
     .option("--mixup <alpha>", "mixes images and classes by shares from Beta(alpha, alpha)", nonNegative)
     .option("--ema <f>", "export moving averages of the weights, which keep this share each step", share)
     .option("--jitter <f>", "strength of changes of colour (default: 0)", share)
+    .option(
+      "--rand-augment <n,m>",
+      "so many changes of colour in a row, of this magnitude of 30, such as 2,9",
+      operations,
+    )
     .option("--held-out <f>", "share of the images, of each class, that is held out (default: 0.1)", share)
     .option(
       "--early-stop <n>",

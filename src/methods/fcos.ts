@@ -30,7 +30,7 @@ import { reduceSum } from "../ops/reduce.ts";
 import { indicesAlong } from "../ops/shape.ts";
 import type { DetectionLevel, Init } from "../spec.ts";
 import type { Method, ObjectTargets } from "./method.ts";
-import { exported, keepAverages, ratesOf, transferSettings } from "./transfer.ts";
+import { coloursOf, exported, keepAverages, ratesOf, transferSettings } from "./transfer.ts";
 import { fraction, randomView, share } from "./views.ts";
 
 const config = () =>
@@ -47,8 +47,6 @@ const config = () =>
     cropScale: share.default(0.4),
     /** Probability of a flip. */
     flip: fraction.default(0.5),
-    /** Strength of brightness, contrast and saturation, changed in each image; 0 leaves colours as they are. */
-    jitter: fraction.default(0),
     ...transferSettings,
     /** The peak of the learning rate of pyramid and head over that of the encoder, unless it is given. */
     headRate: z.number().positive().default(1),
@@ -198,14 +196,8 @@ export const fcos: Method<Config> = {
   name: "fcos",
   paper: "FCOS: Fully Convolutional One-Stage Object Detection, arXiv 1904.01355",
   config,
-  views: ({ cropScale, flip, jitter }, size) => [
-    randomView(size, {
-      scale: [cropScale, 1],
-      jitter: [jitter, jitter, jitter, 0],
-      jitterP: jitter === 0 ? 0 : 1,
-      grayscale: 0,
-      flip,
-    }),
+  views: ({ cropScale, flip, ...colours }, size) => [
+    randomView(size, { scale: [cropScale, 1], flip, ...coloursOf(colours) }),
   ],
   // The paper's 0.01 for 16 images, dropped after 60,000 and 80,000 steps of 90,000.
   optimizer: () => ({

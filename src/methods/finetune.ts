@@ -12,8 +12,8 @@ import { add, mul, sigmoid, sub } from "../ops/elementwise.ts";
 import { gather } from "../ops/indexing.ts";
 import { softmax } from "../ops/reduce.ts";
 import type { Method, StepScope } from "./method.ts";
-import { exported, keepAverages, ratesOf, transferSettings } from "./transfer.ts";
-import { fraction, randomView, SMALL, share } from "./views.ts";
+import { coloursOf, exported, keepAverages, ratesOf, transferSettings } from "./transfer.ts";
+import { randomView, SMALL, share } from "./views.ts";
 
 const config = (imageSize: number) =>
   z.strictObject({
@@ -27,8 +27,6 @@ const config = (imageSize: number) =>
     mixup: z.number().min(0).max(100).default(0),
     /** Least share of the image's area in a crop. Small images: 0.6, as of a crop of 32 px from one padded by 4 px. */
     cropScale: share.default(imageSize <= SMALL ? 0.6 : 0.08),
-    /** Strength of brightness, contrast and saturation, changed in each image; 0 leaves colours as they are. */
-    jitter: fraction.default(0),
     ...transferSettings,
     /** The peak of the classifier's learning rate over that of the encoder, unless it is given. */
     headRate: z.number().positive().default(10),
@@ -67,13 +65,8 @@ export const finetune: Method<Config> = {
   name: "finetune",
   paper: "Do Better ImageNet Models Transfer Better?, arXiv 1805.08974",
   config,
-  views: ({ cropScale, jitter }, size) => [
-    randomView(size, {
-      scale: [cropScale, 1],
-      jitter: [jitter, jitter, jitter, 0],
-      jitterP: jitter === 0 ? 0 : 1,
-      grayscale: 0,
-    }),
+  views: ({ cropScale, ...colours }, size) => [
+    randomView(size, { scale: [cropScale, 1], ...coloursOf(colours) }),
   ],
   optimizer: () => ({
     name: "sgd",

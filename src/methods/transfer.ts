@@ -7,9 +7,15 @@ import { unknownName } from "../errors.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { add, div, greater, where } from "../ops/elementwise.ts";
 import type { Stages, StepScope } from "./method.ts";
-import { share } from "./views.ts";
+import { fraction, type RandomView, share } from "./views.ts";
 
 export const transferSettings = {
+  /** Strength of brightness, contrast and saturation, changed in each image; 0 leaves colours as they are. */
+  jitter: fraction.default(0),
+  /** The colours of RandAugment; left out where there is none. */
+  randAugment: z
+    .strictObject({ operations: z.int().min(1).max(100), magnitude: z.number().min(0).max(30) })
+    .optional(),
   /** Stages up to this one, which is the last of them, stay as they are; null trains all. */
   freezeUntil: z.string().max(100).nullable().default(null),
   /** The learning rate of a stage over that of the next one. */
@@ -53,3 +59,17 @@ function warmedDecay(step: StepScope, ema: number): Tensor {
 
 /** Which weights a method with these settings exports. */
 export const exported = ({ ema }: { readonly ema: number }) => (ema > 0 ? "average" : "trained");
+
+/** What a view changes of an image's colours. */
+export const coloursOf = ({
+  jitter,
+  randAugment,
+}: {
+  readonly jitter: number;
+  readonly randAugment?: RandomView["randAugment"];
+}): RandomView => ({
+  jitter: [jitter, jitter, jitter, 0],
+  jitterP: jitter === 0 ? 0 : 1,
+  randAugment,
+  grayscale: 0,
+});

@@ -1,6 +1,6 @@
 /** Recipes of views, from what methods say of theirs. */
 import * as z from "zod";
-import type { ViewRecipe } from "../spec.ts";
+import type { RandAugment, ViewRecipe } from "../spec.ts";
 
 /** Up to this many pixels the settings that the papers and their followers give for CIFAR hold. */
 export const SMALL = 64;
@@ -30,6 +30,8 @@ export interface RandomView {
   readonly jitter?: readonly [number, number, number, number];
   /** Probability of jitter. @default 0.8 */
   readonly jitterP?: number;
+  /** @default none */
+  readonly randAugment?: RandAugment | undefined;
   /** Probability of grayscale. @default 0.2 */
   readonly grayscale?: number;
   /** Probability of blur. @default 0 */
@@ -50,6 +52,7 @@ export function randomView(size: number, view: RandomView = {}): ViewRecipe {
     crop: { scale, ratio: [3 / 4, 4 / 3] },
     flip,
     jitter: { p: jitterP, brightness, contrast, saturation, hue },
+    ...(view.randAugment && { randAugment: view.randAugment }),
     grayscale,
     blur: { p: blur, sigma: [0.1, 2] },
     solarize,

@@ -21,7 +21,7 @@ const like = ({ patch, ...recipe }: ViewRecipe): ViewRecipe =>
   patch ? { ...recipe, patch: { ...patch, cells: [] } } : recipe;
 
 function partsOf(recipe: ViewRecipe): readonly string[] {
-  const { size, crop, patch, jitter, blur } = recipe;
+  const { size, crop, patch, jitter, randAugment, blur } = recipe;
   const [least, most] = crop.scale;
   const chance = (what: string, p: number | undefined) => (p ? [`${what} ${percent(p)}`] : []);
   const amounts = (["brightness", "contrast", "saturation", "hue"] as const)
@@ -36,6 +36,9 @@ function partsOf(recipe: ViewRecipe): readonly string[] {
     ...chance("flip", recipe.flip),
     ...(recipe.turn ? ["quarter turns"] : []),
     ...(jitter.p > 0 ? [`colour jitter ${percent(jitter.p)} (${amounts.join(", ")})`] : []),
+    ...(randAugment
+      ? [`colours of RandAugment (${randAugment.operations} operations, magnitude ${randAugment.magnitude})`]
+      : []),
     ...chance("grayscale", recipe.grayscale),
     ...chance("dropped channels", recipe.dropChannels),
     ...(blur.p > 0 ? [`blur ${percent(blur.p)} (sigma ${blur.sigma.join(" to ")} px)`] : []),

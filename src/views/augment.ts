@@ -80,10 +80,19 @@ export function augment(
 export const isLarge = inBlocks;
 
 /** The part of a recipe that decides which operators its views take; the rest is in their parameters. */
-const stagesOf = ({ size, jitter, grayscale, blur, solarize, dropChannels, turn }: ViewRecipe) => ({
+const stagesOf = ({
+  size,
+  jitter,
+  randAugment,
+  grayscale,
+  blur,
+  solarize,
+  dropChannels,
+  turn,
+}: ViewRecipe) => ({
   size,
   hue: jitter.p > 0 && jitter.hue > 0,
-  color: jitter.p > 0 || grayscale > 0,
+  color: jitter.p > 0 || randAugment !== undefined || grayscale > 0,
   blur: blur.p > 0,
   solarize: solarize > 0,
   drop: Boolean(dropChannels),

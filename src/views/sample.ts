@@ -1,6 +1,6 @@
 /** Draws the parameters of views on the host: small rows of numbers that `augment` turns into pixels. */
 import type { Random } from "../random.ts";
-import { type Patch, VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
+import { type Patch, type RandAugment, VIEW_COLUMNS, type ViewColumn, type ViewRecipe } from "../spec.ts";
 
 export interface Size {
   readonly height: number;
@@ -43,6 +43,7 @@ export function sampleView(
   const box = patch ? patchOf(crop, patch, patch.cells[choice]!, flip === 1, random) : crop;
   const colors = group?.color ? shared : random;
   const jitter = sampleJitter(recipe, colors);
+  if (recipe.randAugment) jitter.after = sampleRandAugment(recipe.randAugment, jitter.after, colors);
   if (colors.chance(recipe.grayscale)) jitter.after = afterSaturation(jitter.after, 0);
   const sigma = random.chance(recipe.blur.p) ? random.uniform(...recipe.blur.sigma) : 0;
   const solarize = random.chance(recipe.solarize) ? 1 : 0;
@@ -190,4 +191,20 @@ function sampleJitter(
   }
   return drawn;
 }
+
+/** What RandAugment's magnitudes go up to, and how far a factor is then from 1. */
+const MOST = { magnitude: 30, change: 0.9 };
+
+/** RandAugment's colours after what came before; values are clipped once, after all of them. */
+function sampleRandAugment({ operations, magnitude }: RandAugment, before: Affine, random: Random): Affine {
+  const change = (MOST.change * magnitude) / MOST.magnitude;
+  let found = before;
+  for (let i = 0; i < operations; i++) {
+    const part = (["brightness", "contrast", "saturation", undefined] as const)[random.integer(4)];
+    const factor = random.chance(0.5) ? 1 + change : 1 - change;
+    if (part) found = AFFINE[part](found, factor);
+  }
+  return found;
+}
+
 const AFFINE = { brightness: afterBrightness, contrast: afterContrast, saturation: afterSaturation };

@@ -37,6 +37,7 @@ describe("api/finetune", () => {
       batch: 8,
       epochs: 2,
       mixup: 0.5,
+      randAugment: { operations: 2, magnitude: 9 },
       ema: 0.9,
       threads: 1,
       heldOut: 0.2,

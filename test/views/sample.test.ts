@@ -2,7 +2,19 @@ import { expect } from "chai";
 import { randomFor } from "../../src/random.ts";
 import { VIEW_COLUMNS, type ViewRecipe } from "../../src/spec.ts";
 import { type Size, sampleView } from "../../src/views/sample.ts";
-import { average, jitterOf, named, plain, type Row, rowOf, whole } from "./support.ts";
+import { jitter, type Planes } from "./reference.ts";
+import {
+  average,
+  difference,
+  jitterOf,
+  named,
+  noise,
+  plain,
+  planesOf,
+  type Row,
+  rowOf,
+  whole,
+} from "./support.ts";
 
 const DRAWS = 2000;
 const IMAGE = { height: 80, width: 100 };
@@ -165,6 +177,42 @@ describe("a drawn view", () => {
     const hues = draws(plain(8, { jitter: { ...none, hue: 0.2 } })).map((r) => r.hue);
     expect(Math.max(...hues.map(Math.abs))).to.be.within(0.199, 0.2 + 1e-7); // float32's 0.2 is a little more
     expectUniformMean(hues, [-0.2, 0.2]);
+  });
+
+  it("has RandAugment's colours one after the other, each by the magnitude's factor", () => {
+    const x = planesOf(noise(4, 5, "colours"));
+    const amounts = (factor: number) => ({
+      brightness: factor,
+      contrast: factor,
+      saturation: factor,
+      hue: 0,
+    });
+    const parts = ["brightness", "contrast", "saturation"] as const;
+    const changes = [
+      (y: Planes) => y,
+      ...parts.flatMap((part) =>
+        [1.3, 0.7].map((factor) => (y: Planes) => jitter(y, [part], amounts(factor))),
+      ),
+    ];
+    const all = changes.flatMap((first) => changes.map((second) => second(first(x))));
+    const [red, green, blue] = x as [Float64Array, Float64Array, Float64Array];
+    const gray = red.map((r, i) => 0.299 * r + 0.587 * green[i]! + 0.114 * blue[i]!);
+    const mean = average([...gray]);
+    const seen = new Set<number>();
+    const rows = draws(plain(8, { randAugment: { operations: 2, magnitude: 10 } }));
+    for (const { gainAfter, grayAfter, meanAfter } of rows) {
+      const found = x.map((plane) =>
+        plane.map((v, i) => gainAfter * v + grayAfter * gray[i]! + meanAfter * mean),
+      );
+      const off = all.map((wanted) => difference(found, wanted));
+      expect(Math.min(...off)).to.be.below(1e-5);
+      seen.add(off.findIndex((value) => value < 1e-5));
+    }
+    expect(seen.size).to.equal((7 * 8) / 2); // any two of the seven come to the same in either order
+    const untouched = shareOf(rows, ({ gainAfter, grayAfter, meanAfter }) => {
+      return gainAfter === 1 && grayAfter === 0 && meanAfter === 0;
+    });
+    expect(untouched).to.be.closeTo(1 / 16, 5 * Math.sqrt(1 / 16 / DRAWS));
   });
 
   it("keeps even gray levels where only contrast or saturation vary", () => {
