@@ -89,10 +89,10 @@ describe("api/segmentation", () => {
         await writeMask(at(`${set}/masks/00${i}.png`), mask, 36, 24);
       }
     }
-    await tinyArtifact(at("large-graph"), { method: "simclr", imageSize: 80 });
+    await tinyArtifact(at("large-graph"), { method: "simclr", imageSize: 72 });
     const run = { graph: at("large-graph"), batch: 4, steps: 0, threads: 1, rank: false, report: false };
     await train({ ...run, data: at("data/images"), out: at("large") });
-    for (const [encoder, grid, epochs] of [["run", 16, undefined] as const, ["large", 40, 200] as const]) {
+    for (const [encoder, grid, epochs] of [["run", 16, undefined] as const, ["large", 36, 100] as const]) {
       const options = { ...asked(), encoder: at(encoder), data: at("hues"), test: at("hues-test") };
       const found = await segmentation({ ...options, stage: "conv1", epochs });
       expect(found.classes.map((one) => one.class)).to.deep.equal(["ground", "triangle"]);
