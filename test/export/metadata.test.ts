@@ -117,7 +117,7 @@ describe("export/metadata", () => {
     for (const wrong of [
       [],
       [{ ...stages[0], channels: 0 }],
-      [{ ...stages[0], places: 2 ** 17 }],
+      [{ ...stages[0], places: 2 ** 21 }],
       [{ ...stages[0], name: "a\nb" }],
       Array(201).fill(stages[0]),
     ]) {
