@@ -116,12 +116,12 @@ export async function exportClassifier(run: string, threads?: number): Promise<{
  */
 export async function exportDetector(run: string, threads?: number): Promise<{ detector: string }> {
   const config = await readConfig(run);
-  const { detector } = runFiles(run);
-  const { parts, manifest } = await partsOf(run, config, { threads });
-  if (!manifest.detection)
+  const { task, classes } = config.supervision ?? {};
+  if (!classes || task !== "detection")
     throw expected(run, "a run that learnt to find objects", "another", "see finetune --task detection");
-  const { staged, ...whole } = parts; // `encode` has the head
-  await writeDetector(detector, whole, config.supervision!.classes);
+  const { detector } = runFiles(run);
+  const { staged, ...whole } = (await partsOf(run, config, { threads })).parts; // `encode` has the head
+  await writeDetector(detector, whole, classes);
   return { detector: resolve(detector) };
 }
 

@@ -49,7 +49,7 @@ export function figureOf({ test, averagePrecision, detection }: Tested) {
   });
   if (test) return of(test.top1, test);
   if (averagePrecision) return of(averagePrecision.mean, averagePrecision);
-  return detection ? of(detection.ap50 ?? 0, detection) : undefined;
+  return detection ? of(detection.ap50!, detection) : undefined;
 }
 
 export const UNTESTED: Tested = { test: null, averagePrecision: null, detection: null };
@@ -122,7 +122,10 @@ const detection: Task = {
   },
   check: async () => {},
   async checkTest(test, { classes }, { limit, range, images }) {
-    placesOf(await findObjects(test, { limit, range, images }), classes, "the training set");
+    const sources = await findObjects(test, { limit, range, images });
+    placesOf(sources, classes, "the training set");
+    if (sources.objects!.every(({ ignored }) => ignored.every(Boolean)))
+      throw expected(test, "objects to be found", "crowds and difficult ones alone");
   },
   export: async (run, threads) => (await exportDetector(run, threads)).detector,
   async test(model, test, { seed, limit, range, images, threads }, surroundings) {

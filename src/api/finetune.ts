@@ -2,11 +2,10 @@
 import { resolve } from "node:path";
 import { readArtifact } from "../artifact/files.ts";
 import { readRecords } from "../report/run.ts";
-import { type RunConfig, readConfig } from "../train/run-folder.ts";
+import { readConfig } from "../train/run-folder.ts";
 import { bestEpoch } from "./early-stop.ts";
 import { beginning, type FinetuneOptions, goingOn, type Start } from "./finetune-start.ts";
 import { type Measure, type Tested, taskOf, UNTESTED } from "./finetune-task.ts";
-import { findTraining } from "./supervised.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { train } from "./train.ts";
 
@@ -48,14 +47,13 @@ export async function finetune(
   const best = await bestEpoch(out, config);
   const validations = (await readRecords(out)).flatMap(({ validation }) => validation ?? []);
   const { freezeUntil } = (await readArtifact(out)).manifest.method.config;
-  const { heldOut } = await findTraining(config.data, sampleOf(config), supervision);
   return {
     run: trained.run,
     ...{ classifier: null, detector: null, [task.model]: model },
     from: init ? (freezeUntil === "features" ? "frozen" : "pretrained") : "scratch",
     labels: supervision.labels,
     images,
-    heldOut: heldOut?.files.length ?? 0,
+    heldOut: trained.heldOut ?? 0,
     steps: trained.steps,
     epochs: trained.epochs,
     loss: trained.loss,
@@ -69,8 +67,6 @@ export async function finetune(
       : UNTESTED),
   };
 }
-
-const sampleOf = ({ limit, seed, range }: RunConfig) => ({ limit: limit ?? undefined, seed, range });
 
 /** A result without its test images: what is printed. */
 export function finetuneSummary({ test, ...rest }: FinetuneResult) {

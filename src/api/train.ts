@@ -55,6 +55,8 @@ export interface TrainResult {
   /** Of a method that takes audio. */
   readonly audioEncoder?: string;
   readonly interrupted: boolean;
+  /** Images held out, where the run learns from labels. */
+  readonly heldOut?: number;
 }
 
 /**
@@ -217,7 +219,10 @@ async function trainAlone(
     if (result.step > from) {
       log.amend({ ...(exported && { exportSeconds: secondsSince(looped) }), peakRssBytes: peakRssBytes() });
     }
-    return summary(options.out, result, stepsPerEpoch, started, exported);
+    return {
+      ...summary(options.out, result, stepsPerEpoch, started, exported),
+      ...(heldOut && { heldOut: heldOut.files.length }),
+    };
   } finally {
     progress.end();
     metrics?.close();

@@ -8,12 +8,12 @@ import {
   type FaultName,
 } from "../api/check.ts";
 import type { CopyGroup } from "../api/check-copies.ts";
-import { unknownName } from "../errors.ts";
 import { duration } from "../train/duration.ts";
 import {
   CUDA_LIBRARIES,
   DEVICE,
   listOf,
+  oneOf,
   outputOf,
   PROVIDER,
   positiveInteger,
@@ -33,11 +33,7 @@ interface Flags extends Omit<CheckOptions, "model"> {
 /** Lines of a kind that people see. */
 const MOST_LINES = 10;
 
-const fault = (text: string): FaultName => {
-  const known = FAULTS.find((name) => name === text);
-  if (!known) throw unknownName("fault", text, FAULTS);
-  return known;
-};
+const fault = oneOf<FaultName>("fault", FAULTS);
 
 const likeness = (text: string) => {
   if (share(text) === 0) throw new InvalidArgumentError("Expected a number above 0, of 1 at most.");

@@ -3,7 +3,7 @@ import { type FinetuneResult, finetune, finetuneSummary } from "../api/finetune.
 import { compareFinetuned, comparisonLines } from "../api/finetune-compare.ts";
 import { type FinetuneOptions, STARTS, type Start } from "../api/finetune-start.ts";
 import { MEASURES, TASKS } from "../api/finetune-task.ts";
-import { expected, unknownName } from "../errors.ts";
+import { expected } from "../errors.ts";
 import type { RandAugment } from "../spec.ts";
 import { duration } from "../train/duration.ts";
 import {
@@ -12,6 +12,7 @@ import {
   integer,
   listOf,
   nonNegative,
+  oneOf,
   outputOf,
   PROVIDER,
   percentage,
@@ -36,15 +37,6 @@ interface Flags extends Omit<FinetuneOptions, "labels" | "architecture" | "confi
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
-
-/** One of some names. */
-const oneOf =
-  <T extends string>(kind: string, names: readonly T[]) =>
-  (text: string): T => {
-    const known = names.find((name) => name === text);
-    if (!known) throw unknownName(kind, text, names);
-    return known;
-  };
 
 /** RandAugment's N and M. */
 function operations(text: string): RandAugment {

@@ -1,8 +1,7 @@
 /** The options that say of a third-party model what it does not say itself. */
 import { type Command, InvalidArgumentError } from "commander";
 import { type ForeignOptions, NORMALISATION_NAMES, POOLS } from "../api/foreign.ts";
-import { unknownName } from "../errors.ts";
-import { listOf, positiveInteger } from "./options.ts";
+import { listOf, oneOf, positiveInteger } from "./options.ts";
 
 /** How these options come among a command's flags. */
 export type ForeignFlags = ForeignOptions;
@@ -39,13 +38,7 @@ function three(text: string): readonly [number, number, number] {
 
 function meanOf(text: string): ForeignOptions["mean"] {
   if (text.includes(",")) return three(text);
-  const found = NORMALISATION_NAMES.find((name) => name === text);
-  if (!found) throw unknownName("mean", text, NORMALISATION_NAMES);
-  return found;
+  return oneOf("mean", NORMALISATION_NAMES)(text);
 }
 
-function poolOf(text: string): ForeignOptions["pool"] {
-  const found = POOLS.find((name) => name === text);
-  if (!found) throw unknownName("pool", text, POOLS);
-  return found;
-}
+const poolOf = oneOf("pool", POOLS);

@@ -3,9 +3,9 @@ import { InvalidArgumentError, Option } from "commander";
 import { COSTS, type CostName } from "../api/cost.ts";
 import { type Gate, type Limits, refuseFailed } from "../api/gate.ts";
 import { gateJunit, gateLines, gateMarkdown } from "../api/gate-report.ts";
-import { expected, UserError, unknownName } from "../errors.ts";
+import { expected, UserError } from "../errors.ts";
 import { checkWritable, writeFileAtomic } from "../files/atomic.ts";
-import { nonNegative, positive, share } from "./options.ts";
+import { nonNegative, oneOf, positive, share } from "./options.ts";
 
 export interface GateFlags {
   readonly baseline?: string;
@@ -47,9 +47,7 @@ function ratios(text: string): Ratios {
     const [name, ratio, ...more] = part.split("=");
     if (ratio === undefined || more.length > 0)
       throw new InvalidArgumentError("Expected cost=ratio, such as latency=1.2,size=1.05.");
-    const known = COSTS.find((cost) => cost === name);
-    if (!known) throw unknownName("cost", name!, COSTS);
-    return [known, positive(ratio)] as const;
+    return [oneOf("cost", COSTS)(name!), positive(ratio)] as const;
   });
   return Object.fromEntries(entries);
 }

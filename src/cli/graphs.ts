@@ -8,11 +8,11 @@ import { compile, piecesFor, targetNamed } from "../artifact/compile.ts";
 import { type GraphName, ownFolder, readArtifact, writeArtifact } from "../artifact/files.ts";
 import { UPDATES, type UpdateBy } from "../artifact/ort-training.ts";
 import { encoders } from "../encoders/index.ts";
-import { expected, unknownName } from "../errors.ts";
+import { expected } from "../errors.ts";
 import { decodeModel } from "../graph/protos.ts";
 import { methodNamed, methods } from "../methods/index.ts";
 import { type AudioEntry, type JsonObject, type Manifest, TARGETS, type TargetName } from "../spec.ts";
-import { integer, positive, positiveInteger, report, setting } from "./options.ts";
+import { integer, oneOf, positive, positiveInteger, report, setting } from "./options.ts";
 
 interface BuildFlags {
   readonly method: string;
@@ -34,14 +34,6 @@ interface BuildFlags {
 /** Ours, or ONNX Runtime's own. */
 const FORMATS = ["artifact", "ort-training"] as const;
 type Format = (typeof FORMATS)[number];
-
-const oneOf =
-  <T extends string>(kind: string, names: readonly T[]) =>
-  (given: string): T => {
-    const known = names.find((name) => name === given);
-    if (!known) throw unknownName(kind, given, names);
-    return known;
-  };
 
 const kb = (bytes: number) => `${(bytes / 1e3).toFixed(0)} kB`;
 const parameters = ({ state }: Manifest) =>

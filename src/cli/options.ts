@@ -55,6 +55,15 @@ export function valueRange(text: string): readonly [number, number] {
 /** What `--range` does, where it is an option. */
 export const RANGE = "values of black and white in files that are not of 8 bits";
 
+/** One of some names. */
+export const oneOf =
+  <T extends string>(kind: string, names: readonly T[]) =>
+  (text: string): T => {
+    const known = names.find((name) => name === text);
+    if (!known) throw unknownName(kind, text, names);
+    return known;
+  };
+
 /** Where a command runs. */
 export const PROVIDER = new Option(
   "--provider <name>",
@@ -63,19 +72,11 @@ export const PROVIDER = new Option(
 export const ENGINE = new Option(
   "--engine <name>",
   `what computes the steps: ${ENGINES.join(" or ")}, ONNX Runtime's own for the web: portable, slower (default: node)`,
-).argParser((given): Engine => {
-  const known = ENGINES.find((name) => name === given);
-  if (!known) throw unknownName("engine", given, ENGINES);
-  return known;
-});
+).argParser(oneOf<Engine>("engine", ENGINES));
 export const PRECISION = new Option(
   "--precision <name>",
   `of products, with --provider cuda: ${PRECISIONS.join(", ")} (docs/gpu.md; default: tf32)`,
-).argParser((given): Precision => {
-  const known = PRECISIONS.find((name) => name === given);
-  if (!known) throw unknownName("precision", given, PRECISIONS);
-  return known;
-});
+).argParser(oneOf<Precision>("precision", PRECISIONS));
 export const DEVICE = new Option("--device <n>", "which GPU, with --provider cuda (default: 0)").argParser(
   wholeNumber,
 );

@@ -14,7 +14,7 @@ import {
 } from "../api/probe.ts";
 import { recordProbes } from "../api/probe-record.ts";
 import type { Surroundings } from "../api/surroundings.ts";
-import { expected, UserError, unknownName } from "../errors.ts";
+import { expected, UserError } from "../errors.ts";
 import { checkWritable } from "../files/atomic.ts";
 import { splitForeign, withForeignOptions } from "./foreign.ts";
 import {
@@ -34,6 +34,7 @@ import {
   DEVICE,
   integer,
   listOf,
+  oneOf,
   outputOf,
   PROVIDER,
   percentage,
@@ -230,11 +231,7 @@ async function runProbes(
 const flagOf = (option: keyof Flags): string =>
   `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
-function kindNamed(name: string): Kind {
-  const found = KINDS.find((kind) => kind === name);
-  if (!found) throw unknownName("kind of probe", name, KINDS);
-  return found;
-}
+const kindNamed = oneOf<Kind>("kind of probe", KINDS);
 
 function describe(result: ProbeResult): string {
   const { seeds, labels } = result;

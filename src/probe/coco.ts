@@ -15,7 +15,7 @@ import {
   placesOf,
   TRUE,
 } from "./detections.ts";
-import { type BootstrapOptions, quantile } from "./result.ts";
+import { type BootstrapOptions, interval } from "./result.ts";
 
 /** Percents; null where no object is to be found. */
 export interface CocoMeasures {
@@ -220,6 +220,5 @@ export function ap50Interval(
     return meanOf(looked.map((precision) => precision(weights)));
   }).filter((percent) => percent !== null);
   if (found.length === 0) return null;
-  const sorted = Float64Array.from(found).sort();
-  return [quantile(sorted, 0.025), quantile(sorted, 0.975)];
+  return interval(Float64Array.from(found));
 }

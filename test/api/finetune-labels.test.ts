@@ -18,6 +18,7 @@ import { readRecords } from "../../src/report/run.ts";
 import { readConfig, runFiles } from "../../src/train/run-folder.ts";
 import { failure, temporaryFolder } from "../data/folder.ts";
 import { labelled, pictures, tinyArtifact } from "../support/pictures.ts";
+import { stopAfter } from "../support/stop-after.ts";
 
 describe("api/finetune: images of several classes, and the best epoch", () => {
   const folder = temporaryFolder();
@@ -141,13 +142,7 @@ describe("api/finetune: images of several classes, and the best epoch", () => {
     expect(steps).to.equal(best.step);
 
     const cutAt = async (out: string, step: number) => {
-      const stop = new AbortController();
-      let asked = 0;
-      const checkpointAsked = () => {
-        if (++asked === step) stop.abort();
-        return false;
-      };
-      await finetune({ ...early, out: at(out) }, { signal: stop.signal, checkpointAsked });
+      await finetune({ ...early, out: at(out) }, stopAfter(step));
     };
     await cutAt("cut", best.step + 1);
     const rest = await finetune({ out: at("cut"), resume: true, test: told.test, threads: 1 });

@@ -15,6 +15,7 @@ import { initialState } from "../../src/runtime/state.ts";
 import { latestCheckpoint, loadCheckpoint } from "../../src/train/checkpoint.ts";
 import { failure, temporaryFolder } from "../data/folder.ts";
 import { labelled, pictures, tinyArtifact } from "../support/pictures.ts";
+import { stopAfter } from "../support/stop-after.ts";
 
 describe("api/finetune", () => {
   const folder = temporaryFolder();
@@ -107,13 +108,7 @@ describe("api/finetune", () => {
 
   it("goes on after a stop in the midst of an epoch, and comes to the same bytes", async () => {
     const whole = await finetune({ ...told, out: at("whole") });
-    const stop = new AbortController();
-    let asked = 0;
-    const checkpointAsked = () => {
-      if (++asked === 2) stop.abort();
-      return false;
-    };
-    const cut = await finetune({ ...told, out: at("cut") }, { signal: stop.signal, checkpointAsked });
+    const cut = await finetune({ ...told, out: at("cut") }, stopAfter(2));
     expect(cut).to.deep.include({ interrupted: true, classifier: null, steps: 2 });
     const rest = await finetune({ out: at("cut"), resume: true, test: told.test, threads: 1 });
     expect(await stateOf("cut")).to.deep.equal(await stateOf("whole"));
